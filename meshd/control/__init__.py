@@ -1,0 +1,1 @@
+"""The control plane: watches a source of objects and serves xDS over gRPC."""

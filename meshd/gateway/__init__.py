@@ -1,0 +1,1 @@
+"""Kubernetes objects to config: Services, EndpointSlices and Gateway API routes. Pure."""

@@ -1,0 +1,1 @@
+"""Kubernetes objects, typed, parsed and validated."""

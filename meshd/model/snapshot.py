@@ -1,0 +1,79 @@
+"""One version of all config, and the difference between two versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TypeVar
+
+import msgspec
+
+from meshd.model.config import Cluster, EndpointSet, Listener, RouteConfig
+
+_T = TypeVar("_T")
+
+
+class Delta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What changes from one generation to the next: resources set (new or replaced) and names removed."""
+
+    generation: int
+    """Of the snapshot that results. Grows by every change on one node; not comparable between nodes."""
+    listeners: tuple[Listener, ...] = ()
+    route_configs: tuple[RouteConfig, ...] = ()
+    clusters: tuple[Cluster, ...] = ()
+    endpoints: tuple[EndpointSet, ...] = ()
+    removed_listeners: tuple[str, ...] = ()
+    removed_route_configs: tuple[str, ...] = ()
+    removed_clusters: tuple[str, ...] = ()
+    removed_endpoints: tuple[str, ...] = ()
+
+
+def _frozen(resources: dict[str, _T]) -> Mapping[str, _T]:
+    return MappingProxyType(resources)
+
+
+class Snapshot:
+    """All config of one generation, by kind and name. Immutable: ``apply`` makes the next one."""
+
+    __slots__ = ("clusters", "endpoints", "generation", "listeners", "route_configs")
+
+    def __init__(
+        self,
+        generation: int = 0,
+        listeners: Mapping[str, Listener] | None = None,
+        route_configs: Mapping[str, RouteConfig] | None = None,
+        clusters: Mapping[str, Cluster] | None = None,
+        endpoints: Mapping[str, EndpointSet] | None = None,
+    ) -> None:
+        self.generation = generation
+        self.listeners = _frozen(dict(listeners or {}))
+        self.route_configs = _frozen(dict(route_configs or {}))
+        self.clusters = _frozen(dict(clusters or {}))
+        self.endpoints = _frozen(dict(endpoints or {}))
+
+    def apply(self, delta: Delta) -> Snapshot:
+        """The snapshot after ``delta``. Removing what is not there changes nothing."""
+
+        def merged(
+            old: Mapping[str, _T], changed: Mapping[str, _T], removed: tuple[str, ...]
+        ) -> Mapping[str, _T]:
+            gone = frozenset(removed)
+            return {name: r for name, r in {**old, **changed}.items() if name not in gone}
+
+        return Snapshot(
+            delta.generation,
+            merged(self.listeners, {r.name: r for r in delta.listeners}, delta.removed_listeners),
+            merged(self.route_configs, {r.name: r for r in delta.route_configs}, delta.removed_route_configs),
+            merged(self.clusters, {r.name: r for r in delta.clusters}, delta.removed_clusters),
+            merged(self.endpoints, {r.name: r for r in delta.endpoints}, delta.removed_endpoints),
+        )
+
+    def as_delta(self) -> Delta:
+        """The delta from nothing to this snapshot: what a newly started worker is sent."""
+        return Delta(
+            generation=self.generation,
+            listeners=tuple(self.listeners.values()),
+            route_configs=tuple(self.route_configs.values()),
+            clusters=tuple(self.clusters.values()),
+            endpoints=tuple(self.endpoints.values()),
+        )

@@ -1,0 +1,139 @@
+"""Messages between the agent and its proxy workers, over a Unix stream socket.
+
+Frame: a 4-byte big-endian length, then that many bytes of MessagePack (one message of the unions below).
+File descriptors travel as SCM_RIGHTS with the frame's first byte, in the order that the message's docstring
+gives. The worker connects; its first frame is ``Hello``. Messages of one side are handled in order.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from meshd.model.snapshot import Delta
+from meshd.model.workload import Workload
+
+HEADER = struct.Struct("!I")
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_FDS = 8
+
+
+class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The first message to a worker. fds: the ``flows`` map, the ``heartbeat`` map."""
+
+    node: str
+    mark: int
+    """SO_MARK of the proxy's own sockets: capture leaves those alone."""
+    heartbeat_interval: float
+    """Seconds between two beats."""
+    access_log: str = ""
+    """A path, "-" for standard output, "" for none."""
+    access_log_format: str = "json"
+    """``json``, or ``text`` (Envoy's default format)."""
+
+
+class AddWorkload(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Serve a workload. fds: its netns, then its in-pod listeners (one or two, IPv4 first)."""
+
+    workload: Workload
+
+
+class RemoveWorkload(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Stop to accept for a workload and close what it has."""
+
+    uid: str
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A config change. Answered by ``Applied`` once no new request can be decided by the old config."""
+
+    delta: Delta
+
+
+class Collect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Asks for ``Stats``."""
+
+    request: int
+
+
+class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Accept no more, let requests in flight end, then exit; at the latest after ``seconds``."""
+
+    seconds: float
+
+
+ToWorker = Configure | AddWorkload | RemoveWorkload | Update | Collect | Drain
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A worker presents itself, at its start and when it reconnects to a new agent."""
+
+    pid: int
+    worker: int
+    """Its index on the node, from 0."""
+    version: str
+    generation: int
+    workloads: tuple[str, ...] = ()
+    """uids of the workloads that it already serves; each follows as a ``Holding``."""
+
+
+class Holding(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Gives an in-pod listener back to a new agent, so that it outlives the old one.
+
+    fds: as in ``AddWorkload``.
+    """
+
+    workload: Workload
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """An ``Update`` is in force."""
+
+    generation: int
+
+
+class Enrolled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """An ``AddWorkload`` is in force: connections to its listeners are accepted."""
+
+    uid: str
+
+
+class RequestCounts(msgspec.Struct, kw_only=True):
+    """Requests that ended alike. Counters since the worker's start."""
+
+    service: str
+    route: str
+    cluster: str
+    source: str
+    """``namespace/name`` of the calling workload."""
+    method: str
+    status: int
+    flags: str
+    """Envoy's response flags (UH, UF, UC, ...), comma-separated; empty when all went well."""
+    count: int
+    seconds: float
+    """Sum of durations."""
+    buckets: tuple[int, ...]
+    """Cumulative counts for ``LATENCY_BUCKETS``."""
+
+
+LATENCY_BUCKETS: tuple[float, ...] = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+"""Upper bounds in seconds; the rest is +Inf."""
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A worker's numbers. Counters only grow; gauges are as of now."""
+
+    request: int
+    pid: int
+    generation: int
+    requests: tuple[RequestCounts, ...] = ()
+    counters: dict[str, int] = {}
+    """Names without prefix or unit rules of their own: ``downstream_connections_total``, ..."""
+    gauges: dict[str, float] = {}
+
+
+FromWorker = Hello | Holding | Applied | Enrolled | Stats

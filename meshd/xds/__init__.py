@@ -1,0 +1,1 @@
+"""The xDS v3 protocol: resources to and from the model, and the stream state machines. Pure."""
