@@ -8,7 +8,7 @@ SOURCES := meshd proxy tests bench examples
 C_FILES  = $(shell find bpf tests -name '*.[ch]' -not -path '*/shim/*')
 
 APT      := python3-bpfcc python3-venv iproute2 nftables procps util-linux
-APT_TEST := clang-format-14 curl default-jdk-headless gcc libc6-dev nginx-light nodejs wrk
+APT_TEST := clang-format-14 curl openjdk-17-jdk-headless gcc libc6-dev nginx-light nodejs wrk
 
 # Debian starts a web server that it installs; a policy of "no" for the time of the install prevents that.
 define apt_install

@@ -1,22 +1,15 @@
-"""Messages between the agent and its proxy workers, over a Unix stream socket.
+"""Messages between the agent and its proxy workers, over a Unix stream socket (framing: meshd.fdchannel).
 
-Frame: a 4-byte big-endian length, then that many bytes of MessagePack (one message of the unions below).
-File descriptors travel as SCM_RIGHTS with the frame's first byte, in the order that the message's docstring
-gives. The worker connects; its first frame is ``Hello``. Messages of one side are handled in order.
+The worker connects; its first message is ``Hello``. File descriptors travel with a message, in the order
+that its docstring gives. Messages of one side are handled in order.
 """
 
 from __future__ import annotations
-
-import struct
 
 import msgspec
 
 from meshd.model.snapshot import Delta
 from meshd.model.workload import Workload
-
-HEADER = struct.Struct("!I")
-MAX_FRAME_BYTES = 64 * 1024 * 1024
-MAX_FDS = 8
 
 
 class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
