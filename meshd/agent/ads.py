@@ -9,10 +9,10 @@ from meshd.model.status import ConfigStatus
 
 OnChange = Callable[[Delta, ConfigStatus], Awaitable[None]]
 """Puts a change into force. The delta's generation is 0: the receiver numbers it. Empty deltas come when only
-the status changed. The response is ACKed when it returns; ``NotApplied`` NACKs it."""
+the status changed. The response is ACKed when it returns; ``NotAppliedError`` NACKs it."""
 
 
-class NotApplied(Exception):  # noqa: N818
+class NotAppliedError(Exception):
     """Raised by ``OnChange``: the change is not in force, and why. The next change contains it again."""
 
 
