@@ -77,3 +77,25 @@ class Snapshot:
             clusters=tuple(self.clusters.values()),
             endpoints=tuple(self.endpoints.values()),
         )
+
+
+def difference(old: Snapshot, new: Snapshot) -> Delta:
+    """The delta that makes ``new`` of ``old``; it has the new generation."""
+
+    def changed(before: Mapping[str, _T], after: Mapping[str, _T]) -> tuple[_T, ...]:
+        return tuple(r for name, r in after.items() if before.get(name) != r)
+
+    def removed(before: Mapping[str, _T], after: Mapping[str, _T]) -> tuple[str, ...]:
+        return tuple(name for name in before if name not in after)
+
+    return Delta(
+        generation=new.generation,
+        listeners=changed(old.listeners, new.listeners),
+        route_configs=changed(old.route_configs, new.route_configs),
+        clusters=changed(old.clusters, new.clusters),
+        endpoints=changed(old.endpoints, new.endpoints),
+        removed_listeners=removed(old.listeners, new.listeners),
+        removed_route_configs=removed(old.route_configs, new.route_configs),
+        removed_clusters=removed(old.clusters, new.clusters),
+        removed_endpoints=removed(old.endpoints, new.endpoints),
+    )

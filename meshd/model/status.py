@@ -1,4 +1,4 @@
-"""What became of the objects that the user wrote: taken, refused, and why. For people and for ``meshd status``."""
+"""What became of the objects that the user wrote: taken, refused, and why. What ``meshd status`` shows."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from meshd.model.status import ObjectStatus
+
 
 class ControlView(msgspec.Struct, frozen=True, kw_only=True):
     """The stream to the control plane."""
@@ -43,18 +45,6 @@ class CaptureView(msgspec.Struct, frozen=True, kw_only=True):
     flows: int
 
 
-class ProblemView(msgspec.Struct, frozen=True, kw_only=True):
-    """Something wrong with an object, as the control plane reports it."""
-
-    kind: str
-    name: str
-    """``namespace/name``."""
-    source: str
-    """The file, or empty."""
-    field: str
-    reason: str
-
-
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """The node at a glance."""
 
@@ -75,7 +65,8 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     control: ControlView
     workers: tuple[WorkerView, ...]
     capture: CaptureView
-    problems: tuple[ProblemView, ...]
+    objects: tuple[ObjectStatus, ...]
+    """Routes, and objects with problems, as the control plane reports them."""
 
 
 class WorkloadView(msgspec.Struct, frozen=True, kw_only=True):

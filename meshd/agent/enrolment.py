@@ -1,0 +1,171 @@
+"""Enrolment: the workloads that are on the node and those that the mesh serves, kept the same.
+
+A workload is *pending* (found, not served: its namespace could not be captured, and is tried again) or
+*enrolled* (listeners open, workers told, its namespace a member in the kernel).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Protocol
+
+from meshd import log
+from meshd.agent.inpod import InPod, NotEnrollable, adopt, open_in_pod
+from meshd.agent.workers import Workers, WorkerSlot
+from meshd.model.view import WorkloadView
+from meshd.model.wire import AddWorkload, Hello, Holding, RemoveWorkload
+from meshd.model.workload import Workload
+
+_logger = logging.getLogger("meshd.agent.enrolment")
+
+RETRY_SECONDS = 2.0
+
+
+class Members(Protocol):
+    """The kernel's membership map."""
+
+    def set_member(self, cookie: int, port: int, ipv6: bool) -> None:
+        """Capture in the namespace of that cookie."""
+
+    def remove_member(self, cookie: int) -> None:
+        """No longer capture there."""
+
+    def members(self) -> frozenset[int]:
+        """The cookies of all members."""
+
+
+class Enrolment:
+    """The state of all workloads of the node. Owns their namespaces and listeners."""
+
+    def __init__(self, members: Members, workers: Workers, home_fd: int) -> None:
+        self._members = members
+        self._workers = workers
+        self._home_fd = home_fd
+        self._desired: Mapping[str, Workload] = {}
+        self._enrolled: dict[str, tuple[Workload, InPod]] = {}
+        self._captured: set[str] = set()
+        self._failed: dict[str, str] = {}
+        self._lock = asyncio.Lock()
+
+    def introduce(self, slot: WorkerSlot, hello: Hello) -> None:
+        """Tell a worker which workloads it shall serve, beside those that it already does."""
+        for uid in set(hello.workloads) - self._enrolled.keys():
+            slot.send(RemoveWorkload(uid=uid))
+        for uid, (workload, pod) in self._enrolled.items():
+            if uid in hello.workloads:
+                slot.enrolled.add(uid)
+            else:
+                slot.send(AddWorkload(workload=workload), pod.fds())
+
+    def take_over(self, slot: WorkerSlot, holding: Holding, fds: tuple[int, ...]) -> None:
+        """A worker of an earlier agent serves this workload already: go on with its listeners."""
+        workload = holding.workload
+        try:
+            pod = adopt(fds, self._home_fd)
+        except NotEnrollable as error:
+            log.event(
+                _logger, logging.ERROR, "workload not taken over", workload=_name(workload), reason=error
+            )
+            return
+        if workload.uid in self._enrolled:
+            pod.close()
+            return
+        self._enrolled[workload.uid] = (workload, pod)
+        self._capture(workload.uid, pod)
+        log.event(_logger, logging.INFO, "workload taken over", workload=_name(workload), worker=slot.index)
+
+    async def reconcile(self, desired: Mapping[str, Workload]) -> None:
+        """Make what is enrolled what is desired. Failures are kept for ``retry`` and for the view."""
+        async with self._lock:
+            self._desired = desired
+            self._failed = {uid: why for uid, why in self._failed.items() if uid in desired}
+            for uid, (workload, _) in list(self._enrolled.items()):
+                if (wanted := desired.get(uid)) is None or wanted.netns != workload.netns:
+                    self._remove(uid)
+            for uid, workload in desired.items():
+                if uid not in self._enrolled:
+                    await self._add(workload)
+                elif self._enrolled[uid][0] != workload:
+                    await self._announce(workload, self._enrolled[uid][1])
+            # Those of pods that went while no agent ran.
+            for cookie in self._members.members() - {pod.cookie for _, pod in self._enrolled.values()}:
+                self._members.remove_member(cookie)
+
+    async def retry(self) -> None:
+        """Try the failed ones again, until cancelled."""
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            if self._failed:
+                await self.reconcile(self._desired)
+
+    def view(self) -> tuple[WorkloadView, ...]:
+        """All workloads, by namespace and name."""
+        workloads = {**{uid: w for uid, (w, _) in self._enrolled.items()}, **self._desired}
+        return tuple(
+            WorkloadView(
+                namespace=w.namespace,
+                name=w.name,
+                uid=uid,
+                ips=w.ips,
+                netns=w.netns,
+                enrolled=uid in self._captured,
+                port=self._enrolled[uid][1].port if uid in self._enrolled else 0,
+                reason="" if uid in self._captured else self._failed.get(uid, "being enrolled"),
+            )
+            for uid, w in sorted(workloads.items(), key=lambda item: (item[1].namespace, item[1].name))
+        )
+
+    def close(self) -> None:
+        """Close our descriptors. Workers and the kernel go on with theirs."""
+        for _, pod in self._enrolled.values():
+            pod.close()
+        self._enrolled.clear()
+        self._captured.clear()
+
+    async def _add(self, workload: Workload) -> None:
+        try:
+            pod = open_in_pod(workload.netns, self._home_fd)
+        except NotEnrollable as error:
+            if self._failed.get(workload.uid) != str(error):
+                log.event(
+                    _logger, logging.ERROR, "workload not enrolled", workload=_name(workload), reason=error
+                )
+            self._failed[workload.uid] = str(error)
+            return
+        await self._announce(workload, pod)
+        self._capture(workload.uid, pod)
+        self._failed.pop(workload.uid, None)
+        log.event(
+            _logger,
+            logging.INFO,
+            "workload enrolled",
+            workload=_name(workload),
+            netns=workload.netns,
+            cookie=pod.cookie,
+            port=pod.port,
+        )
+
+    async def _announce(self, workload: Workload, pod: InPod) -> None:
+        self._enrolled[workload.uid] = (workload, pod)
+        self._workers.broadcast(AddWorkload(workload=workload), pod.fds())
+        await self._workers.enrolled(workload.uid)
+
+    def _capture(self, uid: str, pod: InPod) -> None:
+        self._members.set_member(pod.cookie, pod.port, pod.ipv6)
+        self._captured.add(uid)
+
+    def _remove(self, uid: str) -> None:
+        workload, pod = self._enrolled.pop(uid)
+        self._captured.discard(uid)
+        self._members.remove_member(pod.cookie)
+        self._workers.broadcast(RemoveWorkload(uid=uid))
+        for slot in self._workers.slots:
+            slot.enrolled.discard(uid)
+        pod.close()
+        log.event(_logger, logging.INFO, "workload removed", workload=_name(workload), cookie=pod.cookie)
+
+
+def _name(workload: Workload) -> str:
+    return f"{workload.namespace}/{workload.name}"

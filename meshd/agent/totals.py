@@ -1,0 +1,81 @@
+"""Sums of the workers' counters that never go back, though workers come and go. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+
+from meshd.model.wire import LATENCY_BUCKETS, RequestCounts, Stats
+
+RequestKey = tuple[str, str, str, str, str, int, str]
+"""service, route, cluster, source, method, status, flags."""
+
+
+@dataclasses.dataclass(slots=True)
+class RequestTotal:
+    """Requests of one key."""
+
+    count: int = 0
+    seconds: float = 0.0
+    buckets: list[int] = dataclasses.field(default_factory=lambda: [0] * len(LATENCY_BUCKETS))
+
+    def add(self, count: int, seconds: float, buckets: Iterable[int]) -> None:
+        """Add counts of the same key."""
+        self.count += count
+        self.seconds += seconds
+        self.buckets = [a + b for a, b in zip(self.buckets, buckets, strict=True)]
+
+
+class Totals:
+    """All workers' numbers together.
+
+    A worker's counters begin at zero with its process: what an ended process had counted is kept and added,
+    so that a sum never falls and rates over it stay right.
+    """
+
+    def __init__(self) -> None:
+        self._ended_requests: dict[RequestKey, RequestTotal] = {}
+        self._ended_counters: Counter[str] = Counter()
+        self._latest: dict[int, Stats] = {}
+
+    def update(self, stats: Iterable[Stats]) -> None:
+        """Take the newest numbers of some workers, and what the ended ones left behind."""
+        for new in stats:
+            self._latest[new.pid] = new
+
+    def end(self, pid: int) -> None:
+        """That worker process ended."""
+        if (last := self._latest.pop(pid, None)) is not None:
+            _add_requests(self._ended_requests, last.requests)
+            self._ended_counters.update(last.counters)
+
+    def requests(self) -> dict[RequestKey, RequestTotal]:
+        """Totals by key."""
+        totals: dict[RequestKey, RequestTotal] = {}
+        for key, ended in self._ended_requests.items():
+            totals[key] = RequestTotal(ended.count, ended.seconds, list(ended.buckets))
+        for stats in self._latest.values():
+            _add_requests(totals, stats.requests)
+        return totals
+
+    def counters(self) -> dict[str, int]:
+        """Totals by name."""
+        totals = Counter(self._ended_counters)
+        for stats in self._latest.values():
+            totals.update(stats.counters)
+        return dict(totals)
+
+    def gauges(self) -> dict[str, float]:
+        """Sums over the living workers by name."""
+        totals: dict[str, float] = {}
+        for stats in self._latest.values():
+            for name, value in stats.gauges.items():
+                totals[name] = totals.get(name, 0.0) + value
+        return totals
+
+
+def _add_requests(totals: dict[RequestKey, RequestTotal], rows: Iterable[RequestCounts]) -> None:
+    for row in rows:
+        key = (row.service, row.route, row.cluster, row.source, row.method, row.status, row.flags)
+        totals.setdefault(key, RequestTotal()).add(row.count, row.seconds, row.buckets)
