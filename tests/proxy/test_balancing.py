@@ -1,0 +1,115 @@
+"""Endpoint picks: shares by weight, only healthy ones, the less busy of two."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from meshd.model.config import Cluster, Endpoint, EndpointSet, Health, LoadBalancing
+from proxy.balancing import Balancer
+
+
+def endpoint(last: int, weight: int = 1, health: Health = Health.HEALTHY) -> Endpoint:
+    return Endpoint(address=f"10.0.0.{last}", port=80, weight=weight, health=health)
+
+
+def balancer(policy: LoadBalancing, *endpoints: Endpoint) -> Balancer:
+    return Balancer(Cluster(name="c", balancing=policy), EndpointSet(name="c", endpoints=endpoints))
+
+
+def picks(balancer: Balancer, count: int, seed: int = 1) -> Counter[str]:
+    draw = random.Random(seed).random
+    found: Counter[str] = Counter()
+    for _ in range(count):
+        picked = balancer.pick(draw)
+        assert picked is not None
+        found[picked.address] += 1
+    return found
+
+
+@pytest.mark.parametrize("policy", list(LoadBalancing))
+def test_only_healthy_endpoints_with_weight(policy: LoadBalancing) -> None:
+    several = balancer(
+        policy,
+        endpoint(1, health=Health.DRAINING),
+        endpoint(2),
+        endpoint(3, health=Health.UNHEALTHY),
+        endpoint(4, weight=0),
+    )
+    assert picks(several, 20) == {"10.0.0.2": 20}
+
+
+@pytest.mark.parametrize("policy", list(LoadBalancing))
+def test_no_healthy_endpoint(policy: LoadBalancing) -> None:
+    assert balancer(policy).pick(random.random) is None
+    assert balancer(policy, endpoint(1, health=Health.UNHEALTHY)).pick(random.random) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_round_robin_visits_each_once_in_a_turn(seed: int) -> None:
+    several = balancer(LoadBalancing.ROUND_ROBIN, *(endpoint(i) for i in range(5)))
+    assert set(picks(several, 5, seed).values()) == {1}
+
+
+def test_round_robin_starts_anywhere() -> None:
+    starts = {
+        next(iter(picks(balancer(LoadBalancing.ROUND_ROBIN, *map(endpoint, range(4))), 1, seed)))
+        for seed in range(50)
+    }
+    assert len(starts) == 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_weighted_round_robin_keeps_shares_in_every_stretch(seed: int) -> None:
+    several = balancer(LoadBalancing.ROUND_ROBIN, endpoint(1, 5), endpoint(2, 2), endpoint(3, 1))
+    found = picks(several, 8, seed)
+    for address, weight in (("10.0.0.1", 5), ("10.0.0.2", 2), ("10.0.0.3", 1)):
+        assert abs(found[address] - weight) <= 1
+    found += picks(several, 7992, seed)
+    assert abs(found["10.0.0.1"] - 5000) <= 5
+    assert abs(found["10.0.0.3"] - 1000) <= 5
+
+
+def test_random_follows_weights() -> None:
+    several = balancer(LoadBalancing.RANDOM, endpoint(1, 3), endpoint(2, 1))
+    found = picks(several, 4000)
+    assert 2850 < found["10.0.0.1"] < 3150
+
+
+def test_random_at_the_edges_of_its_range() -> None:
+    several = balancer(LoadBalancing.RANDOM, endpoint(1), endpoint(2))
+    first, last = several.pick(lambda: 0.0), several.pick(lambda: 1 - 2**-53)
+    assert first is not None
+    assert last is not None
+    assert (first.address, last.address) == ("10.0.0.1", "10.0.0.2")
+
+
+def test_least_request_shuns_the_busy() -> None:
+    several = balancer(LoadBalancing.LEAST_REQUEST, endpoint(1), endpoint(2))
+    for _ in range(5):
+        several.started(endpoint(1))
+    # The busy one is picked only when both draws fall on it.
+    found = picks(several, 4000)
+    assert 850 < found["10.0.0.1"] < 1150
+    for _ in range(5):
+        several.finished(endpoint(1))
+    assert 1800 < picks(several, 4000)["10.0.0.1"] < 3200
+
+
+def test_least_request_weighs_load() -> None:
+    several = balancer(LoadBalancing.LEAST_REQUEST, endpoint(1, 4), endpoint(2, 1))
+    found = picks(several, 5000)
+    assert found["10.0.0.1"] > 4500
+
+
+def test_counts_survive_a_change_of_endpoints_and_end_at_nothing() -> None:
+    old = balancer(LoadBalancing.LEAST_REQUEST, endpoint(1), endpoint(2))
+    old.started(endpoint(1))
+    new = Balancer(old.cluster, EndpointSet(name="c", endpoints=(endpoint(1), endpoint(3))), old)
+    assert new.active(endpoint(1)) == 1
+    old.finished(endpoint(1))
+    assert new.active(endpoint(1)) == 0
+    new.finished(endpoint(1))
+    assert new.active(endpoint(1)) == 0
