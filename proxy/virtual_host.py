@@ -78,13 +78,13 @@ def _order(route: Ordered) -> int:
 class HostIndex(Generic[_T]):
     """Virtual hosts by domain: exact, then the longest ``*suffix``, then the longest ``prefix*``, then ``*``.
 
-    A port in the request's Host does not count (RouteConfiguration.ignore_port_in_host_matching; Gateway API:
-    hostnames are matched without it).
+    A domain may name a port only where the config does not ignore the port of the request's Host.
     """
 
-    __slots__ = ("_default", "_exact", "_only_default", "_prefixes", "_suffixes")
+    __slots__ = ("_default", "_exact", "_ignore_port", "_only_default", "_prefixes", "_suffixes")
 
     def __init__(self, config: RouteConfig, compile_host: Callable[[VirtualHost], _T]) -> None:
+        self._ignore_port = config.ignore_port
         self._exact: dict[str, _T] = {}
         self._suffixes: dict[int, dict[str, _T]] = {}
         self._prefixes: dict[int, dict[str, _T]] = {}
@@ -108,7 +108,7 @@ class HostIndex(Generic[_T]):
         """The virtual host for a Host value; None where none takes it."""
         if self._only_default:
             return self._default
-        name = split_port(host)[0].lower()
+        name = (split_port(host)[0] if self._ignore_port else host).lower()
         if (found := self._exact.get(name)) is not None:
             return found
         # A wildcard stands for at least one character: *.example.com is not .example.com.

@@ -202,6 +202,8 @@ class RouteConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     name: str
     virtual_hosts: tuple[VirtualHost, ...] = ()
+    ignore_port: bool = True
+    """A port in the request's Host does not count, as the Gateway API has it (ignore_port_in_host_matching)."""
 
 
 class LoadBalancing(enum.Enum):

@@ -119,6 +119,16 @@ def test_unknown_host_has_no_route() -> None:
     assert chosen(RouteTable(RouteConfig(name="r", virtual_hosts=(host,))), request(host="b")) == "404"
 
 
+def test_a_port_counts_where_the_config_says_so() -> None:
+    hosts = tuple(
+        VirtualHost(name=d, domains=(d,), routes=(Route(name=d, action=to(d)),)) for d in ("web", "web:80")
+    )
+    config = RouteConfig(name="r", virtual_hosts=hosts, ignore_port=False)
+    assert chosen(RouteTable(config), request(host="Web:80")) == "web:80"
+    assert chosen(RouteTable(config), request(host="web")) == "web"
+    assert chosen(RouteTable(config), request(host="web:81")) == "404"
+
+
 def conditions(match: RouteMatch) -> RouteTable:
     return table(Route(name="r", match=match, action=to("c")))
 
