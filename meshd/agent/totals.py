@@ -40,13 +40,14 @@ class Totals:
         self._latest: dict[int, Stats] = {}
 
     def update(self, stats: Iterable[Stats]) -> None:
-        """Take the newest numbers of some workers, and what the ended ones left behind."""
+        """Take the newest numbers of some workers."""
         for new in stats:
             self._latest[new.pid] = new
 
-    def end(self, pid: int) -> None:
-        """That worker process ended."""
-        if (last := self._latest.pop(pid, None)) is not None:
+    def keep_only(self, pids: Iterable[int]) -> None:
+        """These are the living worker processes; all others have ended."""
+        for pid in self._latest.keys() - set(pids):
+            last = self._latest.pop(pid)
             _add_requests(self._ended_requests, last.requests)
             self._ended_counters.update(last.counters)
 

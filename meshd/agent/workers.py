@@ -70,6 +70,8 @@ class WorkerSlot:
         self.restarts = 0
         self.channel: FdChannel[FromWorker] | None = None
         self.enrolled: set[str] = set()
+        self.settled = asyncio.Event()
+        """Filled by a worker of an earlier agent, or none is left."""
         self.connected = asyncio.Event()
         self.disconnected = asyncio.Event()
         self.progress = asyncio.Condition()
@@ -136,8 +138,8 @@ class Workers:
 
     async def returned(self) -> None:
         """Wait until every worker of an earlier agent came back, or was given up."""
-        while any(slot.state is WorkerState.LOST and not slot.restarts for slot in self.slots):
-            await asyncio.sleep(_POLL_SECONDS)
+        for slot in self.slots:
+            await slot.settled.wait()
 
     async def applied(self, generation: int) -> None:
         """Wait until every connected worker has that generation in force; a stuck one is killed."""
@@ -246,6 +248,7 @@ class Workers:
         self._greeting.configure(slot, hello)
         slot.disconnected.clear()
         slot.connected.set()
+        slot.settled.set()
 
     async def _disconnect(self, slot: WorkerSlot) -> None:
         slot.channel = None
@@ -317,6 +320,7 @@ class Workers:
 
     def _start(self, slot: WorkerSlot) -> subprocess.Popen[bytes]:
         slot.state = WorkerState.STARTING
+        slot.settled.set()
         # Not asyncio's: its transport kills the child when the agent's loop ends, and a session of its own,
         # so that what ends the agent from a terminal does not end the workers.
         process = subprocess.Popen(

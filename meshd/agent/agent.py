@@ -1,0 +1,235 @@
+"""The node agent: puts the parts together and runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from meshd import __version__, log, netns
+from meshd.agent.admin import serving_admin, serving_metrics
+from meshd.agent.ads import AdsClient, NotApplied
+from meshd.agent.config_in_force import CaptureFailed, ConfigInForce
+from meshd.agent.discovery import watch_workloads
+from meshd.agent.enrolment import Enrolment
+from meshd.agent.metrics import exposition
+from meshd.agent.processes import resident_bytes
+from meshd.agent.totals import Totals
+from meshd.agent.views import endpoint_views, route_views, service_views
+from meshd.agent.workers import Greeting, Workers, WorkerSlot
+from meshd.datapath.datapath import Datapath
+from meshd.model.snapshot import Delta, Snapshot
+from meshd.model.status import ConfigStatus
+from meshd.model.view import CaptureView, ControlView, StatusView, WorkerView
+from meshd.model.wire import Configure, Hello, Update
+
+_logger = logging.getLogger("meshd.agent")
+
+HEARTBEAT_SECONDS = 0.25
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line decides."""
+
+    node: str
+    instance: str
+    control: str
+    """host:port or unix:PATH of the control plane."""
+    run_dir: Path
+    workloads: Path
+    workers: int
+    metrics_host: str
+    metrics_port: int
+    access_log: str
+    access_log_format: str
+
+
+class Agent:
+    """One node's agent."""
+
+    def __init__(self, options: Options, datapath: Datapath) -> None:
+        self._options = options
+        self._datapath = datapath
+        self._home_fd = netns.open_own()
+        self._began = time.monotonic()
+        self._totals = Totals()
+        self._status = ConfigStatus()
+        self._received = Snapshot()
+        self._workers = Workers(
+            options.workers,
+            options.run_dir,
+            Greeting(self._greet, lambda *held: self._enrolment.take_over(*held)),
+        )
+        self._enrolment = Enrolment(datapath, self._workers, self._home_fd)
+        self._config = ConfigInForce(datapath, self._workers, options.run_dir / "config.msgpack")
+        self._ads = AdsClient(options.control, options.node, {"version": __version__}, self._on_change)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until ``stop`` is set. Workers and kernel programs stay when it returns.
+
+        Raises OSError when a socket of ours cannot be opened.
+        """
+        options = self._options
+        listener = self._workers.listen()
+        restored = self._config.restore()
+        try:
+            async with (
+                serving_admin(
+                    options.run_dir / "agent.sock",
+                    {
+                        "status": self._status_view,
+                        "workloads": self._workloads_view,
+                        "services": self._services_view,
+                        "routes": self._routes_view,
+                        "endpoints": self._endpoints_view,
+                    },
+                ),
+                serving_metrics(
+                    options.metrics_host, options.metrics_port, self._metrics, self._why_not_ready
+                ),
+            ):
+                tasks = asyncio.create_task(self._run_parts(listener))
+                stopping = asyncio.create_task(stop.wait())
+                log.event(
+                    _logger,
+                    logging.INFO,
+                    "agent started",
+                    node=options.node,
+                    instance=options.instance,
+                    control=options.control,
+                    workers=options.workers,
+                    restored=restored,
+                )
+                await asyncio.wait({tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
+                tasks.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await tasks
+        finally:
+            self._enrolment.close()
+            os.close(self._home_fd)
+            log.event(_logger, logging.INFO, "agent stopped", node=options.node, left="workers and programs")
+
+    async def _run_parts(self, listener: object) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._workers.run(listener), name="workers")
+            tasks.create_task(self._follow_workloads(), name="workloads")
+            tasks.create_task(self._enrolment.retry(), name="enrolment-retry")
+            tasks.create_task(self._ads.run(), name="ads")
+
+    async def _follow_workloads(self) -> None:
+        # A worker of an earlier agent holds listeners: to open them anew would move the pod's port.
+        await self._workers.returned()
+        async for workloads in watch_workloads(self._options.workloads):
+            await self._enrolment.reconcile(workloads)
+
+    def _greet(self, slot: WorkerSlot, hello: Hello) -> None:
+        slot.send(
+            Configure(
+                node=self._options.node,
+                mark=self._datapath.mark,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                layout=self._datapath.layout_json,
+                access_log=self._options.access_log,
+                access_log_format=self._options.access_log_format,
+            ),
+            (self._datapath.flows_fd, self._datapath.heartbeat_fd),
+        )
+        slot.send(Update(delta=self._config.snapshot.as_delta()))
+        self._enrolment.introduce(slot, hello)
+
+    async def _on_change(self, delta: Delta, status: ConfigStatus) -> None:
+        self._status = status
+        self._received = self._received.apply(delta)
+        if not self._ads.synced and self._config.snapshot.generation:
+            # What an earlier agent had in force is not given up for the first half of the news.
+            return
+        try:
+            await self._config.change(lambda _: self._received)
+        except CaptureFailed as error:
+            raise NotApplied(str(error)) from error
+
+    def _why_not_ready(self) -> str:
+        if not self._config.snapshot.generation and not self._ads.synced:
+            return f"no config yet from {self._options.control}"
+        if not any(slot.channel for slot in self._workers.slots):
+            return "no proxy worker is connected"
+        return ""
+
+    async def _refresh(self) -> None:
+        self._totals.update(await self._workers.collect())
+        self._totals.keep_only(slot.pid for slot in self._workers.slots)
+
+    async def _metrics(self) -> bytes:
+        return exposition(await self._status_view(), self._totals)
+
+    async def _status_view(self) -> StatusView:
+        await self._refresh()
+        snapshot = self._config.snapshot
+        requests = self._totals.requests()
+        counters = self._datapath.counters()
+        return StatusView(
+            node=self._options.node,
+            instance=self._options.instance,
+            version=__version__,
+            pid=os.getpid(),
+            rss_bytes=resident_bytes(os.getpid()),
+            uptime_seconds=round(time.monotonic() - self._began, 3),
+            generation=snapshot.generation,
+            services=len(snapshot.listeners),
+            endpoints=sum(len(endpoints.endpoints) for endpoints in snapshot.endpoints.values()),
+            workloads=sum(1 for workload in self._enrolment.view() if workload.enrolled),
+            requests=sum(total.count for total in requests.values()),
+            failed_requests=sum(total.count for key, total in requests.items() if key[5] >= 500),
+            control=self._control_view(),
+            workers=tuple(map(_worker_view, self._workers.slots)),
+            capture=CaptureView(
+                pins=str(self._datapath.pin_dir),
+                cgroup=str(self._datapath.cgroup),
+                fast_path="off",
+                fast_path_reason="not part of this version",
+                counters=counters,
+                flows=self._datapath.flow_count(),
+            ),
+            objects=self._status.objects,
+        )
+
+    def _control_view(self) -> ControlView:
+        return ControlView(
+            target=self._options.control,
+            connected=self._ads.connected,
+            synced=self._ads.synced,
+            nacks=self._ads.nacks,
+            refused=dict(self._ads.refused),
+            last_error=self._ads.last_error,
+        )
+
+    async def _workloads_view(self) -> object:
+        return self._enrolment.view()
+
+    async def _services_view(self) -> object:
+        await self._refresh()
+        return service_views(self._config.snapshot, self._totals.requests())
+
+    async def _routes_view(self) -> object:
+        await self._refresh()
+        return route_views(self._config.snapshot, self._totals.requests())
+
+    async def _endpoints_view(self) -> object:
+        return endpoint_views(self._config.snapshot)
+
+
+def _worker_view(slot: WorkerSlot) -> WorkerView:
+    return WorkerView(
+        worker=slot.index,
+        pid=slot.pid,
+        state=slot.state.value,
+        generation=slot.generation,
+        restarts=slot.restarts,
+        rss_bytes=resident_bytes(slot.pid),
+    )

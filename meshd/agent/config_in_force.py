@@ -1,0 +1,117 @@
+"""The config in force on the node: brought into the kernel and all workers, and kept for the next agent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from meshd import log
+from meshd.agent.workers import Workers
+from meshd.model.snapshot import Delta, Snapshot, difference
+from meshd.model.wire import Update
+
+_logger = logging.getLogger("meshd.agent.config")
+_decoder = msgspec.msgpack.Decoder(Delta)
+
+
+class CaptureFailed(Exception):  # noqa: N818
+    """The kernel did not take a change; the message says which object and why."""
+
+
+class ServiceMaps(Protocol):
+    """The kernel's maps of services and endpoints."""
+
+    def apply(self, old: Snapshot, new: Snapshot) -> None:
+        """Bring the maps from one snapshot to the next. Raises CaptureFailed."""
+
+
+class ConfigInForce:
+    """The snapshot that kernel and workers go by."""
+
+    def __init__(self, maps: ServiceMaps, workers: Workers, path: Path) -> None:
+        self.snapshot = Snapshot()
+        self._maps = maps
+        self._workers = workers
+        self._path = path
+        self._lock = asyncio.Lock()
+
+    def restore(self) -> bool:
+        """Take up what an earlier agent had in force. False when it left nothing (readable)."""
+        try:
+            kept = _decoder.decode(self._path.read_bytes())
+        except FileNotFoundError:
+            return False
+        except (OSError, msgspec.MsgspecError) as error:
+            log.event(_logger, logging.WARNING, "kept config is unreadable", file=self._path, reason=error)
+            return False
+        self.snapshot = Snapshot().apply(kept)
+        # The maps may be older or newer than the file: write all of it.
+        self._maps.apply(Snapshot(), self.snapshot)
+        log.event(
+            _logger,
+            logging.INFO,
+            "config restored",
+            generation=kept.generation,
+            services=len(self.snapshot.listeners),
+        )
+        return True
+
+    async def change(self, desired: Callable[[Snapshot], Snapshot]) -> None:
+        """Put a snapshot into force: all of it or, with CaptureFailed, nothing.
+
+        ``desired`` makes it from the one in force; the generation is given here. When this returns, no new
+        connection or request is decided by the old snapshot.
+        """
+        async with self._lock:
+            old = self.snapshot
+            delta = _numbered(difference(old, desired(old)), old.generation + 1)
+            if delta == Delta(generation=delta.generation):
+                return
+            new = old.apply(delta)
+            # A service that goes leaves the kernel first and one that comes enters it last, so that no
+            # captured connection meets a worker that does not know its service.
+            less = old.apply(Delta(generation=old.generation, removed_listeners=delta.removed_listeners))
+            self._maps.apply(old, less)
+            await self._update_workers(delta)
+            try:
+                self._maps.apply(less, new)
+            except CaptureFailed:
+                back = _numbered(difference(new, old), new.generation + 1)
+                self.snapshot = new.apply(back)
+                await self._update_workers(back)
+                self._maps.apply(Snapshot(), self.snapshot)
+                raise
+            self.snapshot = new
+            await asyncio.to_thread(self._keep, new.as_delta())
+            log.event(
+                _logger,
+                logging.INFO,
+                "config in force",
+                generation=new.generation,
+                services=len(new.listeners),
+                changed=sum(
+                    len(part)
+                    for part in (delta.listeners, delta.route_configs, delta.clusters, delta.endpoints)
+                ),
+            )
+
+    async def _update_workers(self, delta: Delta) -> None:
+        self._workers.broadcast(Update(delta=delta))
+        await self._workers.applied(delta.generation)
+
+    def _keep(self, snapshot: Delta) -> None:
+        beside = self._path.with_suffix(".new")
+        try:
+            beside.write_bytes(msgspec.msgpack.encode(snapshot))
+            beside.replace(self._path)
+        except OSError as error:
+            log.event(_logger, logging.WARNING, "config not kept", file=self._path, reason=error)
+
+
+def _numbered(delta: Delta, generation: int) -> Delta:
+    return msgspec.structs.replace(delta, generation=generation)

@@ -1,0 +1,116 @@
+"""The node's metrics in Prometheus' text format, from the agent's state and the workers' sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from meshd.agent.totals import RequestKey, RequestTotal, Totals
+from meshd.model.view import StatusView
+from meshd.model.wire import LATENCY_BUCKETS
+
+_REQUEST_LABELS = ("service", "route", "cluster", "source", "method", "code", "response_flags")
+_DURATION_LABELS = ("service", "route", "cluster")
+
+
+def exposition(status: StatusView, totals: Totals) -> bytes:
+    """One scrape of the node."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Node(status, totals))
+    return generate_latest(registry)
+
+
+class _Node(Collector):
+    def __init__(self, status: StatusView, totals: Totals) -> None:
+        self._status = status
+        self._totals = totals
+
+    def collect(self) -> Iterable[Metric]:
+        requests = self._totals.requests()
+        yield _requests(requests)
+        yield _durations(requests)
+        for name, value in sorted(self._totals.counters().items()):
+            counter = CounterMetricFamily(f"meshd_proxy_{name}", f"Proxy workers: {name.replace('_', ' ')}.")
+            counter.add_metric((), value)
+            yield counter
+        for name, number in sorted(self._totals.gauges().items()):
+            yield GaugeMetricFamily(
+                f"meshd_proxy_{name}", f"Proxy workers: {name.replace('_', ' ')}.", value=number
+            )
+        yield from _capture(self._status)
+        yield from _control(self._status)
+        yield from _processes(self._status)
+
+
+def _requests(requests: Mapping[RequestKey, RequestTotal]) -> Metric:
+    family = CounterMetricFamily("meshd_requests", "Requests answered.", labels=_REQUEST_LABELS)
+    for (service, route, cluster, source, method, status, flags), total in requests.items():
+        family.add_metric((service, route, cluster, source, method, str(status), flags), total.count)
+    return family
+
+
+def _durations(requests: Mapping[RequestKey, RequestTotal]) -> Metric:
+    family = HistogramMetricFamily(
+        "meshd_request_duration_seconds",
+        "From a request's first byte to its answer's last.",
+        labels=_DURATION_LABELS,
+    )
+    merged: dict[tuple[str, str, str], RequestTotal] = {}
+    for key, total in requests.items():
+        merged.setdefault(key[:3], RequestTotal()).add(total.count, total.seconds, total.buckets)
+    for labels, total in merged.items():
+        buckets = [(str(bound), float(n)) for bound, n in zip(LATENCY_BUCKETS, total.buckets, strict=True)]
+        family.add_metric(labels, [*buckets, ("+Inf", float(total.count))], total.seconds)
+    return family
+
+
+def _capture(status: StatusView) -> Iterable[Metric]:
+    capture = CounterMetricFamily(
+        "meshd_capture", "Connections to services, by what the kernel did.", labels=("result",)
+    )
+    for result, count in sorted(status.capture.counters.items()):
+        capture.add_metric((result,), count)
+    yield capture
+    yield GaugeMetricFamily("meshd_flows", "Captured connections that are open.", value=status.capture.flows)
+    fast_path = GaugeMetricFamily(
+        "meshd_fast_path_info", "The fast path's mode, always 1.", labels=("mode", "reason")
+    )
+    fast_path.add_metric((status.capture.fast_path, status.capture.fast_path_reason), 1)
+    yield fast_path
+
+
+def _control(status: StatusView) -> Iterable[Metric]:
+    control = status.control
+    yield GaugeMetricFamily(
+        "meshd_control_connected", "Whether the stream to the control plane is up.", value=control.connected
+    )
+    yield CounterMetricFamily("meshd_xds_nacks", "xDS resources refused.", value=control.nacks)
+    yield GaugeMetricFamily(
+        "meshd_xds_refused", "xDS resources that are refused now.", value=len(control.refused)
+    )
+    yield GaugeMetricFamily(
+        "meshd_config_generation", "Of the snapshot that is in force.", value=status.generation
+    )
+    yield GaugeMetricFamily("meshd_services", "Service ports in the snapshot.", value=status.services)
+    yield GaugeMetricFamily("meshd_workloads", "Enrolled workloads.", value=status.workloads)
+
+
+def _processes(status: StatusView) -> Iterable[Metric]:
+    info = GaugeMetricFamily("meshd_info", "The agent, always 1.", labels=("version", "node"))
+    info.add_metric((status.version, status.node), 1)
+    yield info
+    up = GaugeMetricFamily("meshd_worker_up", "Whether the worker serves.", labels=("worker",))
+    restarts = CounterMetricFamily("meshd_worker_restarts", "Restarts of the worker.", labels=("worker",))
+    resident = GaugeMetricFamily(
+        "meshd_resident_memory_bytes", "Resident size of meshd's processes.", labels=("process",)
+    )
+    resident.add_metric(("agent",), status.rss_bytes)
+    for worker in status.workers:
+        index = str(worker.worker)
+        up.add_metric((index,), worker.state == "serving")
+        restarts.add_metric((index,), worker.restarts)
+        resident.add_metric((f"worker-{index}",), worker.rss_bytes)
+    yield from (up, restarts, resident)

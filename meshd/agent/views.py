@@ -1,0 +1,129 @@
+"""The agent's state as the documents of meshd.model.view. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from meshd.agent.totals import RequestKey, RequestTotal
+from meshd.model.config import (
+    Action,
+    DirectResponse,
+    Endpoint,
+    Forward,
+    Health,
+    Listener,
+    PathExact,
+    PathMatch,
+    PathPrefix,
+    PathRegex,
+    Redirect,
+    Route,
+    RouteMatch,
+    StringMatch,
+)
+from meshd.model.snapshot import Snapshot
+from meshd.model.view import EndpointView, RouteView, ServiceView
+
+Requests = Mapping[RequestKey, RequestTotal]
+
+
+def service_views(snapshot: Snapshot, requests: Requests) -> tuple[ServiceView, ...]:
+    """All service ports by name. ``service`` of a request's key is the listener's name."""
+    counts: Counter[str] = Counter()
+    for key, total in requests.items():
+        counts[key[0]] += total.count
+    return tuple(
+        ServiceView(
+            name=listener.name,
+            addresses=listener.addresses,
+            port=listener.port,
+            protocol=listener.protocol.value,
+            failure_policy=listener.failure_policy.value,
+            routes=sum(1 for _ in _routes(snapshot, listener)),
+            endpoints=len(_endpoints(snapshot, listener)),
+            healthy=sum(1 for e in _endpoints(snapshot, listener) if e.health is Health.HEALTHY),
+            requests=counts[listener.name],
+        )
+        for _, listener in sorted(snapshot.listeners.items())
+    )
+
+
+def route_views(snapshot: Snapshot, requests: Requests) -> tuple[RouteView, ...]:
+    """All routes by service port, in the order in which they are tried."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for key, total in requests.items():
+        counts[key[0], key[1]] += total.count
+    return tuple(
+        RouteView(
+            service=listener.name,
+            name=route.name,
+            match=match_text(route.match),
+            action=action_text(route.action),
+            requests=counts[listener.name, route.name],
+        )
+        for _, listener in sorted(snapshot.listeners.items())
+        for route in _routes(snapshot, listener)
+    )
+
+
+def endpoint_views(snapshot: Snapshot) -> tuple[EndpointView, ...]:
+    """All endpoints by cluster."""
+    return tuple(
+        EndpointView(
+            cluster=name,
+            address=endpoint.address,
+            port=endpoint.port,
+            weight=endpoint.weight,
+            health=endpoint.health.value,
+            workload=endpoint.workload,
+        )
+        for name, endpoints in sorted(snapshot.endpoints.items())
+        for endpoint in endpoints.endpoints
+    )
+
+
+def match_text(match: RouteMatch) -> str:
+    """A match in a line: ``GET /api/* x-user=tester``."""
+    parts = [match.method or "*", _path_text(match.path)]
+    parts += [_string_text(header) for header in match.headers]
+    parts += [f"?{_string_text(query)}" for query in match.query]
+    return " ".join(parts)
+
+
+def action_text(action: Action) -> str:
+    """What a route does, in a line: ``default/web-v1:80 (90), default/web-v2:80 (10)``."""
+    match action:
+        case Forward(clusters=clusters):
+            if len(clusters) == 1:
+                return clusters[0].name
+            return ", ".join(f"{cluster.name} ({cluster.weight})" for cluster in clusters)
+        case Redirect(status=status):
+            return f"redirect {status}"
+        case DirectResponse(status=status):
+            return f"answer {status}"
+
+
+def _path_text(path: PathMatch) -> str:
+    match path:
+        case PathExact(value=value):
+            return value
+        case PathPrefix(value=value):
+            return value.rstrip("/") + "/*"
+        case PathRegex(value=value):
+            return f"~{value}"
+
+
+def _string_text(match: StringMatch) -> str:
+    return f"{match.name}{'~' if match.regex else '='}{match.value}"
+
+
+def _routes(snapshot: Snapshot, listener: Listener) -> Iterator[Route]:
+    config = snapshot.route_configs.get(listener.route_config)
+    for host in config.virtual_hosts if config is not None else ():
+        yield from host.routes
+
+
+def _endpoints(snapshot: Snapshot, listener: Listener) -> tuple[Endpoint, ...]:
+    found = snapshot.endpoints.get(listener.cluster)
+    return found.endpoints if found is not None else ()

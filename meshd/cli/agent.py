@@ -1,0 +1,119 @@
+"""``meshd agent``: the node daemon."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import re
+import signal
+from pathlib import Path
+
+from meshd import log
+from meshd.cli.failure import Failure
+from meshd.cli.paths import run_dir
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser("agent", help="run the node agent", description=__doc__)
+    parser.add_argument("--node", required=True, help="this node's name, told to the control plane")
+    parser.add_argument(
+        "--control",
+        default="127.0.0.1:15010",
+        metavar="ADDRESS",
+        help="the control plane: HOST:PORT or unix:PATH (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--instance",
+        default="default",
+        help="keeps several agents on one kernel apart (default: %(default)s)",
+    )
+    parser.add_argument("--cgroup", type=Path, help="where to attach (default: the root of cgroup v2)")
+    parser.add_argument(
+        "--runtime",
+        choices=("netns",),
+        default="netns",
+        help="who makes the pods; netns: a directory with a file for each",
+    )
+    parser.add_argument(
+        "--workloads", type=Path, metavar="DIR", help="for --runtime netns (default: in the run directory)"
+    )
+    parser.add_argument(
+        "--workers", type=_count, default=1, help="proxy worker processes, one a core (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--access-log",
+        default="",
+        metavar="PATH",
+        help="of the requests; - for standard output (default: none)",
+    )
+    parser.add_argument("--access-log-format", choices=("json", "text"), default="json")
+    parser.add_argument(
+        "--metrics-listen",
+        type=_address,
+        default=("127.0.0.1", 15020),
+        metavar="HOST:PORT",
+        help="for /metrics, /healthz and /readyz (default: 127.0.0.1:15020)",
+    )
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT."""
+    from meshd.agent.agent import Agent, Options
+    from meshd.datapath.datapath import ensure_loaded
+    from meshd.datapath.errors import DatapathError
+
+    log.configure(args.log_level)
+    directory = run_dir(args.instance)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    workloads = args.workloads or directory / "workloads"
+    workloads.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        datapath = ensure_loaded(args.instance, args.cgroup)
+    except DatapathError as error:
+        raise Failure(str(error)) from error
+    host, port = args.metrics_listen
+    options = Options(
+        node=args.node,
+        instance=args.instance,
+        control=args.control,
+        run_dir=directory,
+        workloads=workloads,
+        workers=args.workers,
+        metrics_host=host,
+        metrics_port=port,
+        access_log=args.access_log,
+        access_log_format=args.access_log_format,
+    )
+
+    async def until_signalled() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await Agent(options, datapath).run(stop)
+
+    try:
+        asyncio.run(until_signalled())
+    except OSError as error:
+        raise Failure(f"node {args.node}: {error}") from error
+    finally:
+        datapath.close()
+        logging.shutdown()
+    return 0
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 99")
+    return int(text)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)

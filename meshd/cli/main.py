@@ -1,0 +1,36 @@
+"""The command line: ``meshd COMMAND``. Each command is a module beside this one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from meshd import __version__
+from meshd.cli import agent, check, cleanup, control, lab, status
+from meshd.cli.failure import Failure
+
+_COMMANDS = (lab, status, agent, control, check, cleanup)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="meshd", description="A sidecarless service mesh: eBPF capture and one shared L7 proxy a node."
+    )
+    parser.add_argument("--version", action="version", version=f"meshd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    parsed = parser.parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except Failure as failure:
+        print(f"meshd {parsed.command}: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""``meshd status`` and its like: what the agents on this machine say of themselves."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from meshd.cli.failure import Failure
+from meshd.cli.paths import RUN_ROOT, run_dir
+from meshd.cli.status_text import status_text
+from meshd.cli.table import table
+from meshd.model.view import EndpointView, RouteView, ServiceView, StatusView, WorkloadView
+
+_TIMEOUT_SECONDS = 10.0
+
+_View = TypeVar("_View", StatusView, EndpointView, RouteView, ServiceView, WorkloadView)
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands."""
+    for name, help_text, view in (
+        ("status", "the node at a glance: control plane, workers, capture, problems", _status),
+        ("services", "service ports and what they lead to", _services),
+        ("routes", "routes in the order in which they are tried", _routes),
+        ("endpoints", "endpoints of every cluster", _endpoints),
+        ("workloads", "the pods of this node and whether they are enrolled", _workloads),
+    ):
+        parser = commands.add_parser(name, help=help_text, description=help_text)
+        parser.add_argument(
+            "--instance", help="the agent to ask (default: every agent that runs on this machine)"
+        )
+        parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+        parser.set_defaults(run=run, view=view)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask the agents and print their answers."""
+    sockets = _sockets(args.instance)
+    return int(args.view(sockets, args.output == "json"))
+
+
+def _status(sockets: Sequence[Path], as_json: bool) -> int:
+    nodes = [_ask(path, "status", StatusView) for path in sockets]
+    if as_json:
+        _print_json({"nodes": nodes})
+    else:
+        print("\n\n".join(map(status_text, nodes)))
+    return 0
+
+
+def _services(sockets: Sequence[Path], as_json: bool) -> int:
+    return _list(
+        sockets,
+        as_json,
+        "services",
+        ServiceView,
+        ("SERVICE", "ADDRESSES", "PROTOCOL", "ON FAILURE", "ROUTES", "ENDPOINTS", "REQUESTS"),
+        lambda s: (
+            s.name,
+            ",".join(s.addresses),
+            s.protocol,
+            s.failure_policy,
+            s.routes,
+            f"{s.healthy}/{s.endpoints}",
+            s.requests,
+        ),
+    )
+
+
+def _routes(sockets: Sequence[Path], as_json: bool) -> int:
+    return _list(
+        sockets,
+        as_json,
+        "routes",
+        RouteView,
+        ("SERVICE", "ROUTE", "MATCH", "ACTION", "REQUESTS"),
+        lambda r: (r.service, r.name, r.match, r.action, r.requests),
+    )
+
+
+def _endpoints(sockets: Sequence[Path], as_json: bool) -> int:
+    return _list(
+        sockets,
+        as_json,
+        "endpoints",
+        EndpointView,
+        ("CLUSTER", "ADDRESS", "PORT", "WEIGHT", "HEALTH", "WORKLOAD"),
+        lambda e: (e.cluster, e.address, e.port, e.weight, e.health, e.workload or "-"),
+    )
+
+
+def _workloads(sockets: Sequence[Path], as_json: bool) -> int:
+    return _list(
+        sockets,
+        as_json,
+        "workloads",
+        WorkloadView,
+        ("NAMESPACE", "NAME", "IPS", "ENROLLED", "PORT", "REASON"),
+        lambda w: (
+            w.namespace,
+            w.name,
+            ",".join(w.ips),
+            "yes" if w.enrolled else "no",
+            w.port,
+            w.reason or "-",
+        ),
+    )
+
+
+def _list(
+    sockets: Sequence[Path],
+    as_json: bool,
+    document: str,
+    kind: type[_View],
+    header: Sequence[str],
+    row: Callable[[_View], Sequence[object]],
+) -> int:
+    """Lists of several agents, each under its node's name where there is more than one."""
+    answers = {_ask(path, "status", StatusView).node: _ask_all(path, document, kind) for path in sockets}
+    if as_json:
+        _print_json({"nodes": [{"node": node, document: items} for node, items in answers.items()]})
+        return 0
+    if len(answers) == 1:
+        print(table(header, map(row, *answers.values())))
+    else:
+        rows = [(node, *row(item)) for node, items in answers.items() for item in items]
+        print(table(("NODE", *header), rows))
+    return 0
+
+
+def _sockets(instance: str | None) -> list[Path]:
+    if instance is not None:
+        path = run_dir(instance) / "agent.sock"
+        if not path.exists():
+            raise Failure(f"no agent of instance {instance!r} runs here: there is no {path}")
+        return [path]
+    paths = sorted(RUN_ROOT.glob("*/agent.sock"))
+    answering = [path for path in paths if _answers(path)]
+    if not answering:
+        raise Failure(
+            f"no agent runs on this machine: nothing answers in {RUN_ROOT} (start one: meshd agent, or a lab)"
+        )
+    return answering
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(_TIMEOUT_SECONDS)
+        try:
+            sock.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _ask(path: Path, document: str, kind: type[_View]) -> _View:
+    return msgspec.json.decode(_get(path, document), type=kind)
+
+
+def _ask_all(path: Path, document: str, kind: type[_View]) -> list[_View]:
+    return msgspec.json.decode(_get(path, document), type=list[kind])  # type: ignore[valid-type]
+
+
+def _get(path: Path, document: str) -> bytes:
+    connection = http.client.HTTPConnection("localhost", timeout=_TIMEOUT_SECONDS)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(_TIMEOUT_SECONDS)
+            sock.connect(str(path))
+            connection.sock = sock
+            connection.request("GET", f"/v1/{document}")
+            response = connection.getresponse()
+            body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise Failure(f"the agent at {path} does not answer: {error}") from error
+    if response.status != 200:
+        raise Failure(
+            f"the agent at {path} answered {response.status}: {body.decode(errors='replace').strip()}"
+        )
+    return body
+
+
+def _print_json(document: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

@@ -1,0 +1,50 @@
+"""``meshd status`` for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from meshd.model.status import ObjectStatus
+from meshd.model.view import StatusView
+
+_MIB = 1024 * 1024
+
+
+def status_text(status: StatusView) -> str:
+    """One node, some lines; what is wrong comes last, where it is seen."""
+    return "\n".join(_lines(status))
+
+
+def _lines(status: StatusView) -> Iterator[str]:
+    control = status.control
+    connection = "connected" if control.connected else f"away ({control.last_error or 'not reached yet'})"
+    yield f"Node {status.node}  (meshd {status.version}, agent up {status.uptime_seconds:.0f} s)"
+    yield f"  Control plane  {control.target} {connection}, generation {status.generation}"
+    for worker in status.workers:
+        size = f"{worker.rss_bytes / _MIB:.0f} MB"
+        yield f"  Worker {worker.worker}       pid {worker.pid} {worker.state}, {size}, restarts {worker.restarts}"
+    yield f"  Agent          pid {status.pid}, {status.rss_bytes / _MIB:.0f} MB"
+    yield f"  Fast path      {status.capture.fast_path} ({status.capture.fast_path_reason})"
+    counters = ", ".join(
+        f"{name} {count}" for name, count in sorted(status.capture.counters.items()) if count
+    )
+    yield f"  Capture        {counters or 'nothing yet'}; open flows {status.capture.flows}"
+    yield f"  Config         services {status.services}, endpoints {status.endpoints}, workloads {status.workloads}"
+    yield f"  Requests       {status.requests}, answered with 5xx {status.failed_requests}"
+    problems = [line for status_of in status.objects for line in _problems(status_of)]
+    problems += [f"{name}: refused: {why}" for name, why in sorted(control.refused.items())]
+    yield f"  Problems       {len(problems) or 'none'}"
+    for line in problems:
+        yield f"    {line}"
+
+
+def _problems(status: ObjectStatus) -> Iterator[str]:
+    name = f"{status.namespace}/{status.name}" if status.namespace else status.name
+    where = f"{status.kind} {name}" + (f" ({status.source})" if status.source else "")
+    for problem in status.problems:
+        field = f"{problem.field}: " if problem.field else ""
+        yield f"{where}: {problem.severity.value}: {field}{problem.message}"
+    for parent in status.parents:
+        for condition in parent.conditions:
+            if not condition.status:
+                yield f"{where}: {parent.parent}: not {condition.type}: {condition.reason}: {condition.message}"
