@@ -203,7 +203,7 @@ class RouteConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     name: str
     virtual_hosts: tuple[VirtualHost, ...] = ()
     ignore_port: bool = True
-    """A port in the request's Host does not count, as the Gateway API has it (ignore_port_in_host_matching)."""
+    """Match Host without its port, as the Gateway API does (xDS: ignore_port_in_host_matching)."""
 
 
 class LoadBalancing(enum.Enum):
