@@ -19,7 +19,7 @@ from meshd.model.view import EndpointView, RouteView, ServiceView, StatusView, W
 
 _TIMEOUT_SECONDS = 10.0
 
-_View = TypeVar("_View", StatusView, EndpointView, RouteView, ServiceView, WorkloadView)
+_View = TypeVar("_View", bound=msgspec.Struct)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -122,14 +122,16 @@ def _list(
     row: Callable[[_View], Sequence[object]],
 ) -> int:
     """Lists of several agents, each under its node's name where there is more than one."""
-    answers = {_ask(path, "status", StatusView).node: _ask_all(path, document, kind) for path in sockets}
+    answers: dict[str, list[_View]] = {
+        _ask(path, "status", StatusView).node: _ask_all(path, document, kind) for path in sockets
+    }
     if as_json:
         _print_json({"nodes": [{"node": node, document: items} for node, items in answers.items()]})
         return 0
     if len(answers) == 1:
         print(table(header, map(row, *answers.values())))
     else:
-        rows = [(node, *row(item)) for node, items in answers.items() for item in items]
+        rows = [(node, *row(item)) for node in answers for item in answers[node]]
         print(table(("NODE", *header), rows))
     return 0
 
@@ -164,7 +166,7 @@ def _ask(path: Path, document: str, kind: type[_View]) -> _View:
 
 
 def _ask_all(path: Path, document: str, kind: type[_View]) -> list[_View]:
-    return msgspec.json.decode(_get(path, document), type=list[kind])  # type: ignore[valid-type]
+    return [msgspec.convert(item, kind) for item in msgspec.json.decode(_get(path, document), type=list)]
 
 
 def _get(path: Path, document: str) -> bytes:
