@@ -13,8 +13,8 @@ import msgspec
 
 from meshd import __version__, log, netns
 from meshd.agent.admin import serving_admin, serving_metrics
-from meshd.agent.ads import AdsClient, NotApplied
-from meshd.agent.config_in_force import CaptureFailed, ConfigInForce
+from meshd.agent.ads import AdsClient, NotAppliedError
+from meshd.agent.config_in_force import ConfigInForce
 from meshd.agent.discovery import watch_workloads
 from meshd.agent.enrolment import Enrolment
 from meshd.agent.metrics import exposition
@@ -23,6 +23,7 @@ from meshd.agent.totals import Totals
 from meshd.agent.views import endpoint_views, route_views, service_views
 from meshd.agent.workers import Greeting, Workers, WorkerSlot
 from meshd.datapath.datapath import Datapath
+from meshd.datapath.errors import CaptureError
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.status import ConfigStatus
 from meshd.model.view import CaptureView, ControlView, StatusView, WorkerView
@@ -151,8 +152,8 @@ class Agent:
             return
         try:
             await self._config.change(lambda _: self._received)
-        except CaptureFailed as error:
-            raise NotApplied(str(error)) from error
+        except CaptureError as error:
+            raise NotAppliedError(str(error)) from error
 
     def _why_not_ready(self) -> str:
         if not self._config.snapshot.generation and not self._ads.synced:

@@ -12,6 +12,7 @@ import msgspec
 
 from meshd import log
 from meshd.agent.workers import Workers
+from meshd.datapath.errors import CaptureError
 from meshd.model.snapshot import Delta, Snapshot, difference
 from meshd.model.wire import Update
 
@@ -19,15 +20,11 @@ _logger = logging.getLogger("meshd.agent.config")
 _decoder = msgspec.msgpack.Decoder(Delta)
 
 
-class CaptureFailed(Exception):  # noqa: N818
-    """The kernel did not take a change; the message says which object and why."""
-
-
 class ServiceMaps(Protocol):
     """The kernel's maps of services and endpoints."""
 
     def apply(self, old: Snapshot, new: Snapshot) -> None:
-        """Bring the maps from one snapshot to the next. Raises CaptureFailed."""
+        """Bring the maps from one snapshot to the next. Raises CaptureError."""
 
 
 class ConfigInForce:
@@ -62,7 +59,7 @@ class ConfigInForce:
         return True
 
     async def change(self, desired: Callable[[Snapshot], Snapshot]) -> None:
-        """Put a snapshot into force: all of it or, with CaptureFailed, nothing.
+        """Put a snapshot into force: all of it or, with CaptureError, nothing.
 
         ``desired`` makes it from the one in force; the generation is given here. When this returns, no new
         connection or request is decided by the old snapshot.
@@ -80,7 +77,7 @@ class ConfigInForce:
             await self._update_workers(delta)
             try:
                 self._maps.apply(less, new)
-            except CaptureFailed:
+            except CaptureError:
                 back = _numbered(difference(new, old), new.generation + 1)
                 self.snapshot = new.apply(back)
                 await self._update_workers(back)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from meshd import log
-from meshd.agent.inpod import InPod, NotEnrollable, adopt, open_in_pod
+from meshd.agent.inpod import EnrolmentError, InPod, adopt, open_in_pod
 from meshd.agent.workers import Workers, WorkerSlot
 from meshd.model.view import WorkloadView
 from meshd.model.wire import AddWorkload, Hello, Holding, RemoveWorkload
@@ -64,7 +64,7 @@ class Enrolment:
         workload = holding.workload
         try:
             pod = adopt(fds, self._home_fd)
-        except NotEnrollable as error:
+        except EnrolmentError as error:
             log.event(
                 _logger, logging.ERROR, "workload not taken over", workload=_name(workload), reason=error
             )
@@ -127,7 +127,7 @@ class Enrolment:
     async def _add(self, workload: Workload) -> None:
         try:
             pod = open_in_pod(workload.netns, self._home_fd)
-        except NotEnrollable as error:
+        except EnrolmentError as error:
             if self._failed.get(workload.uid) != str(error):
                 log.event(
                     _logger, logging.ERROR, "workload not enrolled", workload=_name(workload), reason=error

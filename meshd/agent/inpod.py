@@ -22,7 +22,7 @@ _SIOCGIFFLAGS = 0x8913  # linux/sockios.h
 _IFF_UP = 0x1
 
 
-class NotEnrollable(Exception):  # noqa: N818
+class EnrolmentError(Exception):
     """A pod's namespace cannot be captured; the message says why and what to do."""
 
 
@@ -58,27 +58,27 @@ class InPod:
 def open_in_pod(path: str, home_fd: int) -> InPod:
     """Enter the namespace at ``path`` and listen on its loopback, then come back to ``home_fd``.
 
-    Raises NotEnrollable.
+    Raises EnrolmentError.
     """
     try:
         netns_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise NotEnrollable(f"network namespace {path} cannot be opened: {error.strerror}") from error
+        raise EnrolmentError(f"network namespace {path} cannot be opened: {error.strerror}") from error
     try:
         with netns.entered(netns_fd, home_fd):
             if not _loopback_is_up():
-                raise NotEnrollable(f"lo is down in {path}: bring it up, the in-pod listener needs it")
+                raise EnrolmentError(f"lo is down in {path}: bring it up, the in-pod listener needs it")
             return InPod(netns_fd, netns.cookie(), _listen())
     except OSError as error:
         os.close(netns_fd)
-        raise NotEnrollable(f"cannot listen in network namespace {path}: {error.strerror}") from error
-    except NotEnrollable:
+        raise EnrolmentError(f"cannot listen in network namespace {path}: {error.strerror}") from error
+    except EnrolmentError:
         os.close(netns_fd)
         raise
 
 
 def adopt(fds: Sequence[int], home_fd: int) -> InPod:
-    """The same from descriptors that a worker gave back. Takes them over. Raises NotEnrollable."""
+    """The same from descriptors that a worker gave back. Takes them over. Raises EnrolmentError."""
     netns_fd, *listener_fds = fds
     listeners = [socket.socket(fileno=fd) for fd in listener_fds]
     try:
@@ -88,7 +88,7 @@ def adopt(fds: Sequence[int], home_fd: int) -> InPod:
         for sock in listeners:
             sock.close()
         os.close(netns_fd)
-        raise NotEnrollable(f"a descriptor that a worker gave back is unusable: {error.strerror}") from error
+        raise EnrolmentError(f"a descriptor that a worker gave back is unusable: {error.strerror}") from error
     return InPod(netns_fd, cookie, listeners)
 
 

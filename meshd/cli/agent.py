@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 from meshd import log
-from meshd.cli.failure import Failure
+from meshd.cli.errors import CommandError
 from meshd.cli.paths import run_dir
 
 
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         datapath = ensure_loaded(args.instance, args.cgroup)
     except DatapathError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     host, port = args.metrics_listen
     options = Options(
         node=args.node,
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         asyncio.run(until_signalled())
     except OSError as error:
-        raise Failure(f"node {args.node}: {error}") from error
+        raise CommandError(f"node {args.node}: {error}") from error
     finally:
         datapath.close()
         logging.shutdown()

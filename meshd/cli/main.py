@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from meshd import __version__
 from meshd.cli import agent, check, cleanup, control, lab, status
-from meshd.cli.failure import Failure
+from meshd.cli.errors import CommandError
 
 _COMMANDS = (lab, status, agent, control, check, cleanup)
 
@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     try:
         return int(parsed.run(parsed))
-    except Failure as failure:
-        print(f"meshd {parsed.command}: {failure}", file=sys.stderr)
+    except CommandError as error:
+        print(f"meshd {parsed.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from meshd.cli.failure import Failure
+from meshd.cli.errors import CommandError
 from meshd.cli.paths import RUN_ROOT, run_dir
 from meshd.cli.status_text import status_text
 from meshd.cli.table import table
@@ -140,12 +140,12 @@ def _sockets(instance: str | None) -> list[Path]:
     if instance is not None:
         path = run_dir(instance) / "agent.sock"
         if not path.exists():
-            raise Failure(f"no agent of instance {instance!r} runs here: there is no {path}")
+            raise CommandError(f"no agent of instance {instance!r} runs here: there is no {path}")
         return [path]
     paths = sorted(RUN_ROOT.glob("*/agent.sock"))
     answering = [path for path in paths if _answers(path)]
     if not answering:
-        raise Failure(
+        raise CommandError(
             f"no agent runs on this machine: nothing answers in {RUN_ROOT} (start one: meshd agent, or a lab)"
         )
     return answering
@@ -180,9 +180,9 @@ def _get(path: Path, document: str) -> bytes:
             response = connection.getresponse()
             body = response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise Failure(f"the agent at {path} does not answer: {error}") from error
+        raise CommandError(f"the agent at {path} does not answer: {error}") from error
     if response.status != 200:
-        raise Failure(
+        raise CommandError(
             f"the agent at {path} answered {response.status}: {body.decode(errors='replace').strip()}"
         )
     return body

@@ -22,14 +22,16 @@ def _lines(status: StatusView) -> Iterator[str]:
     yield f"  Control plane  {control.target} {connection}, generation {status.generation}"
     for worker in status.workers:
         size = f"{worker.rss_bytes / _MIB:.0f} MB"
-        yield f"  Worker {worker.worker}       pid {worker.pid} {worker.state}, {size}, restarts {worker.restarts}"
+        state = f"{worker.state}, {size}, restarts {worker.restarts}"
+        yield f"  Worker {worker.worker}       pid {worker.pid} {state}"
     yield f"  Agent          pid {status.pid}, {status.rss_bytes / _MIB:.0f} MB"
     yield f"  Fast path      {status.capture.fast_path} ({status.capture.fast_path_reason})"
     counters = ", ".join(
         f"{name} {count}" for name, count in sorted(status.capture.counters.items()) if count
     )
     yield f"  Capture        {counters or 'nothing yet'}; open flows {status.capture.flows}"
-    yield f"  Config         services {status.services}, endpoints {status.endpoints}, workloads {status.workloads}"
+    sizes = f"services {status.services}, endpoints {status.endpoints}, workloads {status.workloads}"
+    yield f"  Config         {sizes}"
     yield f"  Requests       {status.requests}, answered with 5xx {status.failed_requests}"
     problems = [line for status_of in status.objects for line in _problems(status_of)]
     problems += [f"{name}: refused: {why}" for name, why in sorted(control.refused.items())]
@@ -47,4 +49,5 @@ def _problems(status: ObjectStatus) -> Iterator[str]:
     for parent in status.parents:
         for condition in parent.conditions:
             if not condition.status:
-                yield f"{where}: {parent.parent}: not {condition.type}: {condition.reason}: {condition.message}"
+                why = f"{condition.reason}: {condition.message}"
+                yield f"{where}: {parent.parent}: not {condition.type}: {why}"

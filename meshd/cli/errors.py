@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class Failure(Exception):  # noqa: N818
+class CommandError(Exception):
     """A command cannot do what it was asked; the message says what is wrong and what to do."""
