@@ -1,0 +1,6 @@
+// A GET and a POST with Node's fetch, each answer's body on a line.
+const url = process.argv[2];
+for (const options of [{}, { method: "POST", body: new Uint8Array(100000) }]) {
+  const answer = await fetch(url, options);
+  console.log(await answer.text());
+}
