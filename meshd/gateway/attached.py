@@ -1,0 +1,102 @@
+"""All HTTPRoutes together: what is in force on each service port, and each route's status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from meshd.gateway.attachment import Attachment, attachments
+from meshd.gateway.filters import UnsupportedValueError
+from meshd.gateway.precedence import Ranked
+from meshd.gateway.references import Backends, Unresolved
+from meshd.gateway.rules import ranked_routes
+from meshd.kube.httproute import HTTPRoute
+from meshd.model.config import Route
+from meshd.model.status import Condition, ParentStatus, Problem, Severity
+
+RouteKey = tuple[str, str]
+PortKey = tuple[tuple[str, str], int]
+"""A service's (namespace, name), and the port."""
+
+
+@dataclass(slots=True)
+class Attached:
+    """What all routes come to."""
+
+    ranked: dict[PortKey, list[Ranked]] = field(default_factory=dict)
+    accepted: dict[RouteKey, HTTPRoute] = field(default_factory=dict)
+    """The version of each route that is in force, to fall back on should the next one not be accepted."""
+    parents: dict[RouteKey, tuple[ParentStatus, ...]] = field(default_factory=dict)
+    problems: dict[RouteKey, list[Problem]] = field(default_factory=dict)
+
+    def routes(self, port: PortKey) -> tuple[Route, ...]:
+        """The routes of a port, in order of precedence."""
+        return tuple(ranked.route for ranked in sorted(self.ranked[port], key=lambda r: r[:-1]))
+
+
+def attach_all(
+    routes: Mapping[RouteKey, HTTPRoute], last_accepted: Mapping[RouteKey, HTTPRoute], backends: Backends
+) -> Attached:
+    """Attach all routes. Several routes on one port are merged by precedence: none replaces another."""
+    result = Attached()
+    for key, route in routes.items():
+        problems = result.problems.setdefault(key, [])
+        if route.spec.hostnames:
+            message = (
+                "hostnames mean nothing for a route attached to a Service (GEP-1294); "
+                "match on the header Host instead"
+            )
+            problems.append(Problem(field="spec.hostnames", message=message, severity=Severity.WARNING))
+        found = attachments(route, backends.services)
+        if not found:
+            continue
+        try:
+            unresolved = _put(route, found, backends, result)
+        except UnsupportedValueError as error:
+            problems.append(Problem(field=error.field, message=error.message))
+            result.parents[key] = tuple(_refused(a, "UnsupportedValue", str(error)) for a in found)
+            last = last_accepted.get(key)
+            if last is not None:
+                _put(last, attachments(last, backends.services), backends, result)
+                result.accepted[key] = last
+                message = "its last accepted version stays in force"
+                problems.append(Problem(message=message, severity=Severity.WARNING))
+            continue
+        result.accepted[key] = route
+        result.parents[key] = tuple(_status(a, unresolved) for a in found)
+        problems.extend(Problem(field="spec.parentRefs", message=a.message) for a in found if a.reason)
+        problems.extend(
+            Problem(
+                field="spec.rules", message=f"{u.message}; its requests get 500", severity=Severity.WARNING
+            )
+            for u in unresolved
+        )
+    return result
+
+
+def _put(route: HTTPRoute, found: list[Attachment], backends: Backends, result: Attached) -> list[Unresolved]:
+    """Rank a route's rules on all ports it is attached to, all or nothing. Raises UnsupportedValueError."""
+    ports = {(a.service, port) for a in found for port in a.ports}
+    # Even a route that is attached nowhere is checked, so that its author hears of it.
+    unresolved: list[Unresolved] = ranked_routes(route, 0, backends)[1]
+    ranked = {port: ranked_routes(route, port[1], backends)[0] for port in ports}
+    for port, entries in ranked.items():
+        result.ranked.setdefault(port, []).extend(entries)
+    return list(dict.fromkeys(unresolved))
+
+
+def _refused(attachment: Attachment, reason: str, message: str) -> ParentStatus:
+    condition = Condition(type="Accepted", status=False, reason=reason, message=message)
+    return ParentStatus(parent=attachment.parent, conditions=(condition,))
+
+
+def _status(attachment: Attachment, unresolved: list[Unresolved]) -> ParentStatus:
+    if attachment.reason:
+        return _refused(attachment, attachment.reason, attachment.message)
+    if unresolved:
+        message = "; ".join(u.message for u in unresolved)
+        resolved = Condition(type="ResolvedRefs", status=False, reason=unresolved[0].reason, message=message)
+    else:
+        resolved = Condition(type="ResolvedRefs", status=True, reason="ResolvedRefs")
+    accepted = Condition(type="Accepted", status=True, reason="Accepted")
+    return ParentStatus(parent=attachment.parent, conditions=(accepted, resolved))

@@ -1,0 +1,66 @@
+"""EndpointSlices to endpoint sets."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from meshd.kube.objects import EndpointSlice, Service, ServicePort, SliceEndpoint
+from meshd.model.config import Endpoint, EndpointSet, Health
+
+SERVICE_NAME = "kubernetes.io/service-name"
+"""The label by which a slice belongs to a service (discovery/v1, LabelServiceName)."""
+
+
+def endpoint_set(
+    name: str, service: Service, port: ServicePort, slices: Iterable[EndpointSlice]
+) -> EndpointSet:
+    """The endpoints of one port, from the service's slices.
+
+    Ready endpoints are healthy. Terminating ones that still serve drain, unless nothing else is left: then
+    they go on taking requests, as kube-proxy has it (KEP-1669). All others are left out.
+    """
+    found: dict[tuple[str, int], Endpoint] = {}
+    for slice_ in slices:
+        if slice_.address_type == "FQDN":
+            continue
+        # A slice's port is the service's port of the same name, its target already resolved.
+        numbers = [
+            p.port for p in slice_.ports if p.port is not None and p.protocol == "TCP" and p.name == port.name
+        ]
+        for item in slice_.endpoints:
+            health = _health(item, service.spec.publish_not_ready_addresses)
+            if health is None:
+                continue
+            for number in numbers:
+                for address in item.addresses:
+                    endpoint = _endpoint(item, address, number, health)
+                    same = found.get((endpoint.address, number))
+                    # While an address moves from one slice to another it is in both.
+                    if same is None or same.health is not Health.HEALTHY:
+                        found[endpoint.address, number] = endpoint
+    endpoints = sorted(found.values(), key=_order)
+    if all(endpoint.health is Health.DRAINING for endpoint in endpoints):
+        endpoints = [
+            Endpoint(address=e.address, port=e.port, weight=e.weight, workload=e.workload) for e in endpoints
+        ]
+    return EndpointSet(name=name, endpoints=tuple(endpoints))
+
+
+def _health(item: SliceEndpoint, publish_not_ready: bool) -> Health | None:
+    conditions = item.conditions
+    if conditions.terminating:
+        serving = conditions.ready if conditions.serving is None else conditions.serving
+        return Health.DRAINING if serving else None
+    return Health.HEALTHY if conditions.ready or publish_not_ready else None
+
+
+def _endpoint(item: SliceEndpoint, address: str, port: int, health: Health) -> Endpoint:
+    target = item.target_ref
+    workload = f"{target.namespace}/{target.name}" if target.kind == "Pod" and target.name else ""
+    return Endpoint(address=str(ipaddress.ip_address(address)), port=port, health=health, workload=workload)
+
+
+def _order(endpoint: Endpoint) -> tuple[int, int, int]:
+    address = ipaddress.ip_address(endpoint.address)
+    return address.version, int(address), endpoint.port

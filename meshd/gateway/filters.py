@@ -1,0 +1,113 @@
+"""HTTPRoute filters to header edits, redirects and rewrites."""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import Struct
+
+from meshd.kube.httproute import Filter, Header, HeaderModifier, PathModifier, RequestRedirect, UrlRewrite
+from meshd.model.config import HeaderEdit, PathRewrite, Redirect, ReplaceFullPath, ReplacePrefix
+
+FRAMING = frozenset({"connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"})
+"""Header fields that say where a message ends or whom it is for: editing them would break or smuggle it."""
+REDIRECT_STATUS = frozenset({301, 302, 303, 307, 308})
+_WELL_KNOWN = {"http": 80, "https": 443}
+_DURATION_PART = re.compile(r"([0-9]+)(h|ms|m|s)")
+_UNIT = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+class UnsupportedValueError(Exception):
+    """A route asks for what the mesh does not do; Gateway API's reason UnsupportedValue."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class Filters(Struct, frozen=True):
+    """What a list of filters comes to."""
+
+    request_headers: HeaderEdit = HeaderEdit()
+    response_headers: HeaderEdit = HeaderEdit()
+    redirect: RequestRedirect | None = None
+    rewrite: UrlRewrite | None = None
+
+
+def combine(filters: tuple[Filter, ...], where: str, on_backend: bool) -> Filters:
+    """What the filters of a rule, or of one of its backends, do. Raises UnsupportedValueError."""
+    request = response = HeaderEdit()
+    redirect: RequestRedirect | None = None
+    rewrite: UrlRewrite | None = None
+    for i, item in enumerate(filters):
+        here = f"{where}[{i}]"
+        if item.request_header_modifier is not None:
+            request = _edit(item.request_header_modifier, f"{here}.requestHeaderModifier")
+        elif item.response_header_modifier is not None:
+            response = _edit(item.response_header_modifier, f"{here}.responseHeaderModifier")
+        elif item.request_redirect is not None and not on_backend:
+            redirect = item.request_redirect
+        elif item.url_rewrite is not None and not on_backend:
+            rewrite = item.url_rewrite
+        else:
+            place = " on a backendRef" if on_backend else ""
+            raise UnsupportedValueError(f"{here}.type", f"{item.type} is not supported{place}")
+    return Filters(request, response, redirect, rewrite)
+
+
+def _edit(modifier: HeaderModifier, where: str) -> HeaderEdit:
+    removed = tuple(dict.fromkeys(name.lower() for name in modifier.remove))
+    named = [*(h.name for h in modifier.set), *(h.name for h in modifier.add), *removed]
+    for name in named:
+        if name.lower() in FRAMING:
+            hint = "; use URLRewrite.hostname" if name.lower() == "host" else ""
+            raise UnsupportedValueError(where, f"{name} cannot be modified{hint}")
+    return HeaderEdit(set=_first(modifier.set), add=_first(modifier.add), remove=removed)
+
+
+def _first(headers: tuple[Header, ...]) -> tuple[tuple[str, str], ...]:
+    """The first entry of each name; further ones "MUST be ignored" (HTTPHeader.name)."""
+    found: dict[str, str] = {}
+    for header in headers:
+        found.setdefault(header.name.lower(), header.value)
+    return tuple(found.items())
+
+
+def path_rewrite(modifier: PathModifier | None, where: str) -> PathRewrite | None:
+    """A path modifier as a rewrite. Raises UnsupportedValueError for a type that is not known."""
+    if modifier is None:
+        return None
+    if modifier.replace_full_path is not None:
+        return ReplaceFullPath(modifier.replace_full_path or "/")
+    if modifier.replace_prefix_match is not None:
+        return ReplacePrefix(modifier.replace_prefix_match.rstrip("/") or "/")
+    raise UnsupportedValueError(f"{where}.type", f"{modifier.type} is not supported")
+
+
+def redirect(source: RequestRedirect, port: int, where: str) -> Redirect:
+    """A redirect on a service port. Raises UnsupportedValueError.
+
+    Without a port it is the scheme's well-known one, or without a scheme the one called
+    (HTTPRequestRedirectFilter.port). The latter is left to the request unless the host changes.
+    """
+    if source.scheme not in ("", "http", "https"):
+        raise UnsupportedValueError(f"{where}.scheme", f"{source.scheme} is not supported; use http or https")
+    if source.status_code not in REDIRECT_STATUS:
+        allowed = ", ".join(map(str, sorted(REDIRECT_STATUS)))
+        raise UnsupportedValueError(f"{where}.statusCode", f"{source.status_code} is none of {allowed}")
+    target = source.port or _WELL_KNOWN.get(source.scheme, 0)
+    if not target and source.hostname:
+        target = port
+    return Redirect(
+        scheme=source.scheme,
+        host=source.hostname or "",
+        port=target,
+        path=path_rewrite(source.path, f"{where}.path"),
+        status=source.status_code,
+    )
+
+
+def seconds(duration: str | None) -> float:
+    """A Gateway API duration (GEP-2257) in seconds; 0 for none, which means no limit."""
+    return sum(float(n) * _UNIT[unit] for n, unit in _DURATION_PART.findall(duration or ""))

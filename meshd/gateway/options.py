@@ -1,0 +1,61 @@
+"""The ``meshd.io`` annotations of a Service."""
+
+from __future__ import annotations
+
+from meshd.kube.objects import Service
+from meshd.model.config import FailurePolicy, HttpOptions
+from meshd.model.status import Problem, Severity
+
+FAILURE_POLICY = "meshd.io/failure-policy"
+"""``open`` or ``closed``: what happens to new connections when no proxy is alive."""
+FORWARD_HEADERS = "meshd.io/forward-headers"
+"""Which header fields the proxy adds: ``none``, or a comma-separated list of those below."""
+_PREFIX = "meshd.io/"
+_FIELDS = ("x-forwarded-for", "x-forwarded-proto", "x-request-id", "via")
+_ELSEWHERE = frozenset({"meshd.io/mesh"})
+"""Annotations of ours that others read."""
+
+
+def _warning(annotation: str, message: str) -> Problem:
+    return Problem(field=f"metadata.annotations[{annotation}]", message=message, severity=Severity.WARNING)
+
+
+def failure_policy(service: Service) -> tuple[FailurePolicy, tuple[Problem, ...]]:
+    """The service's failure policy; the default, open, where it is not given or wrong."""
+    value = service.metadata.annotations.get(FAILURE_POLICY, FailurePolicy.OPEN.value)
+    try:
+        return FailurePolicy(value), ()
+    except ValueError:
+        allowed = " or ".join(policy.value for policy in FailurePolicy)
+        problem = _warning(FAILURE_POLICY, f"{value!r} must be {allowed}; open is used")
+        return FailurePolicy.OPEN, (problem,)
+
+
+def http_options(service: Service) -> tuple[HttpOptions, tuple[Problem, ...]]:
+    """The service's HTTP options; the defaults where they are not given or wrong."""
+    default = HttpOptions()
+    value = service.metadata.annotations.get(FORWARD_HEADERS)
+    if value is None:
+        return default, ()
+    named = {part.strip().lower() for part in value.split(",")}
+    if named == {"none"}:
+        named = set()
+    elif not named <= set(_FIELDS):
+        message = f"{value!r} must be none, or a list out of {', '.join(_FIELDS)}; all are added"
+        return default, (_warning(FORWARD_HEADERS, message),)
+    options = HttpOptions(
+        forwarded_for="x-forwarded-for" in named,
+        forwarded_proto="x-forwarded-proto" in named,
+        request_id="x-request-id" in named,
+        via=default.via if "via" in named else "",
+    )
+    return options, ()
+
+
+def unknown_annotations(service: Service) -> tuple[Problem, ...]:
+    """Warnings about annotations with our prefix that nobody reads: misspelt ones."""
+    return tuple(
+        _warning(name, f"no such annotation; there are {FAILURE_POLICY} and {FORWARD_HEADERS}")
+        for name in sorted(service.metadata.annotations)
+        if name.startswith(_PREFIX) and name not in {FAILURE_POLICY, FORWARD_HEADERS} | _ELSEWHERE
+    )

@@ -1,0 +1,74 @@
+"""Whether a backendRef leads somewhere: kind, grant, service, port, protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from meshd.gateway.protocols import Declared, declared
+from meshd.kube.httproute import BackendRef
+from meshd.kube.objects import ReferenceGrant, Service
+
+GATEWAY_GROUP = "gateway.networking.k8s.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """Why a backend cannot be used, in Gateway API's reasons for ResolvedRefs."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """All that a backendRef may lead to."""
+
+    services: Mapping[tuple[str, str], Service]
+    grants: Iterable[ReferenceGrant]
+
+    def cluster(self, ref: BackendRef, namespace: str) -> tuple[str, Unresolved | None]:
+        """The cluster of a backendRef in a route of a namespace.
+
+        For one that does not resolve it is a name that no cluster can have, which the proxy answers with 500.
+        """
+        target = ref.namespace or namespace
+        problem = self._problem(ref, namespace, target)
+        name = f"{target}/{ref.name}:{ref.port}"
+        return (name, None) if problem is None else (f"unresolved/{name}", problem)
+
+    def _problem(self, ref: BackendRef, namespace: str, target: str) -> Unresolved | None:
+        if (ref.group, ref.kind) not in (("", "Service"), ("core", "Service")):
+            kind = f"{ref.group}/{ref.kind}" if ref.group else ref.kind
+            return Unresolved("InvalidKind", f"{kind} is not supported; use a Service")
+        called = f"Service {target}/{ref.name}"
+        if target != namespace and not self._granted(ref.name, namespace, target):
+            message = f"no ReferenceGrant in namespace {target} lets HTTPRoutes of {namespace} use {called}"
+            return Unresolved("RefNotPermitted", message)
+        service = self.services.get((target, ref.name))
+        if service is None:
+            return Unresolved("BackendNotFound", f"{called} does not exist")
+        if service.spec.type == "ExternalName":
+            return Unresolved("BackendNotFound", f"{called} is of type ExternalName")
+        for port in service.spec.ports:
+            if port.port == ref.port and port.protocol == "TCP":
+                if declared(port) is Declared.OPAQUE:
+                    said = port.app_protocol or port.name
+                    message = f"{called} port {ref.port} is declared to speak {said}, not HTTP/1.1"
+                    return Unresolved("UnsupportedProtocol", message)
+                return None
+        return Unresolved("BackendNotFound", f"{called} has no TCP port {ref.port}")
+
+    def _granted(self, name: str, namespace: str, target: str) -> bool:
+        return any(
+            grant.metadata.namespace == target
+            and any(
+                (f.group, f.kind, f.namespace) == (GATEWAY_GROUP, "HTTPRoute", namespace)
+                for f in grant.spec.from_
+            )
+            and any(
+                t.group in ("", "core") and t.kind == "Service" and t.name in ("", name)
+                for t in grant.spec.to
+            )
+            for grant in self.grants
+        )

@@ -1,0 +1,135 @@
+"""The rules of one HTTPRoute to model routes, for one service port."""
+
+from __future__ import annotations
+
+from meshd.gateway import filters
+from meshd.gateway.filters import Filters, UnsupportedValueError
+from meshd.gateway.precedence import Ranked, rank
+from meshd.gateway.references import Backends, Unresolved
+from meshd.kube.httproute import HeaderMatch, HTTPRoute, PathMatch, QueryParamMatch, Rule, Timeouts
+from meshd.kube.httproute import RouteMatch as KubeMatch
+from meshd.model.config import (
+    Action,
+    DirectResponse,
+    Forward,
+    PathExact,
+    PathPrefix,
+    PathRegex,
+    Route,
+    RouteMatch,
+    StringMatch,
+    WeightedCluster,
+)
+
+INVALID_BACKEND_STATUS = 500
+"""What a request to a backend that does not resolve gets (HTTPRouteRule.backendRefs)."""
+
+
+def ranked_routes(route: HTTPRoute, port: int, backends: Backends) -> tuple[list[Ranked], list[Unresolved]]:
+    """A route's rules on a service port, and the backends that do not resolve.
+
+    Raises UnsupportedValueError if any rule asks for what is not supported: then none of it is to be used.
+    """
+    ranked: list[Ranked] = []
+    unresolved: list[Unresolved] = []
+    meta = route.metadata
+    for i, rule in enumerate(route.spec.rules):
+        where = f"spec.rules[{i}]"
+        _refuse_unsupported(rule, where)
+        effect = filters.combine(rule.filters, f"{where}.filters", on_backend=False)
+        action, missing = _action(rule, effect, port, meta.namespace, backends, where)
+        unresolved += missing
+        name = f"{meta.namespace}/{meta.name}/{rule.name or i}"
+        for j, match in enumerate(rule.matches or (KubeMatch(),)):
+            found = Route(
+                name=name,
+                match=_match(match),
+                action=action,
+                request_headers=effect.request_headers,
+                response_headers=effect.response_headers,
+            )
+            ranked.append(rank(found, meta, i, j))
+    return ranked, unresolved
+
+
+def _refuse_unsupported(rule: Rule, where: str) -> None:
+    if rule.retry is not None:
+        raise UnsupportedValueError(f"{where}.retry", "retries are not supported")
+    if rule.session_persistence is not None:
+        raise UnsupportedValueError(f"{where}.sessionPersistence", "session persistence is not supported")
+
+
+def _path(path: PathMatch) -> PathExact | PathPrefix | PathRegex:
+    if path.type == "Exact":
+        return PathExact(path.value)
+    if path.type == "RegularExpression":
+        return PathRegex(path.value)
+    # "A PathPrefix match only on path elements ... trailing slash is ignored" (PathMatchPathPrefix).
+    return PathPrefix(path.value.rstrip("/") or "/")
+
+
+def _first(matches: tuple[HeaderMatch, ...] | tuple[QueryParamMatch, ...]) -> tuple[StringMatch, ...]:
+    """The first match of each name; further ones "MUST be ignored". Query names are case-sensitive."""
+    found: dict[str, StringMatch] = {}
+    for match in matches:
+        name = match.name.lower() if isinstance(match, HeaderMatch) else match.name
+        regex = match.type == "RegularExpression"
+        found.setdefault(name, StringMatch(name=name, value=match.value, regex=regex))
+    return tuple(found.values())
+
+
+def _match(match: KubeMatch) -> RouteMatch:
+    return RouteMatch(
+        path=_path(match.path),
+        method=match.method,
+        headers=_first(match.headers),
+        query=_first(match.query_params),
+    )
+
+
+def _action(
+    rule: Rule, effect: Filters, port: int, namespace: str, backends: Backends, where: str
+) -> tuple[Action, list[Unresolved]]:
+    if effect.redirect is not None:
+        return filters.redirect(effect.redirect, port, f"{where}.filters.requestRedirect"), []
+    clusters: list[WeightedCluster] = []
+    unresolved: list[Unresolved] = []
+    for i, ref in enumerate(rule.backend_refs):
+        own = filters.combine(ref.filters, f"{where}.backendRefs[{i}].filters", on_backend=True)
+        name, problem = backends.cluster(ref, namespace)
+        if problem is not None:
+            unresolved.append(problem)
+        clusters.append(
+            WeightedCluster(
+                name=name,
+                weight=ref.weight,
+                request_headers=own.request_headers,
+                response_headers=own.response_headers,
+            )
+        )
+    if not any(cluster.weight for cluster in clusters):
+        return DirectResponse(status=INVALID_BACKEND_STATUS), unresolved
+    if len(clusters) == 1:
+        # Its weight is relative to nothing.
+        clusters = [
+            WeightedCluster(
+                name=clusters[0].name,
+                request_headers=clusters[0].request_headers,
+                response_headers=clusters[0].response_headers,
+            )
+        ]
+    rewrite = effect.rewrite
+    forward = Forward(
+        clusters=tuple(clusters),
+        timeout=_timeout(rule.timeouts),
+        host=rewrite.hostname or "" if rewrite else "",
+        path=filters.path_rewrite(rewrite.path, f"{where}.filters.urlRewrite.path") if rewrite else None,
+        missing_cluster_status=INVALID_BACKEND_STATUS,
+    )
+    return forward, unresolved
+
+
+def _timeout(timeouts: Timeouts) -> float:
+    """The tighter of the two: without retries the one request to the backend is all there is."""
+    limits = [filters.seconds(timeouts.request), filters.seconds(timeouts.backend_request)]
+    return min((limit for limit in limits if limit), default=0.0)

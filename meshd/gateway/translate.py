@@ -1,0 +1,159 @@
+"""Kubernetes objects to the config of the data plane, and to the account of each object."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from meshd.gateway import options
+from meshd.gateway.attached import Attached, PortKey, RouteKey, attach_all
+from meshd.gateway.endpoints import SERVICE_NAME, endpoint_set
+from meshd.gateway.protocols import protocol
+from meshd.gateway.references import Backends
+from meshd.kube.collection import Objects
+from meshd.kube.httproute import HTTPRoute
+from meshd.kube.objects import EndpointSlice, Key, Service
+from meshd.model.config import (
+    Cluster,
+    EndpointSet,
+    Forward,
+    HttpOptions,
+    Listener,
+    Protocol,
+    Route,
+    RouteConfig,
+    VirtualHost,
+    WeightedCluster,
+)
+from meshd.model.snapshot import Snapshot
+from meshd.model.status import ConfigStatus, ObjectStatus, Problem, Severity
+
+DEFAULT_ROUTE = "default"
+"""Name of the route of an HTTP port that no HTTPRoute is attached to: all to the service's own endpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """One version of everything."""
+
+    snapshot: Snapshot
+    status: ConfigStatus
+    accepted: Mapping[RouteKey, HTTPRoute]
+    """Pass it to the next translation: what stays in force of routes that are not accepted then."""
+
+
+@dataclass(slots=True)
+class _Build:
+    """The snapshot in the making."""
+
+    attached: Attached
+    listeners: dict[str, Listener] = field(default_factory=dict)
+    route_configs: dict[str, RouteConfig] = field(default_factory=dict)
+    clusters: dict[str, Cluster] = field(default_factory=dict)
+    endpoints: dict[str, EndpointSet] = field(default_factory=dict)
+    owners: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Which listener has an address and port."""
+
+
+def translate(objects: Objects, last_accepted: Mapping[RouteKey, HTTPRoute]) -> Translation:
+    """Translate all objects. Deterministic: the same objects come to an equal snapshot."""
+    services = objects.services
+    attached = attach_all(objects.routes, last_accepted, Backends(services, tuple(objects.grants.values())))
+    slices: dict[tuple[str, str], list[EndpointSlice]] = {}
+    for (namespace, _), slice_ in objects.slices.items():
+        owner = slice_.metadata.labels.get(SERVICE_NAME)
+        if owner:
+            slices.setdefault((namespace, owner), []).append(slice_)
+    build = _Build(attached)
+    problems = {key: list(found) for key, found in objects.problems.items()}
+    for (namespace, name), service in services.items():
+        found = _service(build, service, slices.get((namespace, name), []))
+        if found:
+            problems.setdefault(Key("Service", namespace, name), []).extend(found)
+    for (namespace, name), route_problems in attached.problems.items():
+        problems.setdefault(Key("HTTPRoute", namespace, name), []).extend(route_problems)
+    snapshot = Snapshot(0, build.listeners, build.route_configs, build.clusters, build.endpoints)
+    return Translation(snapshot, _status(objects, attached, problems), attached.accepted)
+
+
+def _addresses(service: Service) -> tuple[str, ...]:
+    given = service.spec.cluster_ips or (service.spec.cluster_ip,)
+    return tuple(str(ipaddress.ip_address(address)) for address in given if address not in ("", "None"))
+
+
+def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> list[Problem]:
+    """Put a service's ports into the snapshot. Returns what is wrong with it."""
+    spec = service.spec
+    if spec.type == "ExternalName":
+        return []
+    policy, problems = options.failure_policy(service)
+    http, more = options.http_options(service)
+    problems += more + options.unknown_annotations(service)
+    addresses = _addresses(service)
+    full_name = f"{service.metadata.namespace}/{service.metadata.name}"
+    if not addresses and spec.cluster_ip != "None" and spec.ports:
+        message = "has no address, so nothing is captured for it; set it, or have it set by the cluster"
+        problems += (Problem(field="spec.clusterIP", message=message, severity=Severity.WARNING),)
+    for i, port in enumerate(spec.ports):
+        if port.protocol != "TCP":
+            continue
+        name = f"{full_name}:{port.port}"
+        build.clusters[name] = Cluster(name=name)
+        build.endpoints[name] = endpoint_set(name, service, port, slices)
+        free = tuple(a for a in addresses if build.owners.setdefault((a, port.port), name) == name)
+        for address in addresses:
+            if address not in free:
+                other = build.owners[address, port.port]
+                problems += (
+                    Problem(
+                        field=f"spec.ports[{i}].port",
+                        message=f"{address} port {port.port} belongs to {other} already; that one is served",
+                    ),
+                )
+        if not free:
+            continue
+        port_key: PortKey = ((service.metadata.namespace, service.metadata.name), port.port)
+        spoken = protocol(port, port_key in build.attached.ranked)
+        build.listeners[name] = Listener(
+            name=name,
+            service=full_name,
+            addresses=free,
+            port=port.port,
+            protocol=spoken,
+            cluster=name,
+            route_config=name if spoken is Protocol.HTTP else "",
+            failure_policy=policy,
+            http=http if spoken is Protocol.HTTP else HttpOptions(),
+        )
+        if spoken is Protocol.HTTP:
+            build.route_configs[name] = _route_config(build.attached, port_key, name)
+    return list(problems)
+
+
+def _route_config(attached: Attached, port: PortKey, name: str) -> RouteConfig:
+    if port in attached.ranked:
+        routes = attached.routes(port)
+    else:
+        routes = (Route(name=DEFAULT_ROUTE, action=Forward(clusters=(WeightedCluster(name=name),))),)
+    return RouteConfig(name=name, virtual_hosts=(VirtualHost(name=name, routes=routes),))
+
+
+def _status(objects: Objects, attached: Attached, problems: dict[Key, list[Problem]]) -> ConfigStatus:
+    keys = {key for key, found in problems.items() if found}
+    keys |= {Key("HTTPRoute", namespace, name) for namespace, name in attached.parents}
+    return ConfigStatus(
+        objects=tuple(
+            ObjectStatus(
+                kind=key.kind,
+                namespace=key.namespace,
+                name=key.name,
+                source=objects.sources.get(key, key.name if key.kind == "File" else ""),
+                parents=attached.parents.get((key.namespace, key.name), ())
+                if key.kind == "HTTPRoute"
+                else (),
+                problems=tuple(problems.get(key, ())),
+            )
+            for key in sorted(keys)
+        )
+    )

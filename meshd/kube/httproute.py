@@ -1,0 +1,177 @@
+"""HTTPRoute (gateway.networking.k8s.io/v1, apis/v1/httproute_types.go), with the CRD's own bounds.
+
+What the mesh does not act on yet is kept as opaque objects, so that its use is seen and answered.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from meshd.kube.objects import Label, Name, ObjectMeta, PortNumber
+
+Opaque = dict[str, object]
+HeaderName = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+\Z")]
+Hostname = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=253,
+        pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z",
+    ),
+]
+PreciseHostname = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z",
+    ),
+]
+GroupName = Annotated[str, Meta(max_length=253)]
+Duration = Annotated[str, Meta(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}\Z")]
+FieldValue = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*\Z")]
+
+
+class PathMatch(Struct, frozen=True, rename="camel"):
+    """matches[].path."""
+
+    type: Literal["Exact", "PathPrefix", "RegularExpression"] = "PathPrefix"
+    value: Annotated[str, Meta(max_length=1024)] = "/"
+
+
+class HeaderMatch(Struct, frozen=True, rename="camel"):
+    """matches[].headers[]."""
+
+    name: HeaderName
+    value: Annotated[str, Meta(min_length=1, max_length=4096)]
+    type: Literal["Exact", "RegularExpression"] = "Exact"
+
+
+class QueryParamMatch(Struct, frozen=True, rename="camel"):
+    """matches[].queryParams[]."""
+
+    name: HeaderName
+    value: Annotated[str, Meta(min_length=1, max_length=1024)]
+    type: Literal["Exact", "RegularExpression"] = "Exact"
+
+
+class RouteMatch(Struct, frozen=True, rename="camel"):
+    """matches[]."""
+
+    path: PathMatch = PathMatch()
+    headers: Annotated[tuple[HeaderMatch, ...], Meta(max_length=16)] = ()
+    query_params: Annotated[tuple[QueryParamMatch, ...], Meta(max_length=16)] = ()
+    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", ""] = ""
+
+
+class Header(Struct, frozen=True, rename="camel"):
+    """A field that a header modifier writes."""
+
+    name: HeaderName
+    value: FieldValue
+
+
+class HeaderModifier(Struct, frozen=True, rename="camel"):
+    """requestHeaderModifier, responseHeaderModifier."""
+
+    set: Annotated[tuple[Header, ...], Meta(max_length=16)] = ()
+    add: Annotated[tuple[Header, ...], Meta(max_length=16)] = ()
+    remove: Annotated[tuple[HeaderName, ...], Meta(max_length=16)] = ()
+
+
+class PathModifier(Struct, frozen=True, rename="camel"):
+    """path of a redirect or rewrite. The type's unknown values are answered, not refused (the API's rule)."""
+
+    type: str
+    replace_full_path: Annotated[str, Meta(max_length=1024)] | None = None
+    replace_prefix_match: Annotated[str, Meta(max_length=1024)] | None = None
+
+
+class RequestRedirect(Struct, frozen=True, rename="camel"):
+    """requestRedirect."""
+
+    scheme: str = ""
+    hostname: PreciseHostname | None = None
+    path: PathModifier | None = None
+    port: PortNumber | None = None
+    status_code: int = 302
+
+
+class UrlRewrite(Struct, frozen=True, rename="camel"):
+    """urlRewrite."""
+
+    hostname: PreciseHostname | None = None
+    path: PathModifier | None = None
+
+
+class Filter(Struct, frozen=True, rename="camel"):
+    """filters[]. The type's unknown values are answered, not refused (the API's rule)."""
+
+    type: str
+    request_header_modifier: HeaderModifier | None = None
+    response_header_modifier: HeaderModifier | None = None
+    request_redirect: RequestRedirect | None = None
+    url_rewrite: UrlRewrite | None = None
+    request_mirror: Opaque | None = None
+    cors: Opaque | None = None
+    external_auth: Opaque | None = None
+    extension_ref: Opaque | None = None
+
+
+class BackendRef(Struct, frozen=True, rename="camel"):
+    """backendRefs[]."""
+
+    name: Name
+    group: GroupName = ""
+    kind: str = "Service"
+    namespace: Label | None = None
+    port: PortNumber | None = None
+    weight: Annotated[int, Meta(ge=0, le=1_000_000)] = 1
+    filters: Annotated[tuple[Filter, ...], Meta(max_length=16)] = ()
+
+
+class Timeouts(Struct, frozen=True, rename="camel"):
+    """timeouts. Gateway API durations (GEP-2257)."""
+
+    request: Duration | None = None
+    backend_request: Duration | None = None
+
+
+class Rule(Struct, frozen=True, rename="camel"):
+    """rules[]."""
+
+    name: Annotated[str, Meta(max_length=253)] = ""
+    matches: Annotated[tuple[RouteMatch, ...], Meta(max_length=64)] = ()
+    filters: Annotated[tuple[Filter, ...], Meta(max_length=16)] = ()
+    backend_refs: Annotated[tuple[BackendRef, ...], Meta(max_length=16)] = ()
+    timeouts: Timeouts = Timeouts()
+    retry: Opaque | None = None
+    session_persistence: Opaque | None = None
+
+
+class ParentRef(Struct, frozen=True, rename="camel"):
+    """parentRefs[]."""
+
+    name: Name
+    group: GroupName = "gateway.networking.k8s.io"
+    kind: str = "Gateway"
+    namespace: Label | None = None
+    section_name: str = ""
+    port: PortNumber | None = None
+
+
+class HTTPRouteSpec(Struct, frozen=True, rename="camel"):
+    """spec."""
+
+    parent_refs: Annotated[tuple[ParentRef, ...], Meta(max_length=32)] = ()
+    hostnames: Annotated[tuple[Hostname, ...], Meta(max_length=16)] = ()
+    rules: Annotated[tuple[Rule, ...], Meta(min_length=1, max_length=16)] = (Rule(),)
+
+
+class HTTPRoute(Struct, frozen=True, rename="camel"):
+    """A gateway.networking.k8s.io HTTPRoute, v1 or v1beta1 (which are the same)."""
+
+    metadata: ObjectMeta
+    spec: HTTPRouteSpec

@@ -1,0 +1,150 @@
+"""Listeners from xDS v3 protos."""
+
+from __future__ import annotations
+
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+
+from meshd.model.config import FailurePolicy, HttpOptions, Listener, Protocol
+from meshd.xds.decode import address, facts, over_ads, seconds, unpack
+from meshd.xds.unsupported import UnsupportedError, only
+
+_HCM = http_connection_manager_pb2.HttpConnectionManager
+_HCM_FIELDS = {
+    "codec_type", "stat_prefix", "rds", "http_filters", "common_http_protocol_options", "stream_idle_timeout",
+    "request_headers_timeout", "max_request_headers_kb", "use_remote_address", "skip_xff_append", "via",
+    "generate_request_id", "preserve_external_request_id", "server_header_transformation", "upgrade_configs",
+    "http_protocol_options",
+}  # fmt: skip
+_FACTS = {"service", "failure_policy", "cluster", "forwarded_proto"}
+
+
+def listener(message: listener_pb2.Listener) -> Listener:
+    """A listener with one filter chain that ends in HTTP routes or a TCP cluster. Raises UnsupportedError."""
+    name = str(message.name)
+    only(
+        message,
+        {"name", "address", "additional_addresses", "bind_to_port", "traffic_direction", "metadata",
+         "filter_chains", "stat_prefix"},
+        name,
+    )  # fmt: skip
+    if not message.HasField("bind_to_port") or message.bind_to_port.value:
+        raise UnsupportedError(name, "bind_to_port", "only false: service addresses are captured, not bound")
+    first, port = address(message.address, name, "address")
+    addresses = [first]
+    for i, further in enumerate(message.additional_addresses):
+        where = f"additional_addresses[{i}]"
+        only(further, {"address"}, name, where)
+        ip, other_port = address(further.address, name, f"{where}.address")
+        if other_port != port:
+            raise UnsupportedError(name, f"{where}.address", f"must have the first address's port, {port}")
+        addresses.append(ip)
+    own = facts(message.metadata, _FACTS, name, "metadata")
+    try:
+        policy = FailurePolicy(own.get("failure_policy", FailurePolicy.OPEN.value))
+    except ValueError as error:
+        raise UnsupportedError(name, "metadata.failure_policy", str(error)) from None
+    network_filter = _only_filter(message, name)
+    where = "filter_chains[0].filters[0].typed_config"
+    hcm = _HCM()
+    if network_filter.typed_config.Is(hcm.DESCRIPTOR):
+        unpack(network_filter.typed_config, hcm, name, where)
+        return Listener(
+            name=name,
+            service=str(own.get("service", name)),
+            addresses=tuple(addresses),
+            port=port,
+            protocol=Protocol.HTTP,
+            cluster=str(own.get("cluster", "")),
+            route_config=_route_config_name(hcm, name, where),
+            failure_policy=policy,
+            http=_http(hcm, own.get("forwarded_proto", True) is True, name, where),
+        )
+    return Listener(
+        name=name,
+        service=str(own.get("service", name)),
+        addresses=tuple(addresses),
+        port=port,
+        protocol=Protocol.TCP,
+        cluster=_tcp_cluster(network_filter, name, where),
+        failure_policy=policy,
+    )
+
+
+def _only_filter(message: listener_pb2.Listener, name: str) -> listener_components_pb2.Filter:
+    """The one filter of the one filter chain."""
+    if len(message.filter_chains) != 1:
+        raise UnsupportedError(name, "filter_chains", f"one is supported, not {len(message.filter_chains)}")
+    chain = message.filter_chains[0]
+    only(chain, {"filters", "name"}, name, "filter_chains[0]")
+    if len(chain.filters) != 1:
+        raise UnsupportedError(
+            name, "filter_chains[0].filters", f"one is supported, not {len(chain.filters)}"
+        )
+    only(chain.filters[0], {"name", "typed_config"}, name, "filter_chains[0].filters[0]")
+    return chain.filters[0]
+
+
+def _tcp_cluster(network_filter: listener_components_pb2.Filter, name: str, where: str) -> str:
+    proxy = tcp_proxy_pb2.TcpProxy()
+    unpack(network_filter.typed_config, proxy, name, where)
+    only(proxy, {"stat_prefix", "cluster", "idle_timeout"}, name, where)
+    if seconds(proxy, "idle_timeout", 0.0):
+        raise UnsupportedError(name, f"{where}.idle_timeout", "only 0: connections are not proxied")
+    if not proxy.cluster:
+        raise UnsupportedError(name, f"{where}.cluster", "must be set")
+    return str(proxy.cluster)
+
+
+def _route_config_name(hcm: http_connection_manager_pb2.HttpConnectionManager, name: str, where: str) -> str:
+    if not hcm.HasField("rds"):
+        raise UnsupportedError(name, f"{where}.route_specifier", "only rds")
+    over_ads(hcm.rds.config_source, name, f"{where}.rds.config_source")
+    if not hcm.rds.route_config_name:
+        raise UnsupportedError(name, f"{where}.rds.route_config_name", "must be set")
+    return str(hcm.rds.route_config_name)
+
+
+def _http(
+    hcm: http_connection_manager_pb2.HttpConnectionManager, forwarded_proto: bool, name: str, where: str
+) -> HttpOptions:
+    only(hcm, _HCM_FIELDS, name, where)
+    if hcm.codec_type not in (_HCM.AUTO, _HCM.HTTP1):
+        raise UnsupportedError(name, f"{where}.codec_type", "only AUTO and HTTP1")
+    if hcm.server_header_transformation == _HCM.APPEND_IF_ABSENT:
+        raise UnsupportedError(name, f"{where}.server_header_transformation", "only PASS_THROUGH")
+    for i, http_filter in enumerate(hcm.http_filters):
+        here = f"{where}.http_filters[{i}]"
+        only(http_filter, {"name", "typed_config"}, name, here)
+        router = router_pb2.Router()
+        unpack(http_filter.typed_config, router, name, f"{here}.typed_config")
+        only(router, {"suppress_envoy_headers"}, name, f"{here}.typed_config")
+    for i, upgrade in enumerate(hcm.upgrade_configs):
+        here = f"{where}.upgrade_configs[{i}]"
+        only(upgrade, {"upgrade_type"}, name, here)
+        if upgrade.upgrade_type.lower() != "websocket":
+            raise UnsupportedError(name, here, f"{upgrade.upgrade_type} is not supported")
+    only(hcm.common_http_protocol_options, {"idle_timeout"}, name, f"{where}.common_http_protocol_options")
+    only(
+        hcm.http_protocol_options,
+        {"accept_http_10", "enable_trailers"},
+        name,
+        f"{where}.http_protocol_options",
+    )
+    default = HttpOptions()
+    return HttpOptions(
+        idle_timeout=seconds(hcm.common_http_protocol_options, "idle_timeout", default.idle_timeout),
+        stream_idle_timeout=seconds(hcm, "stream_idle_timeout", default.stream_idle_timeout),
+        request_headers_timeout=seconds(hcm, "request_headers_timeout", 0.0),
+        max_request_head_bytes=(
+            hcm.max_request_headers_kb.value * 1024
+            if hcm.HasField("max_request_headers_kb")
+            else default.max_request_head_bytes
+        ),
+        forwarded_for=hcm.use_remote_address.value and not hcm.skip_xff_append,
+        forwarded_proto=forwarded_proto,
+        request_id=hcm.generate_request_id.value if hcm.HasField("generate_request_id") else True,
+        via=hcm.via,
+    )

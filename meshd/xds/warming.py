@@ -1,0 +1,87 @@
+"""Which of the resources received may be put into force: none before what it needs is there.
+
+Envoy does the same (docs, "xDS API", "Warming"): a request must not meet a cluster whose endpoints have not
+arrived, nor a listener without its routes, only because they travel separately.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import TypeVar
+
+from meshd.model.config import Cluster, EndpointSet, Forward, Listener, Protocol, RouteConfig
+from meshd.model.snapshot import Delta, Snapshot
+
+_T = TypeVar("_T", Cluster, EndpointSet, Listener, RouteConfig)
+
+
+def referred_clusters(config: RouteConfig) -> Set[str]:
+    """The names of all clusters that some route of it forwards to."""
+    return {
+        cluster.name
+        for host in config.virtual_hosts
+        for route in host.routes
+        if isinstance(route.action, Forward)
+        for cluster in route.action.clusters
+    }
+
+
+def warm(received: Snapshot, current: Snapshot) -> Snapshot:
+    """What to put into force, given what has been received and what is in force.
+
+    What has to wait keeps its old version in force, if it has one. A cluster that nobody announced keeps
+    nothing waiting: it may never come, and routes say what then.
+    """
+    clusters = {n: c for n, c in received.clusters.items() if n in received.endpoints}
+    waiting = received.clusters.keys() - clusters.keys()
+    endpoints = {n: received.endpoints[n] for n in clusters}
+    for name in waiting & current.clusters.keys():
+        clusters[name] = current.clusters[name]
+        endpoints[name] = current.endpoints[name]
+    waiting -= clusters.keys()
+
+    routes: dict[str, RouteConfig] = {}
+    for name, config in received.route_configs.items():
+        if waiting.isdisjoint(referred_clusters(config)):
+            routes[name] = config
+        elif name in current.route_configs:
+            routes[name] = current.route_configs[name]
+
+    listeners: dict[str, Listener] = {}
+    for name, listener in received.listeners.items():
+        has_routes = listener.protocol is not Protocol.HTTP or listener.route_config in routes
+        if has_routes and listener.cluster not in waiting:
+            listeners[name] = listener
+        elif name in current.listeners:
+            kept = listeners[name] = current.listeners[name]
+            if kept.route_config and kept.route_config not in routes:
+                routes[kept.route_config] = current.route_configs[kept.route_config]
+    return Snapshot(received.generation, listeners, routes, clusters, endpoints)
+
+
+def waiting_for_endpoints(received: Snapshot) -> Set[str]:
+    """The clusters whose endpoints have not arrived."""
+    return received.clusters.keys() - received.endpoints.keys()
+
+
+def difference(old: Snapshot, new: Snapshot) -> Delta | None:
+    """The delta that makes ``new`` of ``old``; None if they are the same. Its generation is the new one's."""
+
+    def changed(before: Mapping[str, _T], after: Mapping[str, _T]) -> tuple[_T, ...]:
+        return tuple(r for n, r in after.items() if before.get(n) != r)
+
+    def removed(before: Mapping[str, _T], after: Mapping[str, _T]) -> tuple[str, ...]:
+        return tuple(n for n in before if n not in after)
+
+    delta = Delta(
+        generation=new.generation,
+        listeners=changed(old.listeners, new.listeners),
+        route_configs=changed(old.route_configs, new.route_configs),
+        clusters=changed(old.clusters, new.clusters),
+        endpoints=changed(old.endpoints, new.endpoints),
+        removed_listeners=removed(old.listeners, new.listeners),
+        removed_route_configs=removed(old.route_configs, new.route_configs),
+        removed_clusters=removed(old.clusters, new.clusters),
+        removed_endpoints=removed(old.endpoints, new.endpoints),
+    )
+    return None if delta == Delta(generation=new.generation) else delta
