@@ -20,6 +20,8 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """SO_MARK of the proxy's own sockets: capture leaves those alone."""
     heartbeat_interval: float
     """Seconds between two beats."""
+    layout: str
+    """The JSON of meshd.datapath.layout.Layout: how the maps' keys and values are packed."""
     access_log: str = ""
     """A path, "-" for standard output, "" for none."""
     access_log_format: str = "json"

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The maps. All are pinned and outlive the agent; a new version of the programs takes over each map
+ * whose layout it shares (meshd/datapath/load.py).
+ */
+#ifndef MESHD_MAPS_H
+#define MESHD_MAPS_H
+
+#include "consts.h"
+#include "types.h"
+
+/* netns cookie -> the workload in it. What is not in here is never touched. */
+BPF_F_TABLE("hash", u64, struct member, members, MESHD_MAX_MEMBERS, BPF_F_NO_PREALLOC);
+
+/* VIP and port -> service. */
+BPF_F_TABLE("hash", struct address_port, struct service, services, MESHD_MAX_SERVICES,
+	BPF_F_NO_PREALLOC);
+
+/* service, generation, slot -> endpoint. An endpoint has as many slots as its weight asks for. */
+BPF_F_TABLE("hash", struct endpoint_key, struct address_port, endpoints, MESHD_MAX_ENDPOINTS,
+	BPF_F_NO_PREALLOC);
+
+/* client's end of a captured connection -> the destination that it asked for. An entry lives as
+ * long as the client's socket is connected.
+ */
+BPF_F_TABLE(
+	"hash", struct flow_key, struct address_port, flows, MESHD_MAX_FLOWS, BPF_F_NO_PREALLOC);
+
+/* client socket -> the destination that it asked for; freed by the kernel with the socket. */
+BPF_F_TABLE("sk_storage", int, struct origin, origins, 0, BPF_F_NO_PREALLOC);
+
+/* worker -> CLOCK_MONOTONIC of its last beat, in nanoseconds; 0: never. */
+BPF_F_TABLE("array", u32, u64, heartbeat, MESHD_MAX_WORKERS, 0);
+
+/* 0 -> settings. */
+BPF_F_TABLE("array", u32, struct settings, settings, 1, 0);
+
+/* 0 -> counters of this CPU. */
+BPF_F_TABLE("percpu_array", u32, struct stats, stats, 1, 0);
+
+/* client's end of a captured connection -> its socket. The verdict program runs on what is in here.
+ */
+BPF_SOCKHASH(sockets, struct flow_key, MESHD_MAX_FLOWS);
+
+#endif

@@ -1,0 +1,79 @@
+"""Compiles the programs with bcc. The only module that imports bcc; it runs in the short-lived loader alone.
+
+Importing bcc costs 70 MB resident and compiling 50 MB more, which no daemon should carry.
+"""
+
+from __future__ import annotations
+
+import os
+
+from meshd.datapath import bpf, source
+from meshd.datapath.btf import Btf
+from meshd.datapath.errors import DatapathError
+from meshd.datapath.layout import Layout, MapLayout, Shapes
+from meshd.datapath.programs import MAPS, Program
+
+# The shim tree stands in for the running kernel's headers; bcc reads this when it compiles.
+os.environ["BCC_KERNEL_SOURCE"] = str(source.SHIM)
+import bcc
+
+
+class Compiled:
+    """The unit, compiled, with its maps made."""
+
+    def __init__(self, text: str, digest: str) -> None:
+        """Raises DatapathError; the compiler writes its reasons to standard error."""
+        try:
+            self._bpf = bcc.BPF(text=text.encode("ascii"), cflags=list(source.FLAGS), allow_rlimit=False)
+        except Exception as error:  # bcc raises nothing more exact
+            raise DatapathError(f"the BPF programs do not compile: {error}") from error
+        self.digest = digest
+        self.layout = self._layout()
+
+    def map_fd(self, name: str) -> int:
+        """The fd of a map; owned by the compiled unit. Raises KeyError."""
+        fd: int = bcc.lib.bpf_table_fd(self._bpf.module, name.encode())
+        if fd < 0:
+            raise KeyError(name)
+        return fd
+
+    def use_map(self, name: str, fd: int) -> None:
+        """Let programs loaded from now on use another map than the one that was made for ``name``."""
+        os.dup2(fd, self.map_fd(name), inheritable=False)
+
+    def load(self, program: Program) -> int:
+        """Load one program; its fd, owned by the compiled unit. Raises DatapathError."""
+        try:
+            function = self._bpf.load_func(
+                program.name.encode(), program.type, attach_type=int(program.attach_type)
+            )
+        except Exception as error:  # bcc raises nothing more exact
+            raise DatapathError(
+                f"the kernel refuses program {program.name} (it needs kernel {program.kernel}): {error}"
+            ) from error
+        fd: int = function.fd
+        return fd
+
+    def _layout(self) -> Layout:
+        first = bpf.map_info(self.map_fd(MAPS[0]))
+        if not first.btf_id:
+            raise DatapathError("the kernel took the maps without their BTF: it needs kernel 5.15")
+        shapes = Shapes(Btf(bpf.btf_blob(first.btf_id)))
+        maps = {}
+        for name in MAPS:
+            info = bpf.map_info(self.map_fd(name))
+            maps[name] = MapLayout(
+                info.type,
+                info.key_size,
+                info.value_size,
+                info.max_entries,
+                info.flags,
+                shapes.add(info.btf_key_type) if info.btf_key_type else "",
+                shapes.add(info.btf_value_type) if info.btf_value_type else "",
+            )
+        return Layout(self.digest, maps, shapes.structs, shapes.enums)
+
+
+def bcc_version() -> str:
+    """The version of bcc."""
+    return str(bcc.__version__)

@@ -1,0 +1,219 @@
+"""The node's kernel side: programs in force, and the maps behind them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from meshd import log
+from meshd.datapath import attachment, carry, cgroup, source
+from meshd.datapath.bpf_map import Map
+from meshd.datapath.errors import CaptureError, DatapathError
+from meshd.datapath.layout import Layout
+from meshd.datapath.pins import Pins
+from meshd.datapath.programs import MAPS, PROGRAMS
+from meshd.datapath.service_maps import ServiceMaps
+from meshd.model.snapshot import Snapshot
+
+_logger = logging.getLogger("meshd.datapath")
+
+RUN_ROOT = Path("/run/meshd")
+DEFAULT_MARK = 0x6D657368
+"""SO_MARK of the proxy's own sockets: "mesh"."""
+HEARTBEAT_TIMEOUT = 2.0
+"""Seconds without a beat of any worker after which capture takes the proxy for gone."""
+_LOADER_SECONDS = 60
+_FIRST = struct.pack("=I", 0)
+_OPENED, _CLOSED = "flows_opened", "flows_closed"
+_COOKIE = struct.Struct("=Q")
+
+
+class Datapath:
+    """Programs in force at one cgroup, with their maps. Made by ``ensure_loaded``."""
+
+    def __init__(self, pins: Pins, layout: Layout, at: Path, mark: int) -> None:
+        """Open the pinned maps. Raises OSError, KeyError (a layout of other programs)."""
+        self.pin_dir = pins.folder
+        self.cgroup = at
+        self.layout = layout
+        self.layout_json = layout.to_json()
+        self.mark = mark
+        self._maps: dict[str, Map] = {}
+        try:
+            for name in MAPS:
+                self._maps[name] = Map.pinned(pins.map(layout, name))
+            self._member = layout.codec("member")
+            self._stats = layout.structs["stats"]
+            self._services = ServiceMaps(self._maps["services"], self._maps["endpoints"], layout)
+        except BaseException:
+            self.close()
+            raise
+        self.flows_fd = self._maps["flows"].fd
+        self.heartbeat_fd = self._maps["heartbeat"].fd
+
+    def close(self) -> None:
+        """Close the maps' fds. Programs and maps stay in force. Twice is once."""
+        for opened in self._maps.values():
+            opened.close()
+        self._maps.clear()
+
+    def configure(self, heartbeat_timeout: float, fast_path: bool) -> None:
+        """Write the settings. ``heartbeat_timeout`` in seconds. Raises OSError."""
+        self._maps["settings"][_FIRST] = self.layout.codec("settings").pack(
+            round(heartbeat_timeout * 1e9), self.mark, fast_path
+        )
+
+    def set_member(self, cookie: int, port: int, ipv6: bool, fast_path: bool = False) -> None:
+        """Capture in the network namespace of that cookie.
+
+        ``port``: of the in-pod listener on 127.0.0.1 and, where ``ipv6`` says so, on ::1. ``fast_path``:
+        sockets of the workload may be enrolled. Raises CaptureError.
+        """
+        members = self._maps["members"]
+        flags = self.layout.enums["member_flag"]["MEMBER_FAST_PATH"] if fast_path else 0
+        try:
+            members[_COOKIE.pack(cookie)] = self._member.pack(port, port if ipv6 else 0, flags)
+        except OSError as error:
+            if error.errno == errno.E2BIG:
+                raise CaptureError(
+                    f"no room for another workload: the members map holds {members.max_entries}; "
+                    "raise MESHD_MAX_MEMBERS in bpf/consts.h"
+                ) from error
+            raise CaptureError(f"network namespace {cookie} cannot be made a member: {error}") from error
+
+    def remove_member(self, cookie: int) -> None:
+        """No longer capture there. One that is no member is left as it is. Raises CaptureError."""
+        try:
+            self._maps["members"].discard(_COOKIE.pack(cookie))
+        except OSError as error:
+            raise CaptureError(f"network namespace {cookie} cannot be removed: {error}") from error
+
+    def members(self) -> frozenset[int]:
+        """The cookies of all members, those of an earlier agent too. Raises OSError."""
+        return frozenset(_COOKIE.unpack(key)[0] for key in self._maps["members"])
+
+    def apply(self, old: Snapshot, new: Snapshot) -> None:
+        """Bring services and endpoints from one snapshot to the next, as ``ServiceMaps.apply``."""
+        self._services.apply(old, new)
+
+    def counters(self) -> dict[str, int]:
+        """How often capture did what since the programs were first loaded: the fields of ``struct stats``.
+
+        Without the two that ``flow_count`` is made of. Raises OSError.
+        """
+        return {name: count for name, count in self._totals().items() if name not in (_OPENED, _CLOSED)}
+
+    def flow_count(self) -> int:
+        """How many captured connections are open now."""
+        totals = self._totals()
+        return totals[_OPENED] - totals[_CLOSED]
+
+    def _totals(self) -> dict[str, int]:
+        value = self._maps["stats"].get(_FIRST) or b""
+        codec = self._stats.codec()
+        stride = (codec.size + 7) // 8 * 8
+        totals = [0] * len(self._stats.fields)
+        for at in range(0, len(value), stride):
+            totals = [a + b for a, b in zip(totals, codec.unpack_from(value, at), strict=True)]
+        return {field.name: total for field, total in zip(self._stats.fields, totals, strict=True)}
+
+
+def ensure_loaded(
+    instance: str,
+    at: Path | None = None,
+    *,
+    run_dir: Path | None = None,
+    mark: int = DEFAULT_MARK,
+    heartbeat_timeout: float = HEARTBEAT_TIMEOUT,
+    fast_path: bool = False,
+) -> Datapath:
+    """Have the programs of this version in force at a cgroup v2 folder; what is so already is left alone.
+
+    ``at``: default the root of cgroup v2. The programs of an earlier version are replaced one by one, each in
+    one step, and their maps' contents stay. Raises DatapathError.
+    """
+    where = at or cgroup.root()
+    number = cgroup.cgroup_id(where)
+    pins = Pins(instance)
+    layout_path = (run_dir or RUN_ROOT / instance) / "layout.json"
+    try:
+        layout_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        earlier = _read_layout(layout_path)
+        pins.make()
+        wanted = source.digest(source.unit())
+        if earlier and earlier.digest == wanted and _usable(pins, earlier):
+            layout = earlier
+        else:
+            _run_loader(instance, layout_path)
+            layout = _read_layout(layout_path) or _no_layout(layout_path)
+            if earlier:
+                carry.carry_over(earlier, layout, pins)
+        datapath = Datapath(pins, layout, where, mark)
+        try:
+            datapath.configure(heartbeat_timeout, fast_path)
+            reused = attachment.in_force(pins, layout, number)
+            if not reused:
+                attachment.attach(pins, layout, where, number)
+            attachment.remove_obsolete(pins, layout)
+        except BaseException:
+            datapath.close()
+            raise
+    except source.SourceMissingError as error:
+        raise DatapathError(str(error)) from error
+    except OSError as error:
+        raise DatapathError(f"bringing the BPF programs in force under {pins.folder}: {error}") from error
+    log.event(
+        _logger,
+        logging.INFO,
+        "programs in force",
+        digest=layout.digest,
+        cgroup=where,
+        pins=pins.folder,
+        reused=reused,
+    )
+    return datapath
+
+
+def _read_layout(path: Path) -> Layout | None:
+    try:
+        return Layout.from_json(path.read_bytes())
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def _no_layout(path: Path) -> Layout:
+    raise DatapathError(f"{path}: the loader ended well but left no layout")
+
+
+def _usable(pins: Pins, layout: Layout) -> bool:
+    paths = [pins.map(layout, name) for name in layout.maps]
+    paths += [pins.program(layout.digest, program.name) for program in PROGRAMS]
+    return all(path.exists() for path in paths)
+
+
+def _run_loader(instance: str, layout_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "meshd.datapath.load",
+        "--instance",
+        instance,
+        "--layout",
+        str(layout_path),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LOADER_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise DatapathError(f"the BPF loader did not end within {_LOADER_SECONDS} s") from error
+    if done.returncode == 0:
+        return
+    lines = done.stderr.strip().splitlines() or [f"the BPF loader ended with code {done.returncode}"]
+    for line in lines[:-1]:
+        log.event(_logger, logging.DEBUG, "loader", said=line)
+    raise DatapathError(lines[-1])

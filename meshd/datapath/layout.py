@@ -1,0 +1,118 @@
+"""How the maps' keys and values are packed: read from the programs' BTF, kept as JSON, used by every process.
+
+A struct is flattened: the field ``destination`` of type ``struct address_port`` in ``struct origin`` gives
+``destination.address``, ``destination.port``. Arrays are opaque bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+import msgspec
+
+from meshd.datapath.btf import Btf
+
+_INTEGER_FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+
+class Field(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One integer or byte array. ``format`` is a code of the struct module; ``enum`` names its values."""
+
+    name: str
+    offset: int
+    format: str
+    enum: str = ""
+
+
+class StructLayout(msgspec.Struct, frozen=True):
+    """A flattened struct: its size in bytes and its fields in order."""
+
+    size: int
+    fields: tuple[Field, ...]
+
+    def codec(self) -> struct.Struct:
+        """Packs and unpacks the fields in order, padding written as zeros."""
+        form, at = "=", 0
+        for field in self.fields:
+            form += "x" * (field.offset - at) + field.format
+            at = field.offset + struct.calcsize("=" + field.format)
+        return struct.Struct(form + "x" * (self.size - at))
+
+
+class MapLayout(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A map as the programs declare it. ``key`` and ``value`` name a struct of the layout, or are empty."""
+
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    key: str = ""
+    value: str = ""
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """Everything user space must know about one version of the programs."""
+
+    digest: str
+    """Of the programs (source.digest)."""
+    maps: dict[str, MapLayout]
+    structs: dict[str, StructLayout]
+    enums: dict[str, dict[str, int]]
+
+    def to_json(self) -> str:
+        """The text that ``from_json`` reads."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Layout:
+        """Raises msgspec.DecodeError."""
+        return msgspec.json.decode(text, type=cls)
+
+    def codec(self, name: str) -> struct.Struct:
+        """The codec of a struct. Raises KeyError."""
+        return self.structs[name].codec()
+
+    def map_digest(self, name: str) -> str:
+        """Names one layout of a map, with the meaning of its bytes: 8 hexadecimal digits.
+
+        Two versions of the programs whose digests are equal can use the same map.
+        """
+        shape = self.maps[name]
+        structs = [self.structs[n] for n in (shape.key, shape.value) if n]
+        enums = [self.enums[field.enum] for each in structs for field in each.fields if field.enum]
+        return hashlib.sha256(msgspec.json.encode((shape, structs, enums), order="sorted")).hexdigest()[:8]
+
+
+class Shapes:
+    """Collects the structs, and the enums of their fields, that maps name."""
+
+    def __init__(self, btf: Btf) -> None:
+        self._btf = btf
+        self.structs: dict[str, StructLayout] = {}
+        self.enums: dict[str, dict[str, int]] = {}
+
+    def add(self, type_id: int) -> str:
+        """The name of the struct with this type id, "" if it is no struct. Raises BadBtfError."""
+        found = self._btf.resolved(type_id)
+        if not self._btf.is_struct(found):
+            return ""
+        fields = tuple(self._flatten(type_id, "", 0))
+        self.structs[found.name] = StructLayout(self._btf.size(type_id), fields)
+        return found.name
+
+    def _flatten(self, type_id: int, name: str, offset: int) -> list[Field]:
+        btf = self._btf
+        found = btf.resolved(type_id)
+        if btf.is_struct(found):
+            prefix = name + "." if name else ""
+            fields: list[Field] = []
+            for member, member_type, at in btf.struct_members(found):
+                fields += self._flatten(member_type, prefix + member, offset + at)
+            return fields
+        size = btf.size(type_id)
+        if btf.is_enum(found):
+            self.enums[found.name] = btf.enum_values(found)
+            return [Field(name, offset, _INTEGER_FORMATS[size], found.name)]
+        return [Field(name, offset, _INTEGER_FORMATS[size] if btf.is_int(found) else f"{size}s")]

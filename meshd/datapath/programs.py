@@ -1,0 +1,48 @@
+"""The BPF programs: their names in bpf/meshd.c, what they are, and where they are attached."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from meshd.datapath.bpf import AttachType
+
+# enum bpf_prog_type
+SOCK_OPS = 13
+SK_MSG = 16
+CGROUP_SOCK_ADDR = 18
+
+
+class Program(NamedTuple):
+    """One program. ``kernel``: the first release that takes it with the helpers it calls."""
+
+    name: str
+    type: int
+    attach_type: AttachType
+    kernel: str
+
+
+# In the order of attachment: a connection must find the record keeper in place before it is captured,
+# and what shows its first destination before it can be asked for. Detach in the reverse order.
+CGROUP_PROGRAMS = (
+    Program("sock_ops", SOCK_OPS, AttachType.CGROUP_SOCK_OPS, "5.15"),
+    Program("getpeername4", CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_GETPEERNAME, "5.8"),
+    Program("getpeername6", CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_GETPEERNAME, "5.8"),
+    Program("connect4", CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT, "5.18"),
+    Program("connect6", CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT, "5.18"),
+)
+VERDICT = Program("sk_msg", SK_MSG, AttachType.SK_MSG_VERDICT, "5.15")
+VERDICT_MAP = "sockets"
+
+PROGRAMS = (*CGROUP_PROGRAMS, VERDICT)
+
+MAPS = (
+    "members",
+    "services",
+    "endpoints",
+    "flows",
+    "origins",
+    "heartbeat",
+    "settings",
+    "stats",
+    "sockets",
+)

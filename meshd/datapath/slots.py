@@ -1,0 +1,92 @@
+"""Weights as a table of slots: the kernel picks a slot at random, each is as likely. Pure."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from meshd.datapath.errors import CaptureError
+from meshd.model.config import EndpointSet, Health
+
+MAX_SLOTS = 1024
+"""Of one service and address family, unless it has more endpoints than that. Bounds the error of a weight's
+share to a thousandth."""
+
+V4_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+
+class Target(NamedTuple):
+    """An address in its 16-byte form (IPv4 as ::ffff:a.b.c.d), and a port in host order."""
+
+    address: bytes
+    port: int
+
+    @property
+    def ipv4(self) -> bool:
+        """Whether it is an IPv4 address."""
+        return self.address.startswith(V4_MAPPED)
+
+
+class SlotTable(NamedTuple):
+    """The slots of one service: those of IPv4 come first."""
+
+    ipv4: tuple[Target, ...] = ()
+    ipv6: tuple[Target, ...] = ()
+
+
+def target(address: str, port: int, of: str) -> Target:
+    """Parse an address. Raises CaptureError, naming ``of``."""
+    try:
+        return Target(_sixteen_bytes(address), port)
+    except ValueError as error:
+        raise CaptureError(f"{of}: {address!r} is not an IP address") from error
+
+
+@functools.lru_cache(maxsize=65536)
+def _sixteen_bytes(address: str) -> bytes:
+    parsed = ipaddress.ip_address(address)
+    return V4_MAPPED + parsed.packed if parsed.version == 4 else parsed.packed
+
+
+def slot_table(endpoints: EndpointSet) -> SlotTable:
+    """The slots of the healthy endpoints, sorted, so that an endpoint set in another order is the same table.
+
+    A socket of one family is given endpoints of that family only, as kube-proxy does. Raises CaptureError.
+    """
+    weights: dict[Target, int] = {}
+    for endpoint in endpoints.endpoints:
+        if endpoint.health is Health.HEALTHY and endpoint.weight > 0:
+            where = target(endpoint.address, endpoint.port, f"endpoint of {endpoints.name}")
+            weights[where] = weights.get(where, 0) + endpoint.weight
+    found = sorted(weights.items())
+    return SlotTable(
+        _spread([each for each in found if each[0].ipv4]),
+        _spread([each for each in found if not each[0].ipv4]),
+    )
+
+
+def _spread(weighted: Sequence[tuple[Target, int]]) -> tuple[Target, ...]:
+    counts = slot_counts([weight for _, weight in weighted])
+    return tuple(where for (where, _), count in zip(weighted, counts, strict=True) for _ in range(count))
+
+
+def slot_counts(weights: Sequence[int], limit: int = MAX_SLOTS) -> list[int]:
+    """How many slots each positive weight gets: exact where ``limit`` allows it, at least one in any case.
+
+    Beyond the limit the largest remainders are rounded up (Hamilton's method).
+    """
+    if not weights:
+        return []
+    divisor = math.gcd(*weights)
+    total = sum(weights)
+    if total // divisor <= limit:
+        return [weight // divisor for weight in weights]
+    counts = [max(1, weight * limit // total) for weight in weights]
+    spare = limit - sum(counts)
+    by_remainder = sorted(range(len(weights)), key=lambda i: -(weights[i] * limit % total))
+    for index in by_remainder[: max(0, spare)]:
+        counts[index] += 1
+    return counts
