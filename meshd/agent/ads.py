@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import random
 from collections.abc import Awaitable, Callable, Mapping
 
+import grpc
+import grpc.aio
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+from google.protobuf import struct_pb2
+
+from meshd import log
 from meshd.model.snapshot import Delta
 from meshd.model.status import ConfigStatus
+from meshd.xds.client_stream import ClientStream, Received
+from meshd.xds.resources import SHORT
 
 OnChange = Callable[[Delta, ConfigStatus], Awaitable[None]]
 """Puts a change into force. The delta's generation is 0: the receiver numbers it. Empty deltas come when only
-the status changed. The response is ACKed when it returns; ``NotAppliedError`` NACKs it."""
+the status changed, or when with this response all that was asked for has come. The response is ACKed when it
+returns; ``NotAppliedError`` NACKs it."""
+
+FIRST_BACKOFF = 0.1
+MAX_BACKOFF = 10.0
+"""Seconds; the bounds of the random wait between two attempts to connect."""
+WARMING_TIMEOUT = 15.0
+"""Seconds to wait for a cluster's endpoints before it is taken to have none (Envoy's own default)."""
+_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    # A control plane that vanished without a FIN is noticed within 15 s.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Otherwise channels of one process share the connection and with it gRPC's own, longer back-off.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+_logger = logging.getLogger("meshd.agent.ads")
 
 
 class NotAppliedError(Exception):
@@ -20,10 +53,159 @@ class AdsClient:
     """Keeps an ADS stream to one control plane until it is cancelled."""
 
     def __init__(self, target: str, node_id: str, metadata: Mapping[str, str], on_change: OnChange) -> None:
-        self.target = target
-        self.node_id = node_id
-        self.metadata = metadata
-        self.on_change = on_change
+        """``target``: a gRPC target, HOST:PORT or unix:PATH."""
+        details = struct_pb2.Struct()
+        details.update(dict(metadata))
+        node = base_pb2.Node(id=node_id, user_agent_name="meshd", metadata=details)
+        self._target = target
+        self._on_change = on_change
+        self._stream = ClientStream(node)
+        self._backoff = FIRST_BACKOFF
+        self._status: ConfigStatus | None = None
+        self.connected = False
+        """The control plane has answered on the present stream."""
+        self.synced = False
+        """All that was asked for has come at least once."""
+        self.responses = 0
+        self.nacks = 0
+        """Responses, and of those the ones answered with a NACK, since the client's start."""
+        self.connects = 0
+        """Streams that were opened."""
+        self.last_error = ""
+        """Why the last stream ended or the last response was refused; empty since one was taken whole."""
+        self.version = ""
+        """The control plane's name for the config of its last response."""
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Of each resource whose newest version is refused, ``CDS name`` and the like, the reason."""
+        return self._stream.rejected
+
+    @property
+    def versions(self) -> dict[str, dict[str, str]]:
+        """By type (CDS, ...) and resource name, the version accepted last."""
+        return self._stream.versions
 
     async def run(self) -> None:
-        """Run until cancelled."""
+        """Connect, serve the stream, connect again: until cancelled."""
+        while True:
+            try:
+                await self._serve()
+            except grpc.aio.AioRpcError as error:
+                self._lost(f"{error.code().name}: {error.details()}")
+            else:
+                self._lost("the control plane ended the stream")
+            # Full jitter: nodes that lost the same control plane do not come back all at once.
+            await asyncio.sleep(random.uniform(0, self._backoff))
+            self._backoff = min(self._backoff * 2, MAX_BACKOFF)
+
+    def _lost(self, reason: str) -> None:
+        level = logging.WARNING if self.connected or self.last_error != reason else logging.DEBUG
+        log.event(_logger, level, "control stream lost", control=self._target, reason=reason)
+        self.connected = False
+        self.last_error = reason
+
+    async def _serve(self) -> None:
+        async with grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS) as channel:
+            call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+            try:
+                for request in self._stream.connected():
+                    await call.write(request)
+                self.connects += 1
+                while True:
+                    response = await self._read(call)
+                    if response is None:
+                        return
+                    await self._take(call, response)
+            finally:
+                call.cancel()
+
+    async def _read(
+        self, call: grpc.aio.StreamStreamCall[object, discovery_pb2.DeltaDiscoveryResponse]
+    ) -> discovery_pb2.DeltaDiscoveryResponse | None:
+        """The next response; None at the stream's end. Meanwhile ends the waiting for endpoints."""
+        reading = asyncio.ensure_future(call.read())
+        try:
+            while True:
+                timeout = WARMING_TIMEOUT if self._stream.waiting else None
+                # Not wait_for: to cancel a read cancels the call.
+                done, _ = await asyncio.wait({reading}, timeout=timeout)
+                if done:
+                    response = reading.result()
+                    return response if isinstance(response, discovery_pb2.DeltaDiscoveryResponse) else None
+                log.event(
+                    _logger,
+                    logging.WARNING,
+                    "endpoints did not come",
+                    clusters=",".join(self._stream.waiting[:10]),
+                )
+                self._stream.stop_waiting()
+                await self._apply()
+        finally:
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+                await reading
+
+    async def _take(
+        self,
+        call: grpc.aio.StreamStreamCall[object, discovery_pb2.DeltaDiscoveryResponse],
+        response: discovery_pb2.DeltaDiscoveryResponse,
+    ) -> None:
+        """Put a response into force and answer it."""
+        if not self.connected:
+            log.event(
+                _logger,
+                logging.INFO,
+                "control stream up",
+                control=self._target,
+                by=response.control_plane.identifier or "unknown",
+            )
+        self.connected = True
+        self._backoff = FIRST_BACKOFF
+        self.responses += 1
+        self.version = response.system_version_info
+        received = self._stream.received(response)
+        failure = await self._apply()
+        self._record(received, failure)
+        for request in self._stream.answer(received, failure):
+            await call.write(request)
+
+    async def _apply(self) -> str:
+        """Have the agent put into force what may be. Returns why not, if it could not."""
+        delta = self._stream.change()
+        status = self._stream.status
+        now_synced = not self.synced and self._stream.synced
+        self.synced = self.synced or now_synced
+        if delta is None and status == self._status and not now_synced:
+            return ""
+        try:
+            await self._on_change(delta or Delta(generation=0), status)
+        except NotAppliedError as error:
+            return f"not applied: {error}"
+        self._status = status
+        if delta is not None:
+            self._stream.in_force(delta)
+        return ""
+
+    def _record(self, received: Received, failure: str) -> None:
+        kind = SHORT.get(received.type_url, received.type_url)
+        reasons = [f"{kind} {name}: {why}" for name, why in received.rejected.items()]
+        if failure:
+            reasons.append(failure)
+        log.event(
+            _logger,
+            logging.DEBUG,
+            "response",
+            type=kind,
+            version=received.version,
+            accepted=len(received.accepted),
+            removed=len(received.removed),
+            rejected=len(received.rejected),
+        )
+        if not reasons:
+            self.last_error = ""
+            return
+        self.nacks += 1
+        self.last_error = reasons[0] if len(reasons) == 1 else f"{reasons[0]} (and {len(reasons) - 1} more)"
+        for reason in reasons:
+            log.event(_logger, logging.WARNING, "refused", reason=reason, version=received.version)

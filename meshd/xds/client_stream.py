@@ -19,7 +19,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2, struct_pb2
 
 from meshd.model.config import Cluster, EndpointSet, Listener, RouteConfig
-from meshd.model.snapshot import Delta, Snapshot
+from meshd.model.snapshot import Delta, Snapshot, difference
 from meshd.model.status import ConfigStatus
 from meshd.xds import decode, decode_listener, decode_route, warming
 from meshd.xds.resources import (
@@ -103,6 +103,10 @@ class _Kind:
 
     versions: dict[str, str] = field(default_factory=dict)
     subscribed: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
+    """Of what is subscribed to by name, what has come or is said not to exist."""
+    seen: bool = False
+    """There has been a response of this type."""
     rejected: dict[str, str] = field(default_factory=dict)
     """Reason by name, of resources whose newest version was refused."""
 
@@ -152,6 +156,9 @@ class ClientStream:
             rejected[type_url] = "a resource type that was not asked for"
             return Received(type_url, response.nonce, response.system_version_info, (), (), rejected)
         kind = self._kinds[type_url]
+        kind.seen = True
+        kind.answered.update(resource.name for resource in response.resources)
+        kind.answered.update(response.removed_resources)
         for resource in response.resources:
             name = str(resource.name)
             try:
@@ -211,7 +218,8 @@ class ClientStream:
 
     def change(self) -> Delta | None:
         """From what is in force to what may now be; None if that is the same."""
-        return warming.difference(self._in_force, warming.warm(self._snapshot(), self._in_force))
+        delta = difference(self._in_force, warming.warm(self._snapshot(), self._in_force))
+        return None if delta == Delta(generation=delta.generation) else delta
 
     def in_force(self, delta: Delta) -> None:
         """What ``change`` returned is in force now."""
@@ -223,6 +231,16 @@ class ClientStream:
         return self._in_force
 
     @property
+    def synced(self) -> bool:
+        """Whether all that is asked for has been answered."""
+        by_name = (self._kinds[ENDPOINTS], self._kinds[ROUTE_CONFIG])
+        return (
+            self._kinds[CLUSTER].seen
+            and self._kinds[LISTENER].seen
+            and all(kind.subscribed <= kind.answered for kind in by_name)
+        )
+
+    @property
     def waiting(self) -> tuple[str, ...]:
         """The clusters that are held back until their endpoints arrive."""
         return tuple(sorted(warming.waiting_for_endpoints(self._snapshot())))
@@ -231,6 +249,7 @@ class ClientStream:
         """Take clusters whose endpoints have not come as having none (Envoy: initial_fetch_timeout)."""
         for name in self.waiting:
             self._endpoints[name] = EndpointSet(name=name)
+            self._kinds[ENDPOINTS].answered.add(name)
 
     @property
     def rejected(self) -> dict[str, str]:
@@ -277,6 +296,7 @@ class ClientStream:
             if not more and not fewer:
                 continue
             kind.subscribed = names
+            kind.answered &= names
             for name in fewer:
                 self._drop(type_url, name)
             requests.append(

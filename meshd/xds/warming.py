@@ -6,13 +6,10 @@ arrived, nor a listener without its routes, only because they travel separately.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from typing import TypeVar
+from collections.abc import Set
 
-from meshd.model.config import Cluster, EndpointSet, Forward, Listener, Protocol, RouteConfig
-from meshd.model.snapshot import Delta, Snapshot
-
-_T = TypeVar("_T", Cluster, EndpointSet, Listener, RouteConfig)
+from meshd.model.config import Forward, Listener, Protocol, RouteConfig
+from meshd.model.snapshot import Snapshot
 
 
 def referred_clusters(config: RouteConfig) -> Set[str]:
@@ -62,26 +59,3 @@ def warm(received: Snapshot, current: Snapshot) -> Snapshot:
 def waiting_for_endpoints(received: Snapshot) -> Set[str]:
     """The clusters whose endpoints have not arrived."""
     return received.clusters.keys() - received.endpoints.keys()
-
-
-def difference(old: Snapshot, new: Snapshot) -> Delta | None:
-    """The delta that makes ``new`` of ``old``; None if they are the same. Its generation is the new one's."""
-
-    def changed(before: Mapping[str, _T], after: Mapping[str, _T]) -> tuple[_T, ...]:
-        return tuple(r for n, r in after.items() if before.get(n) != r)
-
-    def removed(before: Mapping[str, _T], after: Mapping[str, _T]) -> tuple[str, ...]:
-        return tuple(n for n in before if n not in after)
-
-    delta = Delta(
-        generation=new.generation,
-        listeners=changed(old.listeners, new.listeners),
-        route_configs=changed(old.route_configs, new.route_configs),
-        clusters=changed(old.clusters, new.clusters),
-        endpoints=changed(old.endpoints, new.endpoints),
-        removed_listeners=removed(old.listeners, new.listeners),
-        removed_route_configs=removed(old.route_configs, new.route_configs),
-        removed_clusters=removed(old.clusters, new.clusters),
-        removed_endpoints=removed(old.endpoints, new.endpoints),
-    )
-    return None if delta == Delta(generation=new.generation) else delta
