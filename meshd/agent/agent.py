@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -116,7 +117,7 @@ class Agent:
             os.close(self._home_fd)
             log.event(_logger, logging.INFO, "agent stopped", node=options.node, left="workers and programs")
 
-    async def _run_parts(self, listener: object) -> None:
+    async def _run_parts(self, listener: socket.socket) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._workers.run(listener), name="workers")
             tasks.create_task(self._follow_workloads(), name="workloads")
