@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from meshd.kube.httproute import BackendRef, Filter, HTTPRoute, PathMatch, PathModifier, Rule
+from meshd.model.regex import Regex, RegexError
 from meshd.model.status import Problem
 
 MAX_MATCHES = 128
@@ -85,9 +86,9 @@ def _path(path: PathMatch, where: str) -> Iterator[Problem]:
 
 def _regex(pattern: str, where: str) -> Iterator[Problem]:
     try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        yield Problem(field=where, message=f"{pattern!r} is no regular expression: {error}")
+        Regex(pattern)
+    except RegexError as error:
+        yield Problem(field=where, message=str(error))
 
 
 def _filters(filters: tuple[Filter, ...], rule: Rule, where: str) -> Iterator[Problem]:

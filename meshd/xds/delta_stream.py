@@ -2,8 +2,8 @@
 
 Feed it requests and new resource sets; ask it for the next response until it has none. It keeps no queue:
 what to send follows from what the client wants, what it was sent, and what there is, so a slow client gets
-the latest and not the history. One response per type is out at a time, and a type waits while one that it refers
-to is unacknowledged: make before break.
+the latest and not the history. One response per type is out at a time, and a type waits while one that it
+refers to is unacknowledged: make before break.
 """
 
 from __future__ import annotations

@@ -1,0 +1,64 @@
+"""``meshd control``: the control plane, from manifests to xDS."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+from pathlib import Path
+
+from meshd import log
+from meshd.cli.errors import CommandError
+
+DEFAULT_LISTEN = "127.0.0.1:15010"
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser("control", help="run the control plane", description=__doc__)
+    parser.add_argument(
+        "--manifests",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="Kubernetes YAML or JSON, read now and whenever it changes, with all folders below",
+    )
+    parser.add_argument(
+        "--listen",
+        default=DEFAULT_LISTEN,
+        metavar="HOST:PORT",
+        help="where to serve xDS (ADS over gRPC) (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--uds", type=Path, metavar="PATH", help="serve it on a Unix socket, too, and replace what is there"
+    )
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT."""
+    from meshd.control.control import Control, ControlError, Options
+
+    log.configure(args.log_level)
+    if not args.manifests.is_dir():
+        raise CommandError(f"--manifests {args.manifests}: not a directory")
+    listen = [args.listen]
+    if args.uds is not None:
+        listen.append(f"unix:{args.uds.absolute()}")
+
+    async def until_signalled() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await Control(Options(args.manifests, tuple(listen))).run(stop)
+
+    try:
+        asyncio.run(until_signalled())
+    except ControlError as error:
+        raise CommandError(str(error)) from error
+    finally:
+        logging.shutdown()
+    return 0

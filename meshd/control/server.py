@@ -1,0 +1,178 @@
+"""The ADS server: every stream gets the resources it asks for, and what changes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+
+from meshd import __version__, log
+from meshd.xds.delta_stream import DeltaStream
+from meshd.xds.resources import SHORT, ResourceSet
+from meshd.xds.server_stream import Rejection, StreamError
+from meshd.xds.sotw_stream import SotwStream
+
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+MAX_STREAMS = 10_000
+STOP_SECONDS = 2.0
+"""How long streams have to end at a stop. They never end by themselves, so this is for the last write."""
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.so_reuseport", 0),
+    # Clients ping to notice our death: that is no abuse. And we notice theirs.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+_logger = logging.getLogger("meshd.control.ads")
+
+
+@dataclass(eq=False, slots=True)
+class Stream:
+    """One client's stream."""
+
+    machine: DeltaStream | SotwStream
+    peer: str
+    kind: str
+    """``delta`` or ``sotw``."""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    node: str = ""
+    """The client's id, once it has said it."""
+    rejections: dict[str, Rejection] = field(default_factory=dict)
+    """The last NACK of each type (CDS, ...) whose last response was refused."""
+
+
+class AdsServer:
+    """Serves one resource set, the newest, to any number of streams."""
+
+    def __init__(self) -> None:
+        self._resources = ResourceSet()
+        self._published = asyncio.Event()
+        self.streams: set[Stream] = set()
+        self.nacks = 0
+        """Since the start."""
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_STREAMS)
+        handlers = {
+            "StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(
+                self._sotw,
+                request_deserializer=discovery_pb2.DiscoveryRequest.FromString,
+                response_serializer=discovery_pb2.DiscoveryResponse.SerializeToString,
+            ),
+            "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(
+                self._delta,
+                request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
+                response_serializer=discovery_pb2.DeltaDiscoveryResponse.SerializeToString,
+            ),
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    def listen(self, address: str) -> int:
+        """Take HOST:PORT or unix:PATH. Returns the port (1 for a path). Raises RuntimeError."""
+        return int(self._server.add_insecure_port(address))
+
+    async def start(self) -> None:
+        """Begin to accept streams."""
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """End all streams and close the listeners."""
+        await self._server.stop(STOP_SECONDS)
+
+    def publish(self, resources: ResourceSet) -> None:
+        """Serve these from now on. Streams move on by themselves, each at its own pace."""
+        self._resources = resources
+        self._published.set()
+        for stream in self.streams:
+            stream.machine.publish(resources)
+            stream.wake.set()
+
+    async def _sotw(
+        self,
+        requests: AsyncIterator[discovery_pb2.DiscoveryRequest],
+        context: grpc.aio.ServicerContext[discovery_pb2.DiscoveryRequest, discovery_pb2.DiscoveryResponse],
+    ) -> None:
+        await self._serve(Stream(SotwStream(self._resources), context.peer(), "sotw"), requests, context)
+
+    async def _delta(
+        self,
+        requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest],
+        context: grpc.aio.ServicerContext[
+            discovery_pb2.DeltaDiscoveryRequest, discovery_pb2.DeltaDiscoveryResponse
+        ],
+    ) -> None:
+        await self._serve(Stream(DeltaStream(self._resources), context.peer(), "delta"), requests, context)
+
+    async def _serve(
+        self,
+        stream: Stream,
+        requests: AsyncIterator[discovery_pb2.DiscoveryRequest | discovery_pb2.DeltaDiscoveryRequest],
+        context: grpc.aio.ServicerContext[
+            discovery_pb2.DiscoveryRequest | discovery_pb2.DeltaDiscoveryRequest,
+            discovery_pb2.DiscoveryResponse | discovery_pb2.DeltaDiscoveryResponse,
+        ],
+    ) -> None:
+        self.streams.add(stream)
+        reading = asyncio.ensure_future(self._receive(stream, requests))
+        reading.add_done_callback(lambda _: stream.wake.set())
+        try:
+            # Nothing is said before there is something to say: an empty first answer would be obeyed.
+            await self._published.wait()
+            while not reading.done():
+                stream.wake.clear()
+                while (response := stream.machine.next_response()) is not None:
+                    response.control_plane.CopyFrom(base_pb2.ControlPlane(identifier=f"meshd/{__version__}"))
+                    await context.write(response)
+                await stream.wake.wait()
+            await reading
+        except StreamError as error:
+            log.event(_logger, logging.WARNING, "stream refused", node=stream.node, reason=error)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        finally:
+            reading.cancel()
+            self.streams.discard(stream)
+            log.event(
+                _logger, logging.INFO, "stream ended", node=stream.node, peer=stream.peer, kind=stream.kind
+            )
+
+    async def _receive(
+        self,
+        stream: Stream,
+        requests: AsyncIterator[discovery_pb2.DiscoveryRequest | discovery_pb2.DeltaDiscoveryRequest],
+    ) -> None:
+        """Take the client's requests until it ends its side. Raises StreamError."""
+        async for request in requests:
+            if not stream.node and request.node.id:
+                stream.node = request.node.id
+                log.event(
+                    _logger,
+                    logging.INFO,
+                    "stream began",
+                    node=stream.node,
+                    agent=request.node.user_agent_name or "unknown",
+                    peer=stream.peer,
+                    kind=stream.kind,
+                )
+            rejection = stream.machine.received(request)
+            kind = SHORT.get(request.type_url, request.type_url)
+            if rejection is not None:
+                self.nacks += 1
+                stream.rejections[kind] = rejection
+                log.event(
+                    _logger,
+                    logging.WARNING,
+                    "resources refused",
+                    node=stream.node,
+                    type=kind,
+                    reason=rejection.message,
+                )
+            elif request.response_nonce:
+                stream.rejections.pop(kind, None)
+            stream.wake.set()
