@@ -61,7 +61,7 @@ class AdsClient:
         self._on_change = on_change
         self._stream = ClientStream(node)
         self._backoff = FIRST_BACKOFF
-        self._status: ConfigStatus | None = None
+        self._status = ConfigStatus()
         self.connected = False
         """The control plane has answered on the present stream."""
         self.synced = False

@@ -21,7 +21,7 @@ from meshd.xds.sotw_stream import SotwStream
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 MAX_STREAMS = 10_000
 STOP_SECONDS = 2.0
-"""How long streams have to end at a stop. They never end by themselves, so this is for the last write."""
+"""How long streams have for their last write at a stop."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.so_reuseport", 0),
@@ -59,6 +59,7 @@ class AdsServer:
         self.streams: set[Stream] = set()
         self.nacks = 0
         """Since the start."""
+        self._stopping = False
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_STREAMS)
         handlers = {
             "StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(
@@ -84,6 +85,10 @@ class AdsServer:
 
     async def stop(self) -> None:
         """End all streams and close the listeners."""
+        self._stopping = True
+        self._published.set()
+        for stream in self.streams:
+            stream.wake.set()
         await self._server.stop(STOP_SECONDS)
 
     def publish(self, resources: ResourceSet) -> None:
@@ -125,13 +130,14 @@ class AdsServer:
         try:
             # Nothing is said before there is something to say: an empty first answer would be obeyed.
             await self._published.wait()
-            while not reading.done():
+            while not reading.done() and not self._stopping:
                 stream.wake.clear()
                 while (response := stream.machine.next_response()) is not None:
                     response.control_plane.CopyFrom(base_pb2.ControlPlane(identifier=f"meshd/{__version__}"))
                     await context.write(response)
                 await stream.wake.wait()
-            await reading
+            if reading.done():
+                reading.result()
         except StreamError as error:
             log.event(_logger, logging.WARNING, "stream refused", node=stream.node, reason=error)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))

@@ -233,11 +233,10 @@ class ClientStream:
     @property
     def synced(self) -> bool:
         """Whether all that is asked for has been answered."""
-        by_name = (self._kinds[ENDPOINTS], self._kinds[ROUTE_CONFIG])
         return (
             self._kinds[CLUSTER].seen
             and self._kinds[LISTENER].seen
-            and all(kind.subscribed <= kind.answered for kind in by_name)
+            and all(names <= self._kinds[kind].answered for kind, names in self._referred().items())
         )
 
     @property
@@ -283,14 +282,17 @@ class ClientStream:
             answer.error_detail.code, answer.error_detail.message = _INVALID_ARGUMENT, message
         return [*requests, answer]
 
-    def _subscriptions(self) -> list[discovery_pb2.DeltaDiscoveryRequest]:
-        """What is referred to by name and not subscribed to yet, or no more."""
-        wanted = {
+    def _referred(self) -> dict[str, set[str]]:
+        """The names that other resources refer to, by type."""
+        return {
             ENDPOINTS: set(self._clusters),
             ROUTE_CONFIG: {x.route_config for x in self._listeners.values() if x.route_config},
         }
+
+    def _subscriptions(self) -> list[discovery_pb2.DeltaDiscoveryRequest]:
+        """What is referred to by name and not subscribed to yet, or no more."""
         requests = []
-        for type_url, names in wanted.items():
+        for type_url, names in self._referred().items():
             kind = self._kinds[type_url]
             more, fewer = names - kind.subscribed, kind.subscribed - names
             if not more and not fewer:
