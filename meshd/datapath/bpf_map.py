@@ -39,12 +39,14 @@ class Map:
             self.value_size = info.value_size
         self._key = ctypes.create_string_buffer(self.key_size)
         self._value = ctypes.create_string_buffer(max(self.value_size, self.key_size))
-        # union bpf_attr for *_ELEM and GET_NEXT_KEY: map_fd, key, value or next_key, flags.
-        self._attribute = ctypes.create_string_buffer(
-            struct.pack("=IIQQQ", fd, 0, ctypes.addressof(self._key), ctypes.addressof(self._value), 0),
-            bpf.ATTRIBUTE_BYTES,
+        # union bpf_attr: map_fd, key, value or next_key. What a command does not use must be 0.
+        key_at, value_at = ctypes.addressof(self._key), ctypes.addressof(self._value)
+        self._with_value, self._without_value, self._next = (
+            ctypes.create_string_buffer(struct.pack("=IIQQ", fd, 0, *pointers), bpf.ATTRIBUTE_BYTES)
+            for pointers in ((key_at, value_at), (key_at, 0), (0, value_at))
         )
-        self._attribute_at = ctypes.addressof(self._attribute)
+        self._with_value_at = ctypes.addressof(self._with_value)
+        self._without_value_at = ctypes.addressof(self._without_value)
 
     @classmethod
     def pinned(cls, path: Path) -> Map:
@@ -58,7 +60,7 @@ class Map:
     def get(self, key: bytes) -> bytes | None:
         """The value, or None where there is no such key. Raises OSError."""
         self._key.raw = key
-        if bpf.raw(Command.MAP_LOOKUP_ELEM, self._attribute_at) == 0:
+        if bpf.raw(Command.MAP_LOOKUP_ELEM, self._with_value_at) == 0:
             return self._value.raw[: self.value_size]
         self._raise_unless_missing()
         return None
@@ -69,13 +71,13 @@ class Map:
             raise ValueError(f"BPF map {self.name} has values of {self.value_size} bytes, not {len(value)}")
         self._key.raw = key
         ctypes.memmove(self._value, value, self.value_size)
-        if bpf.raw(Command.MAP_UPDATE_ELEM, self._attribute_at) < 0:
+        if bpf.raw(Command.MAP_UPDATE_ELEM, self._with_value_at) < 0:
             self._raise()
 
     def discard(self, key: bytes) -> bool:
         """Delete; False where there is no such key. Raises OSError."""
         self._key.raw = key
-        if bpf.raw(Command.MAP_DELETE_ELEM, self._attribute_at) == 0:
+        if bpf.raw(Command.MAP_DELETE_ELEM, self._without_value_at) == 0:
             return True
         self._raise_unless_missing()
         return False
@@ -83,18 +85,16 @@ class Map:
     def __iter__(self) -> Iterator[bytes]:
         """The keys. What the kernel adds or removes meanwhile may be missed or seen; it ends in any case."""
         seen = 0
-        attribute = ctypes.create_string_buffer(
-            struct.pack("=IIQQQ", self.fd, 0, 0, ctypes.addressof(self._value), 0), bpf.ATTRIBUTE_BYTES
-        )
-        key = ctypes.create_string_buffer(self.key_size)
+        attribute = ctypes.create_string_buffer(self._next.raw, bpf.ATTRIBUTE_BYTES)
+        previous = ctypes.create_string_buffer(self.key_size)
         # A key that was removed meanwhile makes the kernel begin anew: hence the bound.
         while seen <= 2 * self.max_entries:
             if bpf.raw(Command.MAP_GET_NEXT_KEY, ctypes.addressof(attribute)) < 0:
                 self._raise_unless_missing()
                 return
             found = self._value.raw[: self.key_size]
-            key.raw = found
-            struct.pack_into("=Q", attribute, 8, ctypes.addressof(key))
+            previous.raw = found
+            struct.pack_into("=Q", attribute, 8, ctypes.addressof(previous))
             seen += 1
             yield found
 

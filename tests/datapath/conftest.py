@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshd.datapath.datapath import Datapath, ensure_loaded
+from meshd.datapath.pins import Pins
+from tests.datapath.mesh import Mesh
+from tests.support.cgroup import own_cgroup
+from tests.support.netns import namespace
+
+
+@pytest.fixture(scope="module")
+def cgroup() -> Iterator[Path]:
+    with own_cgroup() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[str]:
+    name = f"mt-{secrets.token_hex(4)}"
+    try:
+        yield name
+    finally:
+        shutil.rmtree(Pins(name).folder, ignore_errors=True)
+        shutil.rmtree(Path("/run/meshd") / name, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def datapath(cgroup: Path, instance: str) -> Iterator[Datapath]:
+    opened = ensure_loaded(instance, cgroup)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture
+def mesh(datapath: Datapath) -> Iterator[Mesh]:
+    """A member namespace with in-pod listeners, a live worker and no service."""
+    with namespace() as pod, Mesh(datapath, pod) as made:
+        yield made
