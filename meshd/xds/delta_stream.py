@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from envoy.service.discovery.v3 import discovery_pb2
 
 from meshd.xds.resources import CLUSTER, ENDPOINTS, LISTENER, WILDCARD_BY_DEFAULT, Resource, ResourceSet
-from meshd.xds.server_stream import WILDCARD, Rejection, check_bounds, in_order
+from meshd.xds.server_stream import WARMED_BY, WILDCARD, Rejection, check_bounds, in_order
 
 MAX_RESPONSE_BYTES = 1024 * 1024
 """A response is closed once it is larger: the rest follows after its ACK. Many gRPC clients refuse 4 MiB."""
@@ -94,12 +94,18 @@ class DeltaStream:
     def next_response(self) -> discovery_pb2.DeltaDiscoveryResponse | None:
         """The next response to write, if there is one now."""
         ordered = list(in_order(self._subscriptions))
+        unacknowledged = ""
         for type_url, subscription in ordered:
-            if subscription.outstanding:
+            if unacknowledged and WARMED_BY.get(unacknowledged) != type_url:
                 return None
+            if subscription.outstanding:
+                unacknowledged = type_url
+                continue
             changed, gone = self._changes(type_url, subscription)
             if changed or gone or subscription.unanswered:
                 return self._respond(type_url, subscription, changed, gone)
+        if unacknowledged:
+            return None
         for type_url, subscription in reversed(ordered):
             gone = self._removed(type_url, subscription)
             if gone:

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from meshd.xds.resources import CLUSTER, ENDPOINTS, ORDER, ROUTE_CONFIG, ResourceSet
+from meshd.xds.resources import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTE_CONFIG, ResourceSet
 
 MAX_NAMES = 65_536
 """Names that one stream may subscribe to, per type."""
 MAX_TYPES = 32
 """Types that one stream may ask for."""
 WILDCARD = "*"
+WARMED_BY = {CLUSTER: ENDPOINTS, LISTENER: ROUTE_CONFIG}
+"""What a client may want before it acknowledges a type: Envoy answers for a changed cluster only when it has
+the cluster's endpoints, and would wait for them until its initial_fetch_timeout (15 s)."""
 
 _T = TypeVar("_T")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from envoy.service.discovery.v3 import discovery_pb2
 
 from meshd.xds.resources import CLUSTER, ENDPOINTS, WILDCARD_BY_DEFAULT, Resource, ResourceSet, digest
-from meshd.xds.server_stream import WILDCARD, Rejection, bridging, check_bounds, in_order
+from meshd.xds.server_stream import WARMED_BY, WILDCARD, Rejection, bridging, check_bounds, in_order
 
 
 @dataclass(slots=True)
@@ -67,14 +67,18 @@ class SotwStream:
     def next_response(self) -> discovery_pb2.DiscoveryResponse | None:
         """The next response to write, if there is one now."""
         while True:
+            unacknowledged = ""
             for type_url, subscription in in_order(self._subscriptions):
-                if subscription.outstanding:
+                if unacknowledged and WARMED_BY.get(unacknowledged) != type_url:
                     return None
+                if subscription.outstanding:
+                    unacknowledged = type_url
+                    continue
                 selected = self._selected(type_url, subscription)
                 version = digest({resource.name: resource.version for resource in selected})
                 if subscription.asked or version != subscription.version:
                     return self._respond(type_url, subscription, selected, version)
-            if len(self._stages) == 1:
+            if unacknowledged or len(self._stages) == 1:
                 return None
             del self._stages[0]
 
