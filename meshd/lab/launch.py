@@ -1,0 +1,74 @@
+"""Starts a lab's supervisor in the background, and waits until the lab is ready."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from meshd.lab import cgroup
+from meshd.lab.client import LabError, NotRunningError, ask
+from meshd.lab.mesh import MeshOptions
+from meshd.lab.names import Lab
+from meshd.lab.protocol import GetStatus, Status
+from meshd.lab.sweep import sweep
+
+_START_SECONDS = 15.0
+
+
+def launch(lab: Lab, nodes: int, mode: str, options: MeshOptions) -> None:
+    """Start the supervisor; returns when it answers. What a dead lab of that name left is removed first.
+
+    Raises LabError.
+    """
+    group = cgroup.find_root() / lab.cgroup / "supervisor"
+    if cgroup.populated(group):
+        raise LabError(f"lab {lab.name} is running already: use `meshd lab apply`, or `meshd lab down` first")
+    sweep(lab)
+    group.mkdir(parents=True)
+    lab.state_dir.mkdir(parents=True)
+    command = [sys.executable, "-m", "meshd.lab.supervisor", "--name", lab.name]
+    command += ["--nodes", str(nodes), "--mode", mode, "--workers", str(options.workers)]
+    command += ["--access-log", options.access_log]
+    log_file = str(lab.log("supervisor"))
+    supervisor = os.posix_spawn(
+        sys.executable,
+        command,
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    (group / "cgroup.procs").write_text(str(supervisor))
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            ask(lab, GetStatus(), Status)
+        except NotRunningError:
+            if os.waitpid(supervisor, os.WNOHANG)[0] or time.monotonic() > deadline:
+                last = lab.log("supervisor").read_text(errors="replace").strip().splitlines()[-1:]
+                sweep(lab)
+                raise LabError(f"the lab did not start: {''.join(last) or 'no reason given'}") from None
+        else:
+            return
+        time.sleep(0.01)
+
+
+def wait_until_ready(lab: Lab, seconds: float) -> list[str]:
+    """Wait until all that was asked for is ready; after ``seconds``, what is not. Raises LabError."""
+    deadline = time.monotonic() + seconds
+    while True:
+        now = ask(lab, GetStatus(), Status)
+        waiting = [
+            f"pod {pod.namespace}/{pod.name}: {pod.reason or pod.phase}"
+            for pod in now.pods
+            if not pod.ready and pod.phase not in ("Terminating", "Succeeded")
+        ]
+        waiting += now.missing
+        waiting += [f"{node.name}: its agent does not run" for node in now.nodes if not node.ready]
+        if not waiting or time.monotonic() > deadline:
+            return waiting
+        time.sleep(0.02)

@@ -1,0 +1,146 @@
+"""A lab node's agent: started with the node, told of the node's pods."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from pathlib import Path
+
+import msgspec
+
+from meshd import log
+from meshd.lab.addressing import FABRIC_ADDRESS
+from meshd.lab.daemon import Daemon
+from meshd.lab.names import RUN_DIR, Lab
+from meshd.lab.podview import PodView
+from meshd.lab.sandbox import Sandbox
+from meshd.model.workload import Workload
+
+_logger = logging.getLogger("meshd.lab.mesh")
+
+CONTROL_PORT = 15010
+_ENROL_SECONDS = 5.0
+_START_SECONDS = 15.0
+_MAX_ANSWER = 4 * 1024 * 1024
+
+
+class MeshOptions(msgspec.Struct, frozen=True):
+    """How the lab's agents run."""
+
+    workers: int = 1
+    access_log: str = ""
+
+
+class _Enrolment(msgspec.Struct):
+    uid: str
+    enrolled: bool
+
+
+class _Answer(msgspec.Struct):
+    workloads: list[_Enrolment]
+
+
+_answers = msgspec.json.Decoder(_Answer | list[_Enrolment])
+
+
+def control_daemon(lab: Lab, cgroup_root: Path) -> Daemon:
+    """The control plane, in the fabric's network namespace."""
+    command = [sys.executable, "-m", "meshd", "control"]
+    command += ["--manifests", str(lab.manifests), "--listen", f"{FABRIC_ADDRESS}:{CONTROL_PORT}"]
+    group = cgroup_root / lab.cgroup / "control"
+    group.mkdir(exist_ok=True)
+    return Daemon("control", command, Sandbox(group, lab.netns("fabric")), lab.log("control"))
+
+
+class NodeMesh:
+    """The agent of one node."""
+
+    def __init__(self, lab: Lab, node: str, cgroup_root: Path, options: MeshOptions) -> None:
+        self._node = node
+        self._folder = lab.workloads(node)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._socket = RUN_DIR / lab.instance(node) / "agent.sock"
+        node_group = cgroup_root / lab.node_cgroup(node)
+        group = node_group / "agent"
+        group.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "meshd", "agent", "--node", node]
+        command += ["--control", f"{FABRIC_ADDRESS}:{CONTROL_PORT}", "--cgroup", str(node_group)]
+        command += ["--instance", lab.instance(node), "--runtime", "netns", "--workloads", str(self._folder)]
+        command += ["--workers", str(options.workers), "--metrics-listen", "127.0.0.1:15020"]
+        if options.access_log:
+            command += ["--access-log", options.access_log.replace("%n", node)]
+        self._daemon = Daemon(
+            f"agent-{node}", command, Sandbox(group, lab.netns(node)), lab.log(f"agent-{node}")
+        )
+        self._ready = False
+
+    async def add(self, pod: PodView, netns: Path) -> None:
+        """Hand a pod to the agent and wait, as long as is sensible, until its traffic is captured."""
+        workload = Workload(
+            uid=pod.uid,
+            namespace=pod.namespace,
+            name=pod.name,
+            netns=str(netns),
+            ips=pod.ips,
+            service_account=pod.spec.service_account_name,
+            labels=pod.labels,
+            annotations=pod.annotations,
+        )
+        hidden = self._folder / f".{pod.uid}"
+        hidden.write_bytes(msgspec.json.encode(workload))
+        hidden.rename(self._file(pod))
+        # A starting agent compiles its programs first; that is waited for once, not for every pod.
+        seconds = _ENROL_SECONDS if self._ready else _START_SECONDS
+        try:
+            async with asyncio.timeout(seconds):
+                while pod.uid not in await self._enrolled():
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            log.event(
+                _logger,
+                logging.WARNING,
+                "pod starts outside the mesh",
+                pod=f"{pod.namespace}/{pod.name}",
+                reason=f"the agent of {self._node} did not enrol it in {seconds:g} s",
+            )
+
+    def remove(self, pod: PodView) -> None:
+        """The pod is gone."""
+        self._file(pod).unlink(missing_ok=True)
+
+    def _file(self, pod: PodView) -> Path:
+        return self._folder / f"{pod.uid}.json"
+
+    async def _enrolled(self) -> set[str]:
+        """The uids that the agent serves; none while it does not answer."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(self._socket))
+        except OSError:
+            return set()
+        try:
+            writer.write(b"GET /v1/workloads HTTP/1.0\r\n\r\n")
+            answer = await reader.read(_MAX_ANSWER)
+            while chunk := await reader.read(_MAX_ANSWER):
+                answer += chunk
+            _head, _, body = answer.partition(b"\r\n\r\n")
+            found = _answers.decode(body)
+        except (OSError, msgspec.MsgspecError):
+            return set()
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        self._ready = True
+        workloads = found.workloads if isinstance(found, _Answer) else found
+        return {workload.uid for workload in workloads if workload.enrolled}
+
+    @property
+    def running(self) -> bool:
+        """Whether the agent's process is there."""
+        return self._daemon.running
+
+    async def stop(self) -> None:
+        """End the agent."""
+        await self._daemon.stop()

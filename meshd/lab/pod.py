@@ -1,0 +1,211 @@
+"""One pod's life: network, hosts file, enrolment, containers, and its graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from meshd import log
+from meshd.lab import cgroup, netspace, network, process
+from meshd.lab.addressing import NodeNet
+from meshd.lab.container import ContainerRun
+from meshd.lab.environment import environment, expanded
+from meshd.lab.names import HOSTS_FILE, env_file, log_file
+from meshd.lab.objects import Container
+from meshd.lab.podview import Phase, PodView
+from meshd.lab.probing import Prober
+from meshd.lab.sandbox import Sandbox
+
+_logger = logging.getLogger("meshd.lab.pod")
+
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TERM", "VIRTUAL_ENV")
+_PROBE_LOG = "probes.log"
+
+
+class Places(msgspec.Struct, frozen=True):
+    """Where a pod's things are."""
+
+    netns: Path
+    cgroup: Path
+    folder: Path
+    node_netns: Path
+
+    @property
+    def hosts(self) -> Path:
+        """The file that stands in for /etc/hosts."""
+        return self.folder / HOSTS_FILE
+
+    def log(self, container: str) -> Path:
+        """A container's output."""
+        return self.folder / log_file(container)
+
+
+class Mesh(Protocol):
+    """The mesh's side of a pod's start and end."""
+
+    async def add(self, pod: PodView, netns: Path) -> None:
+        """Enrol a pod before its containers start, as a CNI plugin does. Returns when it is enrolled or was waited for."""
+
+    def remove(self, pod: PodView) -> None:
+        """Forget a pod."""
+
+
+class PodRun:
+    """A pod from its creation to its removal. ``changed`` is called whenever its view changes."""
+
+    def __init__(
+        self,
+        view: PodView,
+        number: int,
+        node: NodeNet,
+        places: Places,
+        working_folder: str,
+        template: str,
+        owner: str,
+        mesh: Mesh | None,
+        publish: Callable[[], Awaitable[None]],
+        changed: Callable[[], None],
+    ) -> None:
+        self._view = view
+        self.number = number
+        self.places = places
+        self.mesh = mesh
+        self.template = template
+        """A hash of what it was made from."""
+        self.owner = owner
+        """Namespace and name of its Deployment; empty for a Pod of its own."""
+        self.created = time.monotonic()
+        self.wired = False
+        """Its network namespace is there and takes service rules."""
+        self._node = node
+        self._working_folder = working_folder
+        self._publish = publish
+        self._changed = changed
+        self._containers: list[ContainerRun] = []
+        self._terminating = False
+        self._failure = ""
+        self._task = asyncio.create_task(self._run(), name=f"pod {view.namespace}/{view.name}")
+
+    @property
+    def view(self) -> PodView:
+        """The pod, now."""
+        runs = self._containers
+        phase = Phase.PENDING
+        if runs:
+            phase = Phase.RUNNING
+            if all(run.ended for run in runs):
+                phase = Phase.FAILED if any(run.exit_code for run in runs) else Phase.SUCCEEDED
+        waiting = "; ".join(f"{run.spec.name}: {run.reason}" for run in runs if not run.ready and run.reason)
+        return dataclasses.replace(
+            self._view,
+            phase=phase,
+            probed_ready=bool(runs) and all(run.ready for run in runs),
+            terminating=self._terminating,
+            restarts=sum(run.restarts for run in runs),
+            reason=self._failure
+            or ("terminating" if self._terminating else waiting or ("" if runs else "starting")),
+        )
+
+    async def _run(self) -> None:
+        view, places = self._view, self.places
+        try:
+            await self._prepare()
+            sandbox = Sandbox(places.cgroup, places.netns, places.hosts, view.name)
+            runs = [self._container(spec, sandbox) for spec in view.spec.containers]
+        except (OSError, network.NetworkError, process.StartError) as error:
+            self._failure = f"cannot be set up: {error}"
+            log.event(_logger, logging.ERROR, "pod failed", pod=f"{view.namespace}/{view.name}", reason=error)
+            self._changed()
+            return
+        self._containers = runs
+        self._changed()
+        await asyncio.gather(*(run.run() for run in runs))
+
+    async def _prepare(self) -> None:
+        view, places = self._view, self.places
+        places.folder.mkdir(parents=True, exist_ok=True)
+        places.cgroup.mkdir(parents=True, exist_ok=True)
+        places.hosts.touch()
+        await network.make_pod(places.netns, places.node_netns, self._node, self.number)
+        self.wired = True
+        await self._publish()  # names and services work before the first container runs
+        if self.mesh is not None:
+            await self.mesh.add(view, places.netns)
+
+    def _container(self, spec: Container, sandbox: Sandbox) -> ContainerRun:
+        base = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        env = environment(spec, self._view, base)
+        (self.places.folder / env_file(spec.name)).write_bytes(msgspec.json.encode(env))
+        expanded_spec = msgspec.structs.replace(
+            spec,
+            command=tuple(expanded(word, env) for word in spec.command),
+            args=tuple(expanded(word, env) for word in spec.args),
+        )
+        prober = None
+        if spec.readiness_probe is not None:
+            probe_log = self.places.folder / _PROBE_LOG
+            prober = Prober(
+                spec, spec.readiness_probe, self._view.ips[0], self.places.node_netns, sandbox, probe_log
+            )
+        return ContainerRun(
+            expanded_spec,
+            self._view.spec.restart_policy,
+            sandbox,
+            self.places.log(spec.name),
+            env,
+            spec.working_dir or self._working_folder,
+            prober,
+            self._changed,
+        )
+
+    def mark_terminating(self) -> None:
+        """From now on its endpoints are terminating; ``end`` does the rest."""
+        self._terminating = True
+
+    async def end(self) -> None:
+        """Stop the containers (preStop, SIGTERM, the grace period, SIGKILL), then remove all that the pod had."""
+        grace = float(self._view.spec.termination_grace_period_seconds)
+        deadline = time.monotonic() + grace
+        if not self._containers:
+            self._task.cancel()
+        await asyncio.gather(*(self._stop(run, grace) for run in self._containers))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wait(), max(0.0, deadline - time.monotonic()))
+        await self.discard()
+
+    async def _stop(self, run: ContainerRun, grace: float) -> None:
+        await run.pre_stop(grace)
+        run.stop()
+
+    async def _wait(self) -> None:
+        """Until nothing of the pod runs, whether or not the containers' first processes have waited for their children."""
+        while cgroup.populated(self.places.cgroup):
+            await asyncio.sleep(0.02)
+
+    async def discard(self) -> None:
+        """Kill what is left and remove the cgroup, the network namespace and the files."""
+        name = f"{self._view.namespace}/{self._view.name}"
+        if not await cgroup.remove(self.places.cgroup):
+            log.event(
+                _logger, logging.WARNING, "pod's cgroup not removed", pod=name, cgroup=self.places.cgroup
+            )
+        self._task.cancel()
+        results = await asyncio.gather(self._task, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                log.event(_logger, logging.ERROR, "pod task failed", pod=name, reason=repr(result))
+        if self.mesh is not None:
+            self.mesh.remove(self._view)
+        self.wired = False
+        netspace.remove(self.places.netns)
+        shutil.rmtree(self.places.folder, ignore_errors=True)

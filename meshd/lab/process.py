@@ -1,0 +1,104 @@
+"""A child process in a sandbox, watched by the event loop through its pidfd."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from meshd.lab.sandbox import Sandbox
+
+
+class StartError(RuntimeError):
+    """A process could not be started: why."""
+
+
+class Process:
+    """A running child. Its standard output and error go to a file; it is the leader of a session of its own."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        self._popen = popen
+        self._pidfd = os.pidfd_open(popen.pid)
+        self._exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        """Not ended yet."""
+        return not self._exited.done()
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._exited.set_result(self._popen.wait())
+
+    async def wait(self) -> int:
+        """The exit code, negative for a signal, once it has ended."""
+        return await asyncio.shield(self._exited)
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM)."""
+        if self.running:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+
+
+def start(
+    command: Sequence[str], sandbox: Sandbox, log: Path, env: Mapping[str, str], folder: str = "/"
+) -> Process:
+    """Start a command inside a sandbox, its output appended to ``log``. Raises StartError.
+
+    The supervisor runs no threads, so running Python between fork and exec is safe.
+    """
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def enter() -> None:
+        try:
+            sandbox.enter()
+        except OSError as error:  # Popen reports only that something was raised here
+            os.write(output, f"cannot enter the pod: {error}\n".encode())
+            raise
+
+    try:
+        return Process(
+            subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(env),
+                cwd=folder,
+                start_new_session=True,
+                preexec_fn=enter,
+            )
+        )
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        reason = f"cannot start {command[0]}: {error}"
+        os.write(output, f"{reason}\n".encode())
+        raise StartError(reason) from None
+    finally:
+        os.close(output)
+
+
+async def run(
+    command: Sequence[str], sandbox: Sandbox, log: Path, env: Mapping[str, str], timeout: float
+) -> int:
+    """Run a command to its end and return its exit code; -SIGKILL when it takes longer than ``timeout`` seconds.
+
+    Raises StartError.
+    """
+    process = start(command, sandbox, log, env)
+    try:
+        return await asyncio.wait_for(process.wait(), timeout)
+    except TimeoutError:
+        return -signal.SIGKILL
+    finally:
+        if process.running:
+            os.killpg(process.pid, signal.SIGKILL)
