@@ -16,14 +16,17 @@ def _value_test(match: StringMatch) -> Callable[[str], bool]:
 
 
 def _header(match: StringMatch) -> Predicate:
-    """Several fields of one name are matched as one, joined by a comma, as Envoy does (RFC 9110, 5.3)."""
+    """Of several fields of one name one must match; they are not joined. So it is in Envoy since 1.39.
+
+    The Gateway API leaves it to the implementation (HTTPHeaderMatch.name).
+    """
     name, test = match.name, _value_test(match)
     if name == "host":
         return lambda request: test(request.host)
 
     def holds(request: RequestHead) -> bool:
         values = request.headers.getall(name, ())
-        return bool(values) and test(values[0] if len(values) == 1 else ",".join(values))
+        return any(test(value) for value in values) if values else False
 
     return holds
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -16,33 +15,36 @@ from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, grpc_service_pb2, protocol_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
+
+from tests.support import unix_http
 
 BINARY = Path(sys.executable).with_name("envoy")
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 _ADS_CLUSTER = "ads"
+_BLACK_HOLE = "black-hole"
 
 
 class EnvoyError(Exception):
     """Envoy did not do what it was started for. The message ends with what it logged."""
 
 
-def socket_address(address: str, port: int) -> address_pb2.Address:
-    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
+def _pipe(path: Path) -> address_pb2.Address:
+    # A socket of the file system is reached from every network namespace.
+    return address_pb2.Address(pipe=address_pb2.Pipe(path=str(path)))
 
 
-def bootstrap(node: str, address: str = "127.0.0.1", port: int = 0) -> bootstrap_pb2.Bootstrap:
-    """A bootstrap with an admin listener and nothing else; port 0: whichever is free."""
-    return bootstrap_pb2.Bootstrap(
-        node=base_pb2.Node(id=node, cluster="test"),
-        admin=bootstrap_pb2.Admin(address=socket_address(address, port)),
-    )
+def bootstrap(node: str) -> bootstrap_pb2.Bootstrap:
+    """A bootstrap that only names the node."""
+    return bootstrap_pb2.Bootstrap(node=base_pb2.Node(id=node, cluster="test"))
 
 
-def with_ads(message: bootstrap_pb2.Bootstrap, address: str, port: int) -> bootstrap_pb2.Bootstrap:
-    """``message``, with all config to come by ADS (state of the world) from ``address``."""
+def with_ads(message: bootstrap_pb2.Bootstrap, socket_path: Path) -> bootstrap_pb2.Bootstrap:
+    """``message``, with all config to come by ADS (state of the world) over a Unix socket."""
     options = http_protocol_options_pb2.HttpProtocolOptions(
         explicit_http_config=http_protocol_options_pb2.HttpProtocolOptions.ExplicitHttpConfig(
             http2_protocol_options=protocol_pb2.Http2ProtocolOptions()
@@ -51,7 +53,7 @@ def with_ads(message: bootstrap_pb2.Bootstrap, address: str, port: int) -> boots
     packed = any_pb2.Any()
     packed.Pack(options)
     endpoint = endpoint_components_pb2.LbEndpoint(
-        endpoint=endpoint_components_pb2.Endpoint(address=socket_address(address, port))
+        endpoint=endpoint_components_pb2.Endpoint(address=_pipe(socket_path))
     )
     message.static_resources.clusters.append(
         cluster_pb2.Cluster(
@@ -87,23 +89,53 @@ def with_ads(message: bootstrap_pb2.Bootstrap, address: str, port: int) -> boots
     return message
 
 
+def with_outbound_capture(message: bootstrap_pb2.Bootstrap, port: int) -> bootstrap_pb2.Bootstrap:
+    """``message``, with the listener that a sidecar's redirected connections come to.
+
+    It hands each to the listener of its original destination; one that has none is closed.
+    """
+    chain = listener_components_pb2.FilterChain()
+    packed = any_pb2.Any()
+    packed.Pack(tcp_proxy_pb2.TcpProxy(stat_prefix="unknown", cluster=_BLACK_HOLE))
+    chain.filters.add(name="envoy.filters.network.tcp_proxy").typed_config.CopyFrom(packed)
+    address = address_pb2.SocketAddress(address="127.0.0.1", port_value=port)
+    message.static_resources.listeners.append(
+        listener_pb2.Listener(
+            name="virtual-outbound",
+            address=address_pb2.Address(socket_address=address),
+            use_original_dst=wrappers_pb2.BoolValue(value=True),
+            filter_chains=[chain],
+        )
+    )
+    message.static_resources.clusters.append(
+        cluster_pb2.Cluster(
+            name=_BLACK_HOLE,
+            type=cluster_pb2.Cluster.STATIC,
+            connect_timeout=duration_pb2.Duration(seconds=1),
+        )
+    )
+    return message
+
+
 class EnvoyProcess:
     """One running Envoy. A context manager: on exit the process has ended."""
 
     def __init__(self, message: bootstrap_pb2.Bootstrap, directory: Path, *, concurrency: int = 1) -> None:
-        """Start it in the calling thread's network namespace. Its files go to ``directory``."""
+        """Start it in the calling thread's network namespace. Its files go to ``directory``.
+
+        The directory's path must be short: a Unix socket's takes 107 bytes.
+        """
         name = message.node.id
+        self._admin = directory / f"{name}.sock"
+        message.admin.address.CopyFrom(_pipe(self._admin))
         config = directory / f"{name}.pb"
         config.write_bytes(message.SerializeToString(deterministic=True))
-        self._admin_file = directory / f"{name}.admin"
         self._log = directory / f"{name}.log"
-        self._admin_address = ""
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
                     str(BINARY), "--config-path", str(config), "--concurrency", str(concurrency),
                     "--disable-hot-restart", "--log-level", "warning",
-                    "--admin-address-path", str(self._admin_file),
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
@@ -134,16 +166,16 @@ class EnvoyProcess:
 
     def wait_ready(self, seconds: float = _START_SECONDS) -> None:
         """Until it serves with the config it was given (admin /ready). Raises EnvoyError."""
-        self._until(lambda: bool(self._admin_file.exists() and self.admin("/ready")), "be ready", seconds)
+        self._until(lambda: bool(self.admin("/ready")), "be ready", seconds)
 
-    def port(self, listener: str, seconds: float = _START_SECONDS) -> int:
-        """The port that a listener has got. Raises EnvoyError when there is no such listener in time."""
-        self._until(lambda: listener in self._ports(), f"have the listener {listener}", seconds)
-        return self._ports()[listener]
+    def wait_for_listeners(self, names: Collection[str], seconds: float = _START_SECONDS) -> None:
+        """Until it serves listeners of these names, their routes and clusters included. Raises EnvoyError."""
+        wanted = set(names)
+        self._until(lambda: wanted <= self._listeners(), f"serve {sorted(wanted)}", seconds)
 
-    def _ports(self) -> Mapping[str, int]:
+    def _listeners(self) -> set[str]:
         statuses = json.loads(self.admin("/listeners?format=json") or "{}").get("listener_statuses", ())
-        return {s["name"]: s["local_address"]["socket_address"]["port_value"] for s in statuses}
+        return {status["name"] for status in statuses}
 
     def counters(self, pattern: str) -> dict[str, int]:
         """Counters and gauges whose names match a regular expression."""
@@ -151,17 +183,8 @@ class EnvoyProcess:
         return {s["name"]: s["value"] for s in found if "value" in s}
 
     def admin(self, path: str) -> str:
-        """The body of an admin page; empty unless it answers 200. Raises nothing: it may not listen yet."""
-        if not self._admin_address:
-            self._admin_address = self._admin_file.read_text()
-        with contextlib.closing(http.client.HTTPConnection(self._admin_address, timeout=5)) as connection:
-            try:
-                connection.request("GET", path)
-                response = connection.getresponse()
-                body = response.read().decode()
-            except OSError:
-                return ""
-        return body if response.status == 200 else ""
+        """The body of an admin page; empty unless it answers 200: it may not listen yet."""
+        return unix_http.get(self._admin, path)
 
     def _until(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -1,0 +1,145 @@
+"""Two pods, one behind meshd and one behind an Envoy sidecar, with equal servers and one ADS server."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from meshd.model.config import (
+    Cluster,
+    Endpoint,
+    EndpointSet,
+    Listener,
+    Protocol,
+    RouteConfig,
+    VirtualHost,
+)
+from meshd.model.snapshot import Snapshot
+from tests.differential.cases import EMPTY, A, B
+from tests.differential.requests import Outcome, Request, outcome
+from tests.support import envoy
+from tests.support.ads_thread import AdsThread
+from tests.support.envoy import EnvoyProcess
+from tests.support.mesh_node import MeshNode
+from tests.support.netns import Namespace, namespace
+from tests.support.raw_client import Response, exchange
+from tests.support.recording_server import RecordingServer
+
+VIP = "10.96.0.1"
+_VIPS = "10.96.0.0/16"
+_ENVOY_PORT = 15001
+_SERVERS = {A: ("127.0.0.2", 8001), B: ("127.0.0.3", 8002)}
+"""Loopback addresses, so that both pods can have the servers under the same endpoints."""
+_FIRST_PORT = 1000
+_EXCHANGE_SECONDS = 10.0
+# What a sidecar's init container does with iptables: connections to services go to the proxy's port.
+_REDIRECT = f"""\
+table ip nat {{
+  chain output {{
+    type nat hook output priority -100;
+    ip daddr {_VIPS} tcp dport 1-65535 redirect to :{_ENVOY_PORT}
+  }}
+}}
+"""
+
+
+class World:
+    """What both proxies are given, and a way to ask both."""
+
+    def __init__(
+        self, ads: AdsThread, node: MeshNode, peer: EnvoyProcess, mesh: Namespace, sidecar: Namespace
+    ) -> None:
+        self.ads = ads
+        self.node = node
+        self.peer = peer
+        self._pods = {"meshd": mesh, "Envoy": sidecar}
+        self._ports = itertools.count(_FIRST_PORT)
+
+    def serve(self, several: Iterable[Sequence[VirtualHost]]) -> list[int]:
+        """Give both proxies a listener for each set of virtual hosts; their ports, once both serve them.
+
+        What was served before is withdrawn.
+        """
+        listeners: dict[str, Listener] = {}
+        configs: dict[str, RouteConfig] = {}
+        for hosts in several:
+            port = next(self._ports)
+            name = f"diff/web:{port}"
+            listeners[name] = Listener(
+                name=name,
+                service="diff/web",
+                addresses=(VIP,),
+                port=port,
+                protocol=Protocol.HTTP,
+                cluster=A,
+                route_config=name,
+            )
+            configs[name] = RouteConfig(name=name, virtual_hosts=tuple(hosts))
+        clusters = {name: Cluster(name=name) for name in (A, B, EMPTY)}
+        endpoints = {EMPTY: EndpointSet(name=EMPTY)}
+        for name, (address, port) in _SERVERS.items():
+            endpoints[name] = EndpointSet(name=name, endpoints=(Endpoint(address=address, port=port),))
+        self.ads.publish(Snapshot(1, listeners, configs, clusters, endpoints))
+        self.peer.wait_for_listeners(listeners)
+        self.node.wait_for_services(listeners)
+        assert self.ads.rejections() == []
+        return [listener.port for listener in listeners.values()]
+
+    def ask(self, port: int, request: Request) -> dict[str, Outcome]:
+        """What each proxy makes of a request."""
+        return {
+            proxy: outcome(self.send(proxy, port, request.encode(), request.method)) for proxy in self._pods
+        }
+
+    def send(self, proxy: str, port: int, data: bytes, method: str = "GET") -> Response:
+        """The response to raw bytes by one of the proxies, on a connection of its own."""
+        with self._pods[proxy].entered():
+            connection = socket.socket()
+            connection.settimeout(_EXCHANGE_SECONDS)
+            connection.connect((VIP, port))
+        return exchange(connection, data, method)
+
+
+@contextlib.contextmanager
+def _servers(pod: Namespace) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for name, address in _SERVERS.items():
+            with pod.entered():
+                listener = socket.create_server(address)
+            stack.enter_context(RecordingServer(name, listener))
+        yield
+
+
+@contextlib.contextmanager
+def _sidecar(pod: Namespace, directory: Path, ads: AdsThread) -> Iterator[EnvoyProcess]:
+    message = envoy.with_ads(envoy.bootstrap("sidecar"), ads.socket_path)
+    envoy.with_outbound_capture(message, _ENVOY_PORT)
+    with pod.entered():
+        subprocess.run(["nft", "-f", "-"], input=_REDIRECT, text=True, check=True, capture_output=True)
+        process = EnvoyProcess(message, directory)
+    with process:
+        process.wait_ready()
+        yield process
+
+
+@contextlib.contextmanager
+def world() -> Iterator[World]:
+    """All of it, running."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mt-diff-")))
+        ads = stack.enter_context(AdsThread(directory / "ads.sock"))
+        ads.publish(Snapshot(1))
+        mesh, sidecar = stack.enter_context(namespace()), stack.enter_context(namespace())
+        for pod in (mesh, sidecar):
+            # connect() needs a way to the VIPs before anything can capture it.
+            pod.ip("route", "add", "local", _VIPS, "dev", "lo")
+            stack.enter_context(_servers(pod))
+        peer = stack.enter_context(_sidecar(sidecar, directory, ads))
+        node = stack.enter_context(MeshNode(ads.target))
+        node.enrol("client", mesh.path)
+        yield World(ads, node, peer, mesh, sidecar)

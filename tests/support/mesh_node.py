@@ -1,0 +1,108 @@
+"""A node without a lab: the real agent and its worker, for pods that the test makes by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from meshd.cli.paths import run_dir
+from meshd.model.workload import Workload
+from tests.support import unix_http
+
+MESHD = (sys.executable, "-P", "-m", "meshd")
+_SECONDS = 20.0
+
+
+class MeshNodeError(Exception):
+    """The node did not come to where it should. The message ends with the agent's log."""
+
+
+class MeshNode:
+    """An agent and its workers under an instance name of their own. A context manager: nothing stays."""
+
+    def __init__(self, control: str) -> None:
+        """Start an agent that takes its config from ``control``, HOST:PORT or unix:PATH."""
+        self.instance = f"mt{secrets.token_hex(4)}"
+        self._directory = Path(tempfile.mkdtemp(prefix="mt-node-"))
+        self._workloads = self._directory / "workloads"
+        self._workloads.mkdir()
+        self._log = self._directory / "agent.log"
+        with self._log.open("wb") as log:
+            self._agent = subprocess.Popen(
+                [
+                    *MESHD, "agent", "--node", self.instance, "--instance", self.instance,
+                    "--control", control, "--workloads", str(self._workloads),
+                    "--metrics-listen", "127.0.0.1:0",
+                ],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def __enter__(self) -> MeshNode:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def enrol(self, name: str, path: str) -> None:
+        """Make a network namespace a workload, and wait until it is captured. Raises MeshNodeError."""
+        workload = Workload(uid=name, namespace="test", name=name, netns=path)
+        beside = self._workloads / f"{name}.new"
+        beside.write_bytes(msgspec.json.encode(workload))
+        beside.rename(self._workloads / f"{name}.json")
+        self._until(
+            lambda: any(w["uid"] == name and w["enrolled"] for w in self._view("workloads")), f"enrol {name}"
+        )
+
+    def wait_for_services(self, names: Collection[str]) -> None:
+        """Until listeners of these names are in force. Raises MeshNodeError."""
+        wanted = set(names)
+        self._until(lambda: wanted <= {s["name"] for s in self._view("services")}, f"serve {sorted(wanted)}")
+
+    def worker_pids(self) -> list[int]:
+        """The proxy workers."""
+        files = sorted(run_dir(self.instance).glob("worker-*.pid"))
+        return [int(file.read_text()) for file in files]
+
+    def _view(self, name: str) -> list[dict[str, object]]:
+        return list(json.loads(unix_http.get(run_dir(self.instance) / "agent.sock", f"/v1/{name}") or "[]"))
+
+    def _until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + _SECONDS
+        while not condition():
+            if self._agent.poll() is not None:
+                raise MeshNodeError(f"the agent ended with {self._agent.returncode}\n{self.log()}")
+            if time.monotonic() > deadline:
+                raise MeshNodeError(f"the agent did not {what} within {_SECONDS:g} s\n{self.log()}")
+            time.sleep(0.02)
+
+    def log(self) -> str:
+        """What the agent and its workers wrote."""
+        return self._log.read_text(errors="replace")
+
+    def close(self) -> None:
+        """End the agent and its workers, and remove what they put on the machine."""
+        workers = self.worker_pids()
+        self._agent.terminate()
+        try:
+            self._agent.wait(10)
+        except subprocess.TimeoutExpired:
+            self._agent.kill()
+            self._agent.wait()
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        subprocess.run([*MESHD, "cleanup", "--instance", self.instance], check=True, capture_output=True)
