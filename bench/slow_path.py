@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import load, report, targets, worker
+from bench import load, meshd_target, report, targets
 from bench.network import Network
 
 _CONNECTIONS = (1, 16, 64)
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server = stack.enter_context(targets.nginx(network, directory))
             ways = [
                 targets.direct(),
-                stack.enter_context(worker.meshd(network, directory)),
+                stack.enter_context(meshd_target.meshd(network, directory)),
                 stack.enter_context(targets.one_envoy(network, directory)),
                 stack.enter_context(targets.envoy_pair(network, directory)),
             ]
