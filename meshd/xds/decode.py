@@ -47,7 +47,7 @@ def seconds(message: Message, field: str, default: float) -> float:
     if not message.HasField(field):
         return default
     value = getattr(message, field)
-    return float(value.seconds + value.nanos / 1e9)
+    return float((value.seconds * 10**9 + value.nanos) / 10**9)
 
 
 def facts(metadata: base_pb2.Metadata, known: set[str], resource: str, where: str) -> dict[str, str | bool]:
