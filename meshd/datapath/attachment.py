@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -39,6 +40,27 @@ def in_force(pins: Pins, layout: Layout, cgroup_number: int) -> bool:
         return _verdict_in_force(pins, layout)
     except FileNotFoundError:
         return False
+
+
+def program_ids(pins: Pins) -> frozenset[int]:
+    """The ids of the programs that an instance has attached. Raises OSError."""
+    found = set()
+    for program in CGROUP_PROGRAMS:
+        with contextlib.suppress(FileNotFoundError):
+            found.add(_link(pins, program)[1])
+    return frozenset(found)
+
+
+def map_ids(root: Path) -> frozenset[int]:
+    """The ids of the maps of all instances. Raises OSError."""
+    found = set()
+    for pin in root.glob("*/maps/*"):
+        fd = bpf.open_pinned(str(pin))
+        try:
+            found.add(bpf.map_info(fd).id)
+        finally:
+            os.close(fd)
+    return frozenset(found)
 
 
 def remove_obsolete(pins: Pins, layout: Layout) -> None:

@@ -11,6 +11,7 @@ import errno
 import os
 import platform
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280}
@@ -25,17 +26,17 @@ _syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_lon
 class Command(enum.IntEnum):
     """enum bpf_cmd."""
 
-    MAP_CREATE = 0
     MAP_LOOKUP_ELEM = 1
     MAP_UPDATE_ELEM = 2
     MAP_DELETE_ELEM = 3
     MAP_GET_NEXT_KEY = 4
-    PROG_LOAD = 5
     OBJ_PIN = 6
     OBJ_GET = 7
     PROG_ATTACH = 8
     PROG_DETACH = 9
+    MAP_GET_NEXT_ID = 12
     PROG_GET_FD_BY_ID = 13
+    MAP_GET_FD_BY_ID = 14
     OBJ_GET_INFO_BY_FD = 15
     PROG_QUERY = 16
     BTF_GET_FD_BY_ID = 19
@@ -170,6 +171,26 @@ def program_info(fd: int) -> ProgramInfo:
 def program_by_id(number: int) -> int:
     """A new fd of a loaded program."""
     return call(Command.PROG_GET_FD_BY_ID, "I", number)
+
+
+def all_maps() -> Iterator[MapInfo]:
+    """Every map in the kernel, whoever made it (CAP_SYS_ADMIN)."""
+    attribute = ctypes.create_string_buffer(ATTRIBUTE_BYTES)
+    while True:
+        try:
+            call_with(Command.MAP_GET_NEXT_ID, attribute)
+        except FileNotFoundError:
+            return
+        (number,) = struct.unpack_from("=I", attribute, 4)
+        struct.pack_into("=III", attribute, 0, number, 0, 0)
+        try:
+            fd = call(Command.MAP_GET_FD_BY_ID, "I", number)
+        except FileNotFoundError:
+            continue
+        try:
+            yield map_info(fd)
+        finally:
+            os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)

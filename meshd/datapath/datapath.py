@@ -9,13 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
-
 from meshd import log
 from meshd.datapath import attachment, carry, cgroup, source
 from meshd.datapath.bpf_map import Map
 from meshd.datapath.errors import CaptureError, DatapathError
 from meshd.datapath.layout import Layout
+from meshd.datapath.layout_file import layout_path, read_layout
 from meshd.datapath.pins import Pins
 from meshd.datapath.programs import MAPS, PROGRAMS
 from meshd.datapath.service_maps import ServiceMaps
@@ -23,7 +22,6 @@ from meshd.model.snapshot import Snapshot
 
 _logger = logging.getLogger("meshd.datapath")
 
-RUN_ROOT = Path("/run/meshd")
 DEFAULT_MARK = 0x6D657368
 """SO_MARK of the proxy's own sockets: "mesh"."""
 HEARTBEAT_TIMEOUT = 2.0
@@ -128,7 +126,6 @@ def ensure_loaded(
     instance: str,
     at: Path | None = None,
     *,
-    run_dir: Path | None = None,
     mark: int = DEFAULT_MARK,
     heartbeat_timeout: float = HEARTBEAT_TIMEOUT,
     fast_path: bool = False,
@@ -141,17 +138,15 @@ def ensure_loaded(
     where = at or cgroup.root()
     number = cgroup.cgroup_id(where)
     pins = Pins(instance)
-    layout_path = (run_dir or RUN_ROOT / instance) / "layout.json"
     try:
-        layout_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        earlier = _read_layout(layout_path)
+        layout_path(instance).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        earlier = read_layout(instance)
         pins.make()
         wanted = source.digest(source.unit())
         if earlier and earlier.digest == wanted and _usable(pins, earlier):
             layout = earlier
         else:
-            _run_loader(instance, layout_path)
-            layout = _read_layout(layout_path) or _no_layout(layout_path)
+            layout = _load(instance)
             if earlier:
                 carry.carry_over(earlier, layout, pins)
         datapath = Datapath(pins, layout, where, mark)
@@ -180,39 +175,21 @@ def ensure_loaded(
     return datapath
 
 
-def _read_layout(path: Path) -> Layout | None:
-    try:
-        return Layout.from_json(path.read_bytes())
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return None
-
-
-def _no_layout(path: Path) -> Layout:
-    raise DatapathError(f"{path}: the loader ended well but left no layout")
-
-
 def _usable(pins: Pins, layout: Layout) -> bool:
     paths = [pins.map(layout, name) for name in layout.maps]
     paths += [pins.program(layout.digest, program.name) for program in PROGRAMS]
     return all(path.exists() for path in paths)
 
 
-def _run_loader(instance: str, layout_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "meshd.datapath.load",
-        "--instance",
-        instance,
-        "--layout",
-        str(layout_path),
-    ]
+def _load(instance: str) -> Layout:
+    command = [sys.executable, "-m", "meshd.datapath.load", "--instance", instance]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LOADER_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         raise DatapathError(f"the BPF loader did not end within {_LOADER_SECONDS} s") from error
-    if done.returncode == 0:
-        return
+    layout = read_layout(instance)
+    if done.returncode == 0 and layout is not None:
+        return layout
     lines = done.stderr.strip().splitlines() or [f"the BPF loader ended with code {done.returncode}"]
     for line in lines[:-1]:
         log.event(_logger, logging.DEBUG, "loader", said=line)

@@ -10,23 +10,25 @@ import argparse
 import os
 import resource
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meshd.datapath import bpf, source
 from meshd.datapath.errors import DatapathError
-from meshd.datapath.layout import Layout
+from meshd.datapath.layout_file import write_layout
 from meshd.datapath.pins import Pins
 from meshd.datapath.programs import MAPS, PROGRAMS
+
+if TYPE_CHECKING:
+    from meshd.datapath.compile import Compiled
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 1 with the reason as standard error's last line."""
     parser = argparse.ArgumentParser(prog="python -m meshd.datapath.load", description=__doc__)
     parser.add_argument("--instance", required=True)
-    parser.add_argument("--layout", type=Path, required=True, help="the file to write")
     parsed = parser.parse_args(arguments)
     try:
-        load(Pins(parsed.instance), parsed.layout)
+        load(parsed.instance)
     except (DatapathError, source.SourceMissingError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -36,18 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def load(pins: Pins, layout_path: Path) -> None:
+def load(instance: str) -> None:
     """Leave all programs and maps pinned, and the layout written. Raises DatapathError, OSError."""
-    raise_memlock()
-    try:
-        from meshd.datapath.compile import Compiled
-    except ImportError as error:
-        raise DatapathError(
-            f"bcc cannot be imported ({error}): install python3-bpfcc, "
-            "and run with the distribution's python3 or a venv made with --system-site-packages"
-        ) from error
-    text = source.unit()
-    compiled = Compiled(text, source.digest(text))
+    pins = Pins(instance)
+    compiled = compile_unit()
     for name in MAPS:
         path = pins.map(compiled.layout, name)
         try:
@@ -64,7 +58,21 @@ def load(pins: Pins, layout_path: Path) -> None:
         path = folder / program.name
         path.unlink(missing_ok=True)
         bpf.pin(fd, str(path))
-    _write(compiled.layout, layout_path)
+    write_layout(instance, compiled.layout)
+
+
+def compile_unit() -> Compiled:
+    """Import bcc, which takes its time and memory, and compile. Raises DatapathError, SourceMissingError."""
+    raise_memlock()
+    try:
+        from meshd.datapath.compile import Compiled
+    except ImportError as error:
+        raise DatapathError(
+            f"bcc cannot be imported ({error}): install python3-bpfcc, "
+            "and run with the distribution's python3 or a venv made with --system-site-packages"
+        ) from error
+    text = source.unit()
+    return Compiled(text, source.digest(text))
 
 
 def raise_memlock() -> None:
@@ -74,12 +82,6 @@ def raise_memlock() -> None:
     except (OSError, ValueError):
         _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
-
-
-def _write(layout: Layout, path: Path) -> None:
-    beside = path.with_suffix(".new")
-    beside.write_text(layout.to_json())
-    beside.replace(path)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ class Mesh:
         self._open.append(listener)
         return listener
 
-    def socket(
+    def client(
         self, family: socket.AddressFamily = socket.AF_INET, kind: int = socket.SOCK_STREAM
     ) -> socket.socket:
         """A client's socket in the pod; closed with the mesh."""
@@ -102,7 +102,7 @@ class Mesh:
 
     def connect(self, address: str, port: int) -> socket.socket:
         """A client's connection from the pod."""
-        made = self.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        made = self.client(socket.AF_INET6 if ":" in address else socket.AF_INET)
         made.connect((address, port))
         return made
 

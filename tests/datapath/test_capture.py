@@ -141,9 +141,9 @@ def test_what_is_no_service_passes_untouched(mesh: Mesh) -> None:
 def test_udp_passes_untouched(mesh: Mesh) -> None:
     mesh.pod.ip("address", "add", f"{VIP4}/32", "dev", "lo")
     mesh.service([VIP4], 80, Protocol.HTTP)
-    server = mesh.socket(kind=socket.SOCK_DGRAM)
+    server = mesh.client(kind=socket.SOCK_DGRAM)
     server.bind((VIP4, 80))
-    client = mesh.socket(kind=socket.SOCK_DGRAM)
+    client = mesh.client(kind=socket.SOCK_DGRAM)
     client.connect((VIP4, 80))
     assert client.getpeername() == (VIP4, 80)
     client.send(b"datagram")
@@ -169,7 +169,7 @@ def test_the_proxys_own_sockets_are_exempt(mesh: Mesh) -> None:
     mesh.pod.ip("address", "add", f"{VIP4}/32", "dev", "lo")
     beyond = mesh.listen(VIP4, 80)
     mesh.service([VIP4], 80, Protocol.HTTP)
-    upstream = mesh.socket()
+    upstream = mesh.client()
     upstream.setsockopt(socket.SOL_SOCKET, SO_MARK, mesh.datapath.mark)
     upstream.connect((VIP4, 80))
     mesh.accept(beyond)
@@ -182,7 +182,7 @@ def test_a_socket_bound_to_a_device_cannot_reach_the_proxy(mesh: Mesh, policy: F
         server = mesh.listen("10.244.1.3", in_netns=other)
         mesh.service([VIP4], 80, Protocol.HTTP, [server.getsockname()], policy=policy)
         before = mesh.counted("bound_to_device")
-        client = mesh.socket()
+        client = mesh.client()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
         if policy is FailurePolicy.CLOSED:
             with pytest.raises(ConnectionRefusedError):
@@ -196,7 +196,7 @@ def test_a_socket_bound_to_a_device_cannot_reach_the_proxy(mesh: Mesh, policy: F
 
 def test_a_socket_bound_to_loopback_reaches_the_proxy(mesh: Mesh) -> None:
     mesh.service([VIP4], 80, Protocol.HTTP)
-    client = mesh.socket()
+    client = mesh.client()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
     client.connect((VIP4, 80))
     assert mesh.record(mesh.accept(mesh.proxy4)) == OriginalDestination(VIP4, 80)
@@ -215,7 +215,7 @@ def test_a_socket_bound_to_an_address_is_captured(mesh: Mesh, own: str, vip: str
         join(mesh.pod, ("10.244.1.2/24", "fd00:10:244::2/64"), other, ())
         other.ip("link", "set", "eth0", "up")
         mesh.service([VIP4, VIP6], 80, Protocol.HTTP)
-        client = mesh.socket(socket.AF_INET6 if ":" in own else socket.AF_INET)
+        client = mesh.client(socket.AF_INET6 if ":" in own else socket.AF_INET)
         client.bind((own, 0))
         client.connect((vip, 80))
         accepted = mesh.accept(getattr(mesh, listener))
@@ -224,7 +224,7 @@ def test_a_socket_bound_to_an_address_is_captured(mesh: Mesh, own: str, vip: str
 
 def test_a_non_blocking_connect_is_captured(mesh: Mesh) -> None:
     mesh.service([VIP4], 80, Protocol.HTTP)
-    client = mesh.socket()
+    client = mesh.client()
     client.setblocking(False)
     assert client.connect_ex((VIP4, 80)) in (0, errno.EINPROGRESS)
     assert select.select([], [client], [], 5)[1]
@@ -234,7 +234,7 @@ def test_a_non_blocking_connect_is_captured(mesh: Mesh) -> None:
 
 def test_fast_open_is_captured(mesh: Mesh) -> None:
     mesh.service([VIP4], 80, Protocol.HTTP)
-    client = mesh.socket()
+    client = mesh.client()
     client.setblocking(True)
     client.sendto(b"early", socket.MSG_FASTOPEN, (VIP4, 80))
     accepted = mesh.accept(mesh.proxy4)

@@ -65,7 +65,7 @@ def namespace() -> Iterator[Namespace]:
 def join(
     one: Namespace, one_addresses: tuple[str, ...], other: Namespace, other_addresses: tuple[str, ...]
 ) -> None:
-    """A veth pair between two namespaces: eth0 in the first, eth0 in the second. Addresses with prefix length."""
+    """A veth pair, eth0 in both namespaces. Addresses with prefix length."""
     one.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", other.path)
     for each, addresses in ((one, one_addresses), (other, other_addresses)):
         for address in addresses:

@@ -1,0 +1,75 @@
+"""Takes an instance's programs out of force and removes all that it has in the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from meshd.datapath import bpf, pins
+from meshd.datapath.programs import CGROUP_PROGRAMS, VERDICT, VERDICT_MAP
+
+
+def instances(root: Path = pins.ROOT) -> list[str]:
+    """The instances that have pins."""
+    return sorted(folder.name for folder in root.iterdir()) if root.is_dir() else []
+
+
+def remove(instance: str, root: Path = pins.ROOT) -> Iterator[str]:
+    """Remove everything, saying what. Needs no agent, no layout file and no compiler. Raises OSError.
+
+    The order is that of safety: first nothing new is captured, and what shows and forgets the captured
+    connections goes last.
+    """
+    own = pins.Pins(instance, root)
+    if not own.folder.is_dir():
+        return
+    order = [program.name for program in reversed(CGROUP_PROGRAMS)]
+    found = {pin.name: pin for pin in _entries(own.links)}
+    for name in sorted(found, key=lambda name: order.index(name) if name in order else len(order)):
+        # The last reference to the link: without it the program is detached.
+        found[name].unlink()
+        yield f"program {name} detached ({found[name]})"
+    for pin in _entries(own.maps):
+        if pin.name.startswith(VERDICT_MAP + "-") and _detach_verdict(pin):
+            yield f"program {VERDICT.name} detached ({pin})"
+    for folder in (*_entries(own.programs), own.maps):
+        pinned = _entries(folder)
+        for pin in pinned:
+            pin.unlink()
+        if folder.is_dir():
+            folder.rmdir()
+        if pinned:
+            yield f"{len(pinned)} pins removed ({folder})"
+    for folder in (own.links, own.programs, own.folder):
+        if folder.is_dir():
+            folder.rmdir()
+    yield f"pin folder removed ({own.folder})"
+    with contextlib.suppress(OSError):  # other instances are there
+        root.rmdir()
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _detach_verdict(pin: Path) -> bool:
+    map_fd = bpf.open_pinned(str(pin))
+    try:
+        detached = False
+        for number in bpf.attached(map_fd, VERDICT.attach_type):
+            fd = bpf.program_by_id(number)
+            try:
+                bpf.detach_from_map(fd, map_fd, VERDICT.attach_type)
+                detached = True
+            finally:
+                os.close(fd)
+        return detached
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False  # a kernel before 6.0 cannot be asked; the map goes, and the program with it
+    finally:
+        os.close(map_fd)

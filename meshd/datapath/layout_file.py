@@ -1,0 +1,32 @@
+"""The layout of the programs in force, kept beside an instance's other run-time state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from meshd.datapath.layout import Layout
+
+RUN_ROOT = Path("/run/meshd")
+
+
+def layout_path(instance: str) -> Path:
+    """Where an instance's layout is kept."""
+    return RUN_ROOT / instance / "layout.json"
+
+
+def read_layout(instance: str) -> Layout | None:
+    """None: there is none, or it is of another form than this version reads. Raises OSError."""
+    try:
+        return Layout.from_json(layout_path(instance).read_bytes())
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def write_layout(instance: str, layout: Layout) -> None:
+    """Replace the kept layout in one step. Raises OSError."""
+    path = layout_path(instance)
+    beside = path.with_suffix(".new")
+    beside.write_text(layout.to_json())
+    beside.replace(path)
