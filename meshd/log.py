@@ -17,7 +17,7 @@ def _value(value: object) -> str:
     return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in escaped) + '"'
 
 
-def event(logger: logging.Logger, level: int, name: str, **fields: object) -> None:
+def event(logger: logging.Logger, level: int, name: str, /, **fields: object) -> None:
     """Log one event. ``name`` is a few words; each field becomes ``key=value``, quoted where needed."""
     if logger.isEnabledFor(level):
         logger.log(level, "%s", " ".join([_value(name), *(f"{k}={_value(v)}" for k, v in fields.items())]))

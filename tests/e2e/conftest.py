@@ -25,5 +25,6 @@ def pods(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lab(pods: Path) -> Iterator[Lab]:
     """One lab for all tests that only send traffic and do not hurt it."""
-    with running_lab(pods / "pods.yaml") as running:
+    log = ("--access-log", str(pods.parent / "access-%n.log"))
+    with running_lab(pods / "pods.yaml", more=log) as running:
         yield running

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.lab import MESHD, Lab
+from tests.support.lab import MESHD, Lab, until
 
 
 def _scrape(lab: Lab, node: str) -> dict[str, list[tuple[dict[str, str], float]]]:
@@ -101,8 +101,12 @@ def test_agent_and_worker_are_small(lab: Lab) -> None:
 
 def test_the_access_log_has_a_json_line_for_each_request(pods: Path, lab: Lab) -> None:
     lab.curl("http://nginx/logged?x=1", "-H", "x-request-id: find-me")
-    log = Path(f"/run/meshd/labs/{lab.name}")
-    lines = [line for path in log.rglob("*access*") for line in path.read_text().splitlines()]
-    entries = [json.loads(line) for line in lines if "find-me" in line]
-    assert len(entries) == 1
-    assert "/logged?x=1" in json.dumps(entries[0])
+
+    def entries() -> list[dict[str, object]]:
+        lines = (pods.parent / "access-node1.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if "find-me" in line]
+
+    until(entries)
+    (entry,) = entries()
+    assert "/logged?x=1" in entry.values()
+    assert 200 in entry.values()
