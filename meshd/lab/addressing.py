@@ -88,14 +88,14 @@ def cluster_ips(service: Service, taken: Container[str], before: tuple[str, ...]
     """A Service's VIPs, the primary first; none when it is headless or an ExternalName.
 
     Those it asks for, else those it had before, else free ones; one family unless ``ipFamilyPolicy`` or
-    ``ipFamilies`` says otherwise (Kubernetes' rule; RequireDualStack and PreferDualStack are alike here, where
-    both families always are).
+    ``ipFamilies`` says otherwise (Kubernetes' rule; RequireDualStack and PreferDualStack are alike here,
+    where both families always are).
     Raises AddressError.
     """
     spec = service.spec
     if service.headless or spec.type == "ExternalName":
         return ()
-    asked = [ip for ip in (spec.cluster_ips or (spec.cluster_ip,)) if ip]
+    asked = asked_ips(service)
     for ip in asked:
         address = ipaddress.ip_address(ip)
         if address not in SERVICES_V4 and address not in SERVICES_V6:
@@ -106,10 +106,16 @@ def cluster_ips(service: Service, taken: Container[str], before: tuple[str, ...]
     return tuple(given.get(family) or _free(family, taken) for family in families(service))
 
 
+def asked_ips(service: Service) -> tuple[str, ...]:
+    """The VIPs that a Service asks for by number."""
+    spec = service.spec
+    return tuple(ip for ip in (spec.cluster_ips or (spec.cluster_ip,)) if ip not in ("", "None"))
+
+
 def families(service: Service) -> tuple[str, ...]:
     """The IP families of a Service, the primary first."""
     spec = service.spec
-    asked = [ip for ip in (spec.cluster_ips or (spec.cluster_ip,)) if ip and ip != "None"]
+    asked = asked_ips(service)
     wanted: list[str] = list(dict.fromkeys(spec.ip_families)) or [_family(ip) for ip in asked] or ["IPv4"]
     if spec.ip_family_policy in ("PreferDualStack", "RequireDualStack"):
         wanted += [family for family in ("IPv4", "IPv6") if family not in wanted]

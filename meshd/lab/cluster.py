@@ -253,7 +253,7 @@ class Cluster:
         ] + self.store.slices()
 
     async def publish(self) -> None:
-        """Write what follows from the state now: for the control plane, the pods' name service and the service rules."""
+        """Write what follows from the state now: manifests, hosts files, service rules."""
         async with self._publishing:
             services, slices = self.store.services(), self.slices()
             runs = list(self.pods.values())

@@ -20,7 +20,10 @@ _logger = logging.getLogger("meshd.lab.container")
 _FIRST_BACKOFF = 0.5
 _MAX_BACKOFF = 30.0
 _STEADY = 60.0
-"""Seconds of running after which the backoff begins anew. Kubernetes' times (10 s to 5 min, 10 min) are too long to test with."""
+"""Seconds of running after which the backoff begins anew.
+
+Kubernetes' times (10 s to 5 min, 10 min) are too long to test with.
+"""
 
 
 class ContainerRun:
@@ -101,8 +104,11 @@ class ContainerRun:
         return code
 
     async def _probe(self, prober: Prober) -> None:
-        """Probe until cancelled. Until it is ready for the first time it is probed more often than the period says, as
-        kubelet does when a container has just started (kubernetes#118815): a pod that starts fast is not kept waiting."""
+        """Probe until cancelled.
+
+        Until the container is ready for the first time it is probed more often than the period says: a pod
+        that starts fast is not kept waiting.
+        """
         probe = self.spec.readiness_probe
         if probe is None:
             return
@@ -124,17 +130,17 @@ class ContainerRun:
             self.ready, self.reason = ready, reason
             self._changed()
 
-    async def pre_stop(self, timeout: float) -> None:
-        """The preStop hook, at most ``timeout`` seconds."""
+    async def pre_stop(self, seconds: float) -> None:
+        """The preStop hook, at most so many seconds."""
         hook = self.spec.lifecycle.pre_stop
         if hook is None or self._process is None or not self._process.running:
             return
         if hook.sleep is not None:
-            await asyncio.sleep(min(hook.sleep.seconds, timeout))
+            await asyncio.sleep(min(hook.sleep.seconds, seconds))
         elif hook.exec is not None:
             try:
                 await process.run(
-                    hook.exec.command, self._sandbox, self._log_file, {**os.environ, **self._env}, timeout
+                    hook.exec.command, self._sandbox, self._log_file, {**os.environ, **self._env}, seconds
                 )
             except process.StartError as error:
                 log.event(_logger, logging.WARNING, "preStop failed", container=self.spec.name, reason=error)

@@ -47,9 +47,9 @@ def find_pod(status: Status, namespace: str, wanted: str) -> PodStatus:
 
 
 def become(lab: Lab, pod: PodStatus, container: str, command: list[str]) -> NoReturn:
-    """Enter the pod and replace this process by the command, with a container's environment (the first's by default).
+    """Enter the pod and replace this process by the command, with a container's environment.
 
-    Raises LabError.
+    ``container``: empty for the first. Raises LabError.
     """
     container = container or pod.containers[0]
     if container not in pod.containers:

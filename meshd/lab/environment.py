@@ -12,7 +12,7 @@ _REFERENCE = re.compile(r"\$(\$|\(([^()]*)\))")
 
 
 def environment(container: Container, pod: PodView, base: Mapping[str, str]) -> dict[str, str]:
-    """``base`` (the host's PATH and the like), HOSTNAME, then the container's own variables in their order."""
+    """``base`` (the host's PATH and the like), HOSTNAME, then the container's own in their order."""
     found = {**base, "HOSTNAME": pod.name}
     fields = {
         "metadata.name": pod.name,
@@ -33,7 +33,7 @@ def environment(container: Container, pod: PodView, base: Mapping[str, str]) -> 
 
 
 def expanded(text: str, variables: Mapping[str, str]) -> str:
-    """Replace $(NAME) by its value. An unknown name stays as it is; $$ is one dollar sign (Kubernetes' rule)."""
+    """Replace $(NAME) by its value. An unknown name stays; $$ is one dollar sign (Kubernetes' rule)."""
 
     def value(found: re.Match[str]) -> str:
         if found[1] == "$":

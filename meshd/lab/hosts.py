@@ -10,7 +10,10 @@ _DOMAIN = "cluster.local"
 
 
 def hosts_file(namespace: str, pod: str, ips: Iterable[str], names: Iterable[Name]) -> str:
-    """A hosts file for a pod: NAME in its own namespace, NAME.NS, NAME.NS.svc and NAME.NS.svc.cluster.local anywhere."""
+    """A hosts file for a pod.
+
+    NAME resolves in its own namespace; NAME.NS, NAME.NS.svc and NAME.NS.svc.cluster.local everywhere.
+    """
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     lines += [f"{ip} {pod}" for ip in ips]
     for entry in names:

@@ -95,7 +95,9 @@ class NodeMesh:
         seconds = _ENROL_SECONDS if self._ready else _START_SECONDS
         try:
             async with asyncio.timeout(seconds):
-                while pod.uid not in await self._enrolled():
+                while True:
+                    if pod.uid in await self._enrolled():
+                        return
                     await asyncio.sleep(0.02)
         except TimeoutError:
             log.event(

@@ -1,4 +1,4 @@
-"""What a lab calls its things: every path and name is derived from the lab's name, so that ``down`` needs no record."""
+"""What a lab calls its things: all names follow from the lab's name, so that ``down`` needs no record."""
 
 from __future__ import annotations
 

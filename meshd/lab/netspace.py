@@ -13,8 +13,9 @@ from meshd.lab import syscalls
 def create(path: Path) -> None:
     """Make a new network namespace and bind it to ``path``. Raises OSError (FileExistsError).
 
-    The calling thread leaves its own network namespace for the time of the call. Unlike ``ip netns`` this does not make the
-    folder a shared mount: unlinking a mount point detaches it in every mount namespace (kernel 3.18).
+    The calling thread leaves its own network namespace for the time of the call. Unlike ``ip netns`` this
+    does not make the folder a shared mount: unlinking a mount point detaches it in every mount namespace
+    (kernel 3.18).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))

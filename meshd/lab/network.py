@@ -140,7 +140,7 @@ async def make_pod(path: Path, node_path: Path, node: NodeNet, number: int) -> N
 
 
 async def _wire(inner: Path, outer: Path, outer_name: str, bridge: str) -> int:
-    """A veth pair: eth0 in ``inner``, ``outer_name`` at a bridge of ``outer``. Returns the outer end's index."""
+    """A veth pair: eth0 in ``inner``, ``outer_name`` at a bridge of ``outer``; the outer end's index."""
     async with _routes_of(outer) as connection:
         inside = os.open(inner, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -1,7 +1,7 @@
 """The Kubernetes objects that the lab acts upon itself, with the fields that it honours.
 
-Everything else in a manifest (HTTPRoute, policies, ...) is passed on to the control plane as it is. Field names and defaults
-are those of the Kubernetes API (v1, apps/v1, discovery.k8s.io/v1).
+Everything else in a manifest (HTTPRoute, policies, ...) is passed on to the control plane as it is. Field
+names and defaults are those of the Kubernetes API (v1, apps/v1, discovery.k8s.io/v1).
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class RollingUpdate(Struct, frozen=True):
 
 
 class Strategy(Struct, frozen=True):
-    """DeploymentStrategy. The lab's default of one more and none less is what Kubernetes' 25 % gives up to 3 replicas."""
+    """DeploymentStrategy. The default, one more and none less, is Kubernetes' 25 % up to 3 replicas."""
 
     type: Literal["RollingUpdate", "Recreate"] = "RollingUpdate"
     rolling_update: RollingUpdate = RollingUpdate()
@@ -294,5 +294,5 @@ class EndpointSlice(Struct, frozen=True):
 
     @property
     def service(self) -> tuple[str, str]:
-        """Namespace and name of the Service that it belongs to; the name is empty where the label is not there."""
+        """Namespace and name of the Service that it belongs to; the name is empty without the label."""
         return self.metadata.namespace, self.metadata.labels.get("kubernetes.io/service-name", "")

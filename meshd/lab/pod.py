@@ -54,7 +54,7 @@ class Mesh(Protocol):
     """The mesh's side of a pod's start and end."""
 
     async def add(self, pod: PodView, netns: Path) -> None:
-        """Enrol a pod before its containers start, as a CNI plugin does. Returns when it is enrolled or was waited for."""
+        """Enrol a pod before its containers start, as a CNI plugin does; returns in any case, in time."""
 
     def remove(self, pod: PodView) -> None:
         """Forget a pod."""
@@ -173,7 +173,7 @@ class PodRun:
         self._terminating = True
 
     async def end(self) -> None:
-        """Stop the containers (preStop, SIGTERM, the grace period, SIGKILL), then remove all that the pod had."""
+        """Stop the containers (preStop, SIGTERM, grace period, SIGKILL), then remove all that the pod had."""
         grace = float(self._view.spec.termination_grace_period_seconds)
         deadline = time.monotonic() + grace
         if not self._containers:
@@ -188,8 +188,10 @@ class PodRun:
         run.stop()
 
     async def _wait(self) -> None:
-        """Until nothing of the pod runs, whether or not the containers' first processes have waited for their children."""
-        while cgroup.populated(self.places.cgroup):
+        """Until nothing of the pod runs: the containers' first processes may leave children behind."""
+        while True:
+            if not cgroup.populated(self.places.cgroup):
+                return
             await asyncio.sleep(0.02)
 
     async def discard(self) -> None:

@@ -17,7 +17,7 @@ _MAX_HEAD = 8192
 
 
 class Verdict:
-    """Turns single results into readiness: so many in a row of one kind change it (ProbeSpec thresholds). Pure."""
+    """Turns single results into readiness: so many of a kind in a row change it. Pure."""
 
     def __init__(self, probe: Probe) -> None:
         self.ready = False

@@ -17,7 +17,7 @@ class StartError(RuntimeError):
 
 
 class Process:
-    """A running child. Its standard output and error go to a file; it is the leader of a session of its own."""
+    """A running child. Its output goes to a file; it is the leader of a session of its own."""
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self._popen = popen
@@ -88,15 +88,15 @@ def start(
 
 
 async def run(
-    command: Sequence[str], sandbox: Sandbox, log: Path, env: Mapping[str, str], timeout: float
+    command: Sequence[str], sandbox: Sandbox, log: Path, env: Mapping[str, str], seconds: float
 ) -> int:
-    """Run a command to its end and return its exit code; -SIGKILL when it takes longer than ``timeout`` seconds.
+    """Run a command to its end and return its exit code; -SIGKILL when it takes longer than ``seconds``.
 
     Raises StartError.
     """
     process = start(command, sandbox, log, env)
     try:
-        return await asyncio.wait_for(process.wait(), timeout)
+        return await asyncio.wait_for(process.wait(), seconds)
     except TimeoutError:
         return -signal.SIGKILL
     finally:

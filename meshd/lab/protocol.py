@@ -36,7 +36,7 @@ Request = Apply | Delete | GetStatus | Stop
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """What became of each object: ``created``, ``configured``, ``unchanged``, ``deleted`` or ``not found``."""
+    """What became of each object: created, configured, unchanged, deleted or not found."""
 
     results: list[tuple[str, str]]
 

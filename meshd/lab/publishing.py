@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -79,7 +80,7 @@ class ServiceRules:
         self._slots = asyncio.Semaphore(_NFT_AT_ONCE)
 
     async def load(self, wanted: Mapping[Path, str]) -> None:
-        """Load those that changed, several at a time. What nft refuses is logged and tried again with the next change."""
+        """Load those that changed, several at a time. What nft refuses is logged and tried again later."""
         changed = {path: script for path, script in wanted.items() if self._loaded.get(path) != script}
         for path in self._loaded.keys() - wanted.keys():
             del self._loaded[path]
@@ -109,9 +110,7 @@ async def _nft(namespace: Path, script: str) -> str:
         source.seek(0)
         try:
             with netns.entered(inside, home):
-                nft = subprocess.Popen(
-                    ["nft", "-f", "-"], stdin=source, stdout=subprocess.DEVNULL, stderr=complaint
-                )
+                nft = _start_nft(source, complaint)
         except FileNotFoundError:
             return "nft is not installed: apt-get install nftables"
         finally:
@@ -121,3 +120,7 @@ async def _nft(namespace: Path, script: str) -> str:
             return ""
         complaint.seek(0)
         return complaint.read(4096).decode(errors="replace").strip().partition("\n")[0] or "nft failed"
+
+
+def _start_nft(source: IO[bytes], complaint: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["nft", "-f", "-"], stdin=source, stdout=subprocess.DEVNULL, stderr=complaint)

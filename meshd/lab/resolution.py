@@ -1,4 +1,4 @@
-"""What VIPs and names lead to: the one table that hosts files and the pods' own service rules are made from. Pure."""
+"""What VIPs and names lead to: what hosts files and service rules are both made from. Pure."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _by_service(slices: Iterable[EndpointSlice]) -> dict[tuple[str, str], list[E
 
 
 def _servers(slices: list[EndpointSlice], port_name: str, protocol: str) -> tuple[tuple[str, int], ...]:
-    """The ready servers; without any, those that still serve while they end (KEP-1669, as kube-proxy does)."""
+    """The ready servers; without any, those that still serve while they end (kube-proxy, KEP-1669)."""
     members = [
         (endpoint, port.port)
         for one in slices

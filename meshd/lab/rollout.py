@@ -49,8 +49,8 @@ def template_hash(template: PodTemplate | Pod) -> str:
 def next_step(wanted: int, template: str, strategy: Strategy, replicas: list[Replica]) -> Step:
     """The next step towards ``wanted`` replicas of ``template``.
 
-    Never more than wanted + maxSurge pods, never fewer ready ones than wanted - maxUnavailable (Kubernetes, "Rolling Update
-    Deployment"). Pods that are already ending count for neither.
+    Never more than wanted + maxSurge pods, never fewer ready ones than wanted - maxUnavailable (Kubernetes,
+    "Rolling Update Deployment"). Pods that are already ending count for neither.
     """
     new = [r for r in replicas if r.template == template]
     old = [r for r in replicas if r.template != template]
@@ -72,7 +72,7 @@ def next_step(wanted: int, template: str, strategy: Strategy, replicas: list[Rep
 
 
 def _bounds(wanted: int, limits: RollingUpdate) -> tuple[int, int]:
-    """Surge is rounded up and unavailability down; both nought would never end, so one may then be unavailable."""
+    """Surge is rounded up, unavailability down; both nought would never end: then one may be missing."""
     surge = math.ceil(_count(limits.max_surge, wanted))
     unavailable = math.floor(_count(limits.max_unavailable, wanted))
     return (0, 1) if surge == unavailable == 0 else (surge, unavailable)

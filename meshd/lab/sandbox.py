@@ -1,4 +1,4 @@
-"""What a process of the lab lives in: a cgroup, a network namespace and, for pods, a hosts file and a host name."""
+"""What a process of the lab lives in: a cgroup, a netns and, for pods, a hosts file and a host name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meshd.lab import syscalls
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sandbox:
-    """Where a process is to run. Not done by ``ip netns exec``: that mounts a new /sys, which hides bpffs and cgroup v2."""
+    """Where a process is to run. ``ip netns exec`` would mount a new /sys, without bpffs and cgroup v2."""
 
     cgroup: Path
     netns: Path | None = None
@@ -24,7 +24,7 @@ class Sandbox:
     def enter(self) -> None:
         """Move the calling process in. Raises OSError.
 
-        The cgroup comes first: a socket made before its process joined does not trigger the cgroup's sock_ops programs.
+        The cgroup comes first: sockets made before their process joined do not trigger its sock_ops programs.
         """
         (self.cgroup / "cgroup.procs").write_text("0")
         if self.netns is not None:
@@ -33,7 +33,7 @@ class Sandbox:
             os.close(inside)
         if self.hosts is not None:
             syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS)
-            # Slave: what is unmounted outside later (another pod's network namespace) does not live on in here.
+            # Slave: what is unmounted outside later (another pod's netns) does not live on in here.
             syscalls.mount("none", "/", syscalls.MS_REC | syscalls.MS_SLAVE)
             syscalls.mount(str(self.hosts), "/etc/hosts", syscalls.MS_BIND)
             socket.sethostname(self.hostname[:64])

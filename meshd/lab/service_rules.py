@@ -1,7 +1,7 @@
 """kube-proxy's work as an nftables ruleset, for those whom the mesh does not serve. Pure.
 
-It stands in the output hook of the caller's own network namespace: there the caller's address is not yet on the wire, so a pod
-that reaches itself through its Service needs no masquerade.
+It stands in the output hook of the caller's own network namespace: a pod that reaches itself through its
+Service needs no masquerade there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TABLE = "inet meshd_lab"
 
 
 def ruleset(targets: Iterable[Target], protocols: frozenset[str] = frozenset({"TCP", "UDP"})) -> str:
-    """An nft script that replaces the lab's table in one transaction. ``protocols``: which of the targets it serves."""
+    """An nft script that replaces the lab's table in one transaction, for targets of these protocols."""
     mine = [target for target in targets if target.protocol in protocols]
     script = f"add table {TABLE}\ndelete table {TABLE}\n"
     if not mine:

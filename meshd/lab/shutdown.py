@@ -15,9 +15,9 @@ _GRACE_SECONDS = 5.0
 
 
 def shut_down(lab: Lab) -> list[str]:
-    """Ask the supervisor to end its pods, wait a bounded time, sweep. What was removed; empty if there was nothing.
+    """Ask the supervisor to end its pods, wait a bounded time, sweep; what was removed.
 
-    A pod's own grace period beyond that time is not waited for: the lab is a test bed, and ``down`` is to end.
+    A pod's own grace period beyond that time is not waited for: this is a test bed, and ``down`` is to end.
     """
     with contextlib.suppress(LabError):  # nobody there, or too far gone to answer
         ask(lab, Stop(), Done)

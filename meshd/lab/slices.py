@@ -1,4 +1,4 @@
-"""The EndpointSlices that Services and pods make (Kubernetes' endpoint slice controller), and the Pod objects. Pure."""
+"""The EndpointSlices that follow from Services and pods (Kubernetes' endpoint slice controller). Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MANAGED_BY = "endpointslice-controller.k8s.io"
 
 
 def endpoint_slices(service: Service, pods: Iterable[PodView]) -> Iterator[EndpointSlice]:
-    """The slices of a Service: one for each family, and for each set of port numbers where named target ports differ.
+    """The slices of a Service: one for each family, and for each set of port numbers where these differ.
 
     A Service without selector has none of ours: its slices are the user's.
     """

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from meshd.lab.addressing import AddressError, cluster_ips
+from meshd.lab.addressing import AddressError, asked_ips, cluster_ips
 from meshd.lab.manifest import Manifest
 from meshd.lab.objects import MESH_DISABLED, MESH_KEY, Deployment, EndpointSlice, Namespace, Pod, Service
 from meshd.lab.parsing import Acted, InvalidObjectError, Key, key_of, parse
@@ -36,11 +36,12 @@ class Store:
         """Create or update objects, all or none; what became of each. Raises InvalidObjectError."""
         objects = dict(self._objects)
         results = []
-        for manifest in manifests:
-            key = key_of(manifest.source)
-            acted = parse(manifest.source)
+        parsed = [(key_of(manifest.source), manifest, parse(manifest.source)) for manifest in manifests]
+        # Nobody gets by chance what another one asks for by number.
+        asked = {ip: key for key, _, acted in parsed if isinstance(acted, Service) for ip in asked_ips(acted)}
+        for key, manifest, acted in parsed:
             before = objects.get(key)
-            vips = self._vips(key, acted, before, objects) if isinstance(acted, Service) else ()
+            vips = self._vips(key, acted, before, objects, asked) if isinstance(acted, Service) else ()
             after = Wanted(manifest.source, manifest.folder, acted, vips)
             objects[key] = after
             outcome = "created" if before is None else "unchanged" if before == after else "configured"
@@ -50,17 +51,24 @@ class Store:
 
     @staticmethod
     def _vips(
-        key: Key, service: Service, before: Wanted | None, objects: Mapping[Key, Wanted]
+        key: Key,
+        service: Service,
+        before: Wanted | None,
+        objects: Mapping[Key, Wanted],
+        asked: Mapping[str, Key],
     ) -> tuple[str, ...]:
-        taken = {ip for other, wanted in objects.items() if other != key for ip in wanted.vips}
-        # An address that one of the services still to come asks for by number may be taken by then: it is told so.
+        taken = {ip for ip, other in asked.items() if other != key}
+        taken |= {ip for other, wanted in objects.items() if other != key for ip in wanted.vips}
         try:
             return cluster_ips(service, taken, before.vips if before else ())
         except AddressError as error:
             raise InvalidObjectError(str(key), "", str(error)) from error
 
     def delete(self, manifests: list[Manifest]) -> list[tuple[str, str]]:
-        """Remove objects; with a Namespace all that is in it. What became of each. Raises InvalidObjectError."""
+        """Remove objects, with a Namespace all that is in it; what became of each.
+
+        Raises InvalidObjectError.
+        """
         results = []
         for manifest in manifests:
             key = key_of(manifest.source)
@@ -94,7 +102,7 @@ class Store:
         return [one for one, _ in self._of(EndpointSlice)]
 
     def in_mesh(self, namespace: str, *marks: Mapping[str, str]) -> bool:
-        """Whether a pod with these labels and annotations is to be enrolled (``meshd.io/mesh: disabled`` says no)."""
+        """Whether a pod with these labels and annotations is to be enrolled (``meshd.io/mesh``)."""
         of_namespace = [
             mark
             for one, _ in self._of(Namespace)
@@ -104,7 +112,7 @@ class Store:
         return not any(mark.get(MESH_KEY) == MESH_DISABLED for mark in (*marks, *of_namespace))
 
     def for_control_plane(self) -> dict[Key, dict[str, object]]:
-        """What the user wrote, as the control plane is to read it: services with their VIPs, no pods and no templates."""
+        """What the user wrote, for the control plane: services with their VIPs, no pods, no templates."""
         found = {}
         for key, wanted in self._objects.items():
             if isinstance(wanted.acted, Pod | Deployment):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
@@ -48,6 +47,6 @@ def sweep(lab: Lab) -> list[str]:
 
 def _children(folder: Path) -> list[Path]:
     try:
-        return [folder / name for name in sorted(os.listdir(folder))]
+        return sorted(folder.iterdir())
     except FileNotFoundError:
         return []
