@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import shutil
@@ -52,8 +53,11 @@ def _recognised(pid: int, arguments: list[str]) -> Iterator[NodeProcess]:
         channel = Path(_option(arguments, "--socket", ""))
         if channel.is_relative_to(RUN_ROOT) and channel != RUN_ROOT:
             yield NodeProcess(pid, "worker", channel.relative_to(RUN_ROOT).parts[0])
-    elif any(Path(each).name == "meshd" for each in arguments[:3]) and "agent" in arguments[1:4]:
-        yield NodeProcess(pid, "agent", _option(arguments, "--instance", "default"))
+        return
+    for command, following in itertools.pairwise(arguments):
+        if following == "agent" and Path(command).name in ("meshd", "meshd.cli.main"):
+            yield NodeProcess(pid, "agent", _option(arguments, "--instance", "default"))
+            return
 
 
 def _option(arguments: list[str], name: str, default: str) -> str:

@@ -85,8 +85,9 @@ def slot_counts(weights: Sequence[int], limit: int = MAX_SLOTS) -> list[int]:
     if total // divisor <= limit:
         return [weight // divisor for weight in weights]
     counts = [max(1, weight * limit // total) for weight in weights]
-    spare = limit - sum(counts)
-    by_remainder = sorted(range(len(weights)), key=lambda i: -(weights[i] * limit % total))
-    for index in by_remainder[: max(0, spare)]:
+    # One that got its slot although its share is less than one has had its rounding up.
+    rounded_down = [index for index, weight in enumerate(weights) if weight * limit >= total]
+    rounded_down.sort(key=lambda index: -(weights[index] * limit % total))
+    for index in rounded_down[: max(0, limit - sum(counts))]:
         counts[index] += 1
     return counts

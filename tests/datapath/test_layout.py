@@ -1,0 +1,98 @@
+"""One definition: what user space reads from BTF is what a C compiler makes of bpf/types.h."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from meshd.datapath import source
+from meshd.datapath.carry import Conversion
+from meshd.datapath.datapath import Datapath
+from meshd.datapath.layout import Field, Layout, MapLayout, StructLayout
+from meshd.datapath.programs import MAPS
+
+SIZES = {"B": 1, "H": 2, "I": 4, "Q": 8}
+
+
+def test_sizes_offsets_and_enums_are_the_compilers(datapath: Datapath) -> None:
+    layout = datapath.layout
+    claims = []
+    for name, shape in layout.structs.items():
+        claims.append(f"sizeof(struct {name}) == {shape.size}")
+        for field in shape.fields:
+            size = SIZES.get(field.format) or int(field.format[:-1])
+            claims.append(f"__builtin_offsetof(struct {name}, {field.name}) == {field.offset}")
+            claims.append(f"sizeof(((struct {name} *)0)->{field.name}) == {size}")
+    for values in layout.enums.values():
+        claims += [f"{name} == {value}" for name, value in values.items()]
+    program = '#include "types.h"\n' + "".join(f'_Static_assert({claim}, "{claim}");\n' for claim in claims)
+    command = ["gcc", "-x", "c", "-fsyntax-only", "-nostdinc", "-include", "linux/types.h"]
+    command += ["-I", str(source.SHIM / "include"), "-I", str(source.FOLDER), "-"]
+    done = subprocess.run(command, input=program, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(claims) > 80
+
+
+def test_the_layout_is_complete(datapath: Datapath) -> None:
+    layout = datapath.layout
+    assert set(layout.maps) == set(MAPS)
+    assert {
+        "member",
+        "service",
+        "endpoint_key",
+        "address_port",
+        "flow_key",
+        "origin",
+        "settings",
+        "stats",
+    } == set(layout.structs)
+    for shape in layout.maps.values():
+        if shape.key:
+            assert layout.structs[shape.key].size == shape.key_size
+        if shape.value:
+            assert layout.structs[shape.value].size == shape.value_size
+    assert layout.enums["protocol"] == {"PROTOCOL_HTTP": 1, "PROTOCOL_TCP": 2}
+
+
+def test_json_keeps_everything(datapath: Datapath) -> None:
+    assert Layout.from_json(datapath.layout_json) == datapath.layout
+
+
+def test_codecs_leave_padding_zero() -> None:
+    shape = StructLayout(16, (Field("a", 0, "B"), Field("b", 4, "I"), Field("c", 8, "3s")))
+    assert shape.codec().pack(1, 2, b"xyz") == b"\1\0\0\0\2\0\0\0xyz\0\0\0\0\0"
+    assert shape.codec().unpack(b"\1\0\0\0\2\0\0\0xyz\0\0\0\0\0") == (1, 2, b"xyz")
+
+
+def _layout(shape: StructLayout, enums: dict[str, dict[str, int]] | None = None) -> Layout:
+    return Layout("d", {"m": MapLayout(1, 4, shape.size, 10, 0, value="s")}, {"s": shape}, enums or {})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _layout(StructLayout(8, (Field("a", 0, "I"), Field("c", 4, "I")))),
+        _layout(StructLayout(8, (Field("b", 0, "I"), Field("a", 4, "I")))),
+        _layout(StructLayout(12, (Field("a", 0, "I"), Field("b", 4, "I")))),
+    ],
+)
+def test_a_map_of_another_layout_has_another_digest(other: Layout) -> None:
+    one = _layout(StructLayout(8, (Field("a", 0, "I"), Field("b", 4, "I"))))
+    assert one.map_digest("m") != other.map_digest("m")
+
+
+def test_an_enums_values_are_part_of_a_maps_digest() -> None:
+    shape = StructLayout(4, (Field("a", 0, "I", "kind"),))
+    one, other = _layout(shape, {"kind": {"X": 1}}), _layout(shape, {"kind": {"X": 2}})
+    assert one.map_digest("m") != other.map_digest("m")
+
+
+def test_conversion_goes_by_field_name() -> None:
+    old = _layout(StructLayout(16, (Field("a", 0, "I"), Field("gone", 4, "I"), Field("b", 8, "Q"))))
+    new = _layout(StructLayout(20, (Field("b", 0, "Q"), Field("fresh", 8, "4s"), Field("a", 12, "I"))))
+    value = old.codec("s").pack(1, 2, 3)
+    assert new.codec("s").unpack(Conversion(old, "s", new, "s").convert(value)) == (3, bytes(4), 1)
+    per_cpu = Conversion(old, "s", new, "s").convert(value * 2)
+    assert len(per_cpu) == 48
+    assert new.codec("s").unpack(per_cpu[24:44]) == (3, bytes(4), 1)
