@@ -1,0 +1,262 @@
+"""What a resource asks for beyond what we do is refused by field, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
+
+from meshd.model.config import (
+    Forward,
+    PathExact,
+    PathPrefix,
+    ReplacePrefix,
+    Route,
+    RouteConfig,
+    RouteMatch,
+    VirtualHost,
+    WeightedCluster,
+)
+from meshd.xds import decode, decode_listener, decode_route, encode
+from meshd.xds.unsupported import UnsupportedError
+from tests.xds.example import cluster, endpoints, listener, route_config
+
+
+def _set_hcm(
+    message: listener_pb2.Listener,
+    edit: Callable[[http_connection_manager_pb2.HttpConnectionManager], object],
+) -> None:
+    config = message.filter_chains[0].filters[0].typed_config
+    hcm = http_connection_manager_pb2.HttpConnectionManager()
+    config.Unpack(hcm)
+    edit(hcm)
+    config.Pack(hcm)
+
+
+def _set_port(message: listener_pb2.Listener) -> None:
+    message.address.socket_address.ClearField("port_value")
+    message.address.socket_address.named_port = "http"
+
+
+LISTENERS: list[tuple[str, Callable[[listener_pb2.Listener], object]]] = [
+    ("bind_to_port", lambda m: m.ClearField("bind_to_port")),
+    ("listener_filters", lambda m: m.listener_filters.add(name="x")),
+    ("use_original_dst", lambda m: m.use_original_dst.SetInParent()),
+    ("address.socket_address.named_port", _set_port),
+    ("address.pipe", lambda m: m.address.CopyFrom(address_pb2.Address(pipe=address_pb2.Pipe(path="/x")))),
+    ("filter_chains", lambda m: m.filter_chains.add()),
+    ("filter_chains[0].filter_chain_match", lambda m: m.filter_chains[0].filter_chain_match.SetInParent()),
+    ("filter_chains[0].transport_socket", lambda m: m.filter_chains[0].transport_socket.SetInParent()),
+    ("filter_chains[0].filters", lambda m: m.filter_chains[0].filters.add()),
+    (
+        "filter_chains[0].filters[0].typed_config",
+        lambda m: m.filter_chains[0].filters[0].typed_config.Clear(),
+    ),
+    (
+        "metadata.filter_metadata[io.meshd].misspelt",
+        lambda m: m.metadata.filter_metadata["io.meshd"].update({"misspelt": "x"}),
+    ),
+    (
+        "metadata.failure_policy",
+        lambda m: m.metadata.filter_metadata["io.meshd"].update({"failure_policy": "x"}),
+    ),
+]
+HCM: list[tuple[str, Callable[[http_connection_manager_pb2.HttpConnectionManager], object]]] = [
+    ("tracing", lambda m: m.tracing.SetInParent()),
+    ("normalize_path", lambda m: m.normalize_path.SetInParent()),
+    ("http2_protocol_options", lambda m: m.http2_protocol_options.SetInParent()),
+    ("access_log", lambda m: m.access_log.add(name="x")),
+    ("codec_type", lambda m: setattr(m, "codec_type", m.HTTP2)),
+    ("http_filters[1].typed_config", lambda m: m.http_filters.add(name="envoy.filters.http.cors")),
+    ("upgrade_configs[1]", lambda m: m.upgrade_configs.add(upgrade_type="CONNECT")),
+    ("rds.config_source", lambda m: m.rds.config_source.path_config_source.SetInParent()),
+    ("route_specifier", lambda m: m.route_config.SetInParent()),
+    (
+        "common_http_protocol_options.max_headers_count",
+        lambda m: m.common_http_protocol_options.max_headers_count.SetInParent(),
+    ),
+]
+ROUTES: list[tuple[str, Callable[[route_components_pb2.Route], object]]] = [
+    ("match.prefix", lambda m: setattr(m.match, "prefix", "/a")),
+    ("match.path_specifier", lambda m: m.match.ClearField("path_separated_prefix")),
+    ("match.case_sensitive", lambda m: m.match.case_sensitive.SetInParent()),
+    ("match.grpc", lambda m: m.match.grpc.SetInParent()),
+    ("match.safe_regex", lambda m: setattr(m.match.safe_regex, "regex", "(")),
+    ("match.headers[0].invert_match", lambda m: m.match.headers.add(name="x", invert_match=True)),
+    ("match.headers[0].string_match", lambda m: m.match.headers.add(name="x").string_match.SetInParent()),
+    (
+        "match.query_parameters[0].present_match",
+        lambda m: m.match.query_parameters.add(name="x", present_match=True),
+    ),
+    ("route.retry_policy", lambda m: m.route.retry_policy.SetInParent()),
+    ("route.request_mirror_policies", lambda m: m.route.request_mirror_policies.add()),
+    ("route.cluster_header", lambda m: setattr(m.route, "cluster_header", "x")),
+    ("route.prefix_rewrite", lambda m: setattr(m.route, "prefix_rewrite", "/x/")),
+    ("route.regex_rewrite", lambda m: setattr(m.route.regex_rewrite, "substitution", "/x")),
+    ("route.weighted_clusters", lambda m: m.route.weighted_clusters.clusters.add(name="x")),
+    ("action", lambda m: m.ClearField("route")),
+    ("typed_per_filter_config", lambda m: m.typed_per_filter_config["x"].SetInParent()),
+    (
+        "request_headers_to_add[0].header.value",
+        lambda m: m.request_headers_to_add.add().header.CopyFrom(
+            base_pb2.HeaderValue(key="a", value="%REQ(x)%")
+        ),
+    ),
+    (
+        "request_headers_to_add[0].append_action",
+        lambda m: m.request_headers_to_add.add(
+            append_action=base_pb2.HeaderValueOption.ADD_IF_ABSENT
+        ).header.CopyFrom(base_pb2.HeaderValue(key="a", value="b")),
+    ),
+]
+CLUSTERS: list[tuple[str, Callable[[cluster_pb2.Cluster], object]]] = [
+    ("type", lambda m: setattr(m, "type", cluster_pb2.Cluster.STRICT_DNS)),
+    ("lb_policy", lambda m: setattr(m, "lb_policy", cluster_pb2.Cluster.MAGLEV)),
+    ("eds_cluster_config.service_name", lambda m: setattr(m.eds_cluster_config, "service_name", "x")),
+    ("eds_cluster_config.eds_config", lambda m: m.eds_cluster_config.eds_config.Clear()),
+    ("circuit_breakers", lambda m: m.circuit_breakers.SetInParent()),
+    ("outlier_detection", lambda m: m.outlier_detection.SetInParent()),
+    ("transport_socket", lambda m: m.transport_socket.SetInParent()),
+    (
+        "common_lb_config.healthy_panic_threshold",
+        lambda m: setattr(m.common_lb_config.healthy_panic_threshold, "value", 50),
+    ),
+    ("typed_extension_protocol_options[x]", lambda m: m.typed_extension_protocol_options["x"].SetInParent()),
+]
+ENDPOINTS: list[tuple[str, Callable[[endpoint_pb2.ClusterLoadAssignment], object]]] = [
+    ("policy", lambda m: m.policy.SetInParent() or m.policy.drop_overloads.add()),
+    ("endpoints[0].priority", lambda m: setattr(m.endpoints[0], "priority", 1)),
+    (
+        "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address",
+        lambda m: setattr(
+            m.endpoints[0].lb_endpoints[0].endpoint.address.socket_address, "address", "example.org"
+        ),
+    ),
+    (
+        "endpoints[0].lb_endpoints[0].load_balancing_weight",
+        lambda m: m.endpoints[0].lb_endpoints[0].load_balancing_weight.CopyFrom(wrappers_pb2.UInt32Value()),
+    ),
+    (
+        "endpoints[0].lb_endpoints[0].endpoint.health_check_config",
+        lambda m: m.endpoints[0].lb_endpoints[0].endpoint.health_check_config.SetInParent(),
+    ),
+]
+
+
+def _fields(table: list[tuple[str, Callable[..., object]]]) -> list[str]:
+    return [field for field, _ in table]
+
+
+@pytest.mark.parametrize(("field", "edit"), LISTENERS, ids=_fields(LISTENERS))
+def test_listener(field: str, edit: Callable[[listener_pb2.Listener], object]) -> None:
+    message = encode.listener(listener("a"))
+    edit(message)
+    with pytest.raises(UnsupportedError) as refused:
+        decode_listener.listener(message)
+    assert (refused.value.resource, refused.value.field) == ("a", field)
+
+
+@pytest.mark.parametrize(("field", "edit"), HCM, ids=_fields(HCM))
+def test_http_connection_manager(
+    field: str, edit: Callable[[http_connection_manager_pb2.HttpConnectionManager], object]
+) -> None:
+    message = encode.listener(listener("a"))
+    _set_hcm(message, edit)
+    with pytest.raises(UnsupportedError) as refused:
+        decode_listener.listener(message)
+    assert refused.value.field == f"filter_chains[0].filters[0].typed_config.{field}"
+
+
+@pytest.mark.parametrize(("field", "edit"), ROUTES, ids=_fields(ROUTES))
+def test_route(field: str, edit: Callable[[route_components_pb2.Route], object]) -> None:
+    route = Route(
+        name="r",
+        match=RouteMatch(path=PathPrefix("/a")),
+        action=Forward(clusters=(WeightedCluster(name="a"),)),
+    )
+    config = RouteConfig(name="a", virtual_hosts=(VirtualHost(name="v", routes=(route,)),))
+    message = encode.route_config(config)
+    edit(message.virtual_hosts[0].routes[0])
+    with pytest.raises(UnsupportedError) as refused:
+        decode_route.route_config(message)
+    assert (refused.value.resource, refused.value.field) == ("a", f"virtual_hosts[0].routes[0].{field}")
+
+
+@pytest.mark.parametrize(("field", "edit"), CLUSTERS, ids=_fields(CLUSTERS))
+def test_cluster(field: str, edit: Callable[[cluster_pb2.Cluster], object]) -> None:
+    message = encode.cluster(cluster("a"))
+    edit(message)
+    with pytest.raises(UnsupportedError) as refused:
+        decode.cluster(message)
+    assert (refused.value.resource, refused.value.field) == ("a", field)
+
+
+@pytest.mark.parametrize(("field", "edit"), ENDPOINTS, ids=_fields(ENDPOINTS))
+def test_endpoints(field: str, edit: Callable[[endpoint_pb2.ClusterLoadAssignment], object]) -> None:
+    message = encode.endpoints(endpoints("a", "10.0.0.1"))
+    edit(message)
+    with pytest.raises(UnsupportedError) as refused:
+        decode.endpoints(message)
+    assert (refused.value.resource, refused.value.field) == ("a", field)
+
+
+def test_virtual_hosts_and_their_domains() -> None:
+    message = encode.route_config(route_config("a", "a"))
+    message.virtual_hosts.add(name="b", domains=["*"])
+    with pytest.raises(UnsupportedError, match=r"\* is given twice"):
+        decode_route.route_config(message)
+    message.virtual_hosts[1].ClearField("domains")
+    with pytest.raises(UnsupportedError, match="must not be empty"):
+        decode_route.route_config(message)
+
+
+def test_unknown_field_on_the_wire_of_a_foreign_server() -> None:
+    message = route_pb2.RouteConfiguration(name="a", vhds=route_pb2.Vhds())
+    with pytest.raises(UnsupportedError, match="a: vhds: not supported"):
+        decode_route.route_config(message)
+
+
+def test_defaults_of_what_is_not_set_are_envoys() -> None:
+    message = cluster_pb2.Cluster(name="a", type=cluster_pb2.Cluster.EDS)
+    message.eds_cluster_config.eds_config.ads.SetInParent()
+    assert decode.cluster(message) == cluster("a")
+    route = route_components_pb2.Route(
+        match=route_components_pb2.RouteMatch(prefix="/"), route=route_components_pb2.RouteAction(cluster="c")
+    )
+    host = route_components_pb2.VirtualHost(name="v", domains=["*"], routes=[route])
+    config = decode_route.route_config(route_pb2.RouteConfiguration(name="a", virtual_hosts=[host]))
+    action = config.virtual_hosts[0].routes[0].action
+    assert isinstance(action, Forward)
+    assert (action.timeout, action.missing_cluster_status) == (15.0, 503)
+
+
+def test_packed_garbage_is_refused() -> None:
+    packed = any_pb2.Any(type_url="type.googleapis.com/envoy.config.cluster.v3.Cluster", value=b"\xff")
+    with pytest.raises(UnsupportedError, match="cannot be decoded"):
+        decode.unpack(packed, cluster_pb2.Cluster(), "a", "resource")
+    packed.Pack(duration_pb2.Duration())
+    with pytest.raises(UnsupportedError, match=r"holds .*Duration"):
+        decode.unpack(packed, cluster_pb2.Cluster(), "a", "resource")
+
+
+def test_routes_that_contradict_themselves_are_not_encoded() -> None:
+    def config(route: Route) -> RouteConfig:
+        return RouteConfig(name="a", virtual_hosts=(VirtualHost(name="v", routes=(route,)),))
+
+    nothing = Route(name="r", action=Forward(clusters=(WeightedCluster(name="a", weight=0),)))
+    with pytest.raises(ValueError, match="weight"):
+        encode.route_config(config(nothing))
+    replacing = Route(
+        name="r",
+        match=RouteMatch(path=PathExact("/a")),
+        action=Forward(clusters=(WeightedCluster(name="a"),), path=ReplacePrefix("/b")),
+    )
+    with pytest.raises(ValueError, match="prefix"):
+        encode.route_config(config(replacing))
