@@ -80,8 +80,9 @@ def parse(text: str) -> ParsedFile:
     """All objects of a manifest of any number of documents. Bad input is in the result, never raised."""
     documents: list[object] = []
     try:
+        _check_depth(text)
         documents.extend(yaml.load_all(text, Loader=_Loader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, _TooLargeError) as error:
         return ParsedFile(problems=(Problem(message=_yaml_message(error)),), broken=True)
     objects: list[Parsed] = []
     ignored: list[Key] = []
@@ -98,12 +99,27 @@ def parse(text: str) -> ParsedFile:
     return ParsedFile(tuple(objects), tuple(ignored), tuple(problems))
 
 
+def _check_depth(text: str) -> None:
+    """Refuse deep nesting before a tree is made: libyaml's composer recurses in C and would overflow the stack.
+
+    Raises _TooLargeError, yaml.YAMLError.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _TooLargeError(f"nested deeper than {MAX_DEPTH}, line {event.start_mark.line + 1}")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
 def _yaml_message(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         context = f"{error.context}: " if error.context else ""
         return f"not valid YAML: {context}{error.problem} (line {mark.line + 1}, column {mark.column + 1})"
-    return f"not valid YAML: {error}"
+    return str(error) if isinstance(error, _TooLargeError) else f"not valid YAML: {error}"
 
 
 def _plain(value: object, depth: int, count: list[int]) -> object:

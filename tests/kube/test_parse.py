@@ -168,6 +168,8 @@ def test_prefix_replacement_needs_exactly_one_prefix() -> None:
         ("a: b: c", "not valid YAML: mapping values are not allowed in this context (line 1, column 5)"),
         ("a: 1\na: 2", "not valid YAML: a is given twice (line 2, column 1)"),
         ("a: &x [*x]", "nested deeper"),
+        ("[" * 200_000, "nested deeper"),
+        ("- " * 100_000, "nested deeper"),
         ("[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2), "nested deeper"),
         ("just text", "is no object"),
         ("kind: Service", "must be set, to a string that is not empty"),
