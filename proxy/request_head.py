@@ -14,14 +14,15 @@ class RequestHead:
         self,
         method: str,
         path: str,
-        query: str,
+        query: str | None,
         host: str,
         headers: MultiMapping[str],
         scheme: str = "http",
     ) -> None:
-        """``path``: raw, origin form, no query. ``query``: raw, no "?". ``headers``: a CIMultiDict.
+        """``path``: raw, origin form, no query. ``query``: raw, what follows "?"; None: no "?" there.
 
         ``host``: the Host field or the absolute target's authority, with its port where it has one.
+        ``headers``: a CIMultiDict.
         """
         self.method = method
         self.path = path

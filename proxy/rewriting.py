@@ -23,9 +23,9 @@ def rewrite_path(path: str, match: PathMatch, rewrite: PathRewrite) -> str:
     return rewrite.value.rstrip("/") + rest or "/"
 
 
-def with_query(path: str, query: str) -> str:
+def with_query(path: str, query: str | None) -> str:
     """``path?query``; a path that brings a query of its own keeps that one (RedirectAction.path_redirect)."""
-    if not query or "?" in path:
+    if query is None or "?" in path:
         return path
     return f"{path}?{query}"
 

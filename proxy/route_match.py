@@ -31,11 +31,13 @@ def _header(match: StringMatch) -> Predicate:
     return holds
 
 
-def first_query_value(query: str, name: str) -> str | None:
+def first_query_value(query: str | None, name: str) -> str | None:
     """The first value of a parameter, as it stands: nothing is percent-decoded, as in Envoy's route matching.
 
     A parameter without "=" has an empty value.
     """
+    if not query:
+        return None
     for parameter in query.split("&"):
         key, _, value = parameter.partition("=")
         if key == name:

@@ -135,7 +135,7 @@ class _Forwarding:
         return ForwardTo(
             self._route,
             share.cluster,
-            with_query(path, request.query) if request.query else path,
+            path if request.query is None else with_query(path, request.query),
             self._host,
             share.request_edit,
             share.response_edit,

@@ -35,7 +35,7 @@ def table(*routes: Route) -> RouteTable:
 
 
 def request(
-    path: str = "/", method: str = "GET", query: str = "", host: str = "web", **headers: str
+    path: str = "/", method: str = "GET", query: str | None = None, host: str = "web", **headers: str
 ) -> RequestHead:
     return RequestHead(
         method, path, query, host, CIMultiDict({k.replace("_", "-"): v for k, v in headers.items()})
@@ -268,6 +268,13 @@ def test_direct_response_and_its_headers() -> None:
     assert decision.headers == (("content-type", "application/json"),)
 
 
+def test_a_question_mark_without_a_query_stays() -> None:
+    for query, target in ((None, "/p"), ("", "/p?"), ("a", "/p?a")):
+        decision = table(Route(name="r", action=to("c"))).decide(request("/p", query=query), 0.0)
+        assert isinstance(decision, ForwardTo)
+        assert decision.target == target
+
+
 def test_bad_regex_names_the_pattern_and_stays_off_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RegexError, match=r"'\(a'.*missing"):
         table(Route(name="r", match=RouteMatch(path=PathRegex("(a")), action=to("c")))
@@ -309,7 +316,7 @@ heads = st.builds(
     RequestHead,
     method=st.sampled_from(["GET", "POST"]),
     path=paths,
-    query=st.sampled_from(["", "q=1", "q=2&q=1", "r=1&q=1"]),
+    query=st.sampled_from([None, "", "q=1", "q=2&q=1", "r=1&q=1"]),
     host=st.just("web"),
     headers=st.sampled_from([{}, {"X": "1"}, {"x": "2"}]).map(CIMultiDict),
 )
@@ -325,7 +332,7 @@ def path_holds(match: PathMatch, path: str) -> bool:
 
 def holds(match: RouteMatch, head: RequestHead) -> bool:
     values: dict[str, str] = {}
-    for pair in head.query.split("&"):
+    for pair in (head.query or "").split("&"):
         name, _, value = pair.partition("=")
         values.setdefault(name, value)
     return (
