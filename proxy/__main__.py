@@ -1,0 +1,53 @@
+"""A proxy worker process: ``python -m proxy --socket PATH --worker N``. The agent starts it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import resource
+import signal
+from pathlib import Path
+
+import uvloop
+
+from meshd import log
+from proxy.worker import Worker
+
+_GC_THRESHOLD = 20_000
+"""Allocations between two collections: a request's objects die by reference count, and are many."""
+
+
+def main() -> None:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(prog="meshd-proxy", description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True, help="the agent's Unix socket for workers")
+    parser.add_argument("--worker", type=int, required=True, help="this worker's index on the node, from 0")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    args = parser.parse_args()
+    log.configure(args.log_level)
+    _raise_open_files()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(args.socket, args.worker))
+
+
+async def _serve(socket_path: Path, index: int) -> None:
+    worker = Worker(socket_path, index)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, worker.stop)
+    loop.add_signal_handler(signal.SIGINT, worker.stop)
+    loop.add_signal_handler(signal.SIGUSR1, worker.reopen_access_log)
+    await worker.run()
+
+
+def _raise_open_files() -> None:
+    """Every connection is a file, and so is every upstream one: take all that we are allowed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Connections as they arrive at in-pod listeners: who is it, and which service was meant?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Callable
+from typing import cast
+
+from meshd import log
+from meshd.datapath.flows import FlowTable
+from proxy.caller import Caller
+from proxy.downstream import Downstream
+from proxy.runtime import Runtime
+
+_logger = logging.getLogger("meshd.proxy.arrival")
+
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Destinations:
+    """What capture knows of the connections from one namespace."""
+
+    def __init__(self, cookie: int, flows: Callable[[], FlowTable | None]) -> None:
+        """``flows``: the table at the time of asking; an agent that comes anew brings a new one."""
+        self._cookie = cookie
+        self._flows = flows
+
+    def of(self, address: str, port: int) -> tuple[str, int] | None:
+        """The service address that a client at ``address`` called; None: unknown."""
+        flows = self._flows()
+        if flows is None:
+            return None
+        try:
+            return flows.original_destination(self._cookie, address, port)
+        except OSError as error:
+            log.event(_logger, logging.ERROR, "flow lookup failed", reason=error.strerror)
+            return None
+
+
+class Arrival(asyncio.Protocol):
+    """The protocol of a connection until it is known what it is; then Downstream takes over."""
+
+    def __init__(self, runtime: Runtime, caller: Caller, destinations: Destinations) -> None:
+        self._runtime = runtime
+        self._caller = caller
+        self._destinations = destinations
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: accepted."""
+        transport = cast(asyncio.Transport, transport)  # uvloop's are of no asyncio class
+        runtime = self._runtime
+        peer = transport.get_extra_info("peername")
+        if peer is None:  # gone already
+            transport.abort()
+            return
+        if runtime.is_full():
+            self._reject(transport, "downstream_connections_rejected_total", peer)
+            return
+        address, port = peer[0], peer[1]
+        destinations = self._destinations
+        meant = destinations.of(address, port)
+        listener = None if meant is None else runtime.config.listener_at(*meant)
+        if meant is None or listener is None:
+            self._reject(transport, "downstream_unknown_destination_total", peer)
+            return
+        downstream = Downstream(
+            runtime,
+            self._caller,
+            listener,
+            local=_text(*meant),
+            remote=_text(address, port),
+            ipv6=":" in meant[0],
+            present=lambda: destinations.of(address, port) is not None,
+        )
+        transport.set_protocol(downstream)
+        downstream.connection_made(transport)
+
+    def _reject(self, transport: asyncio.Transport, counter: str, peer: tuple[str, int]) -> None:
+        """RST: not even the service's name is known, so there is nothing to say in HTTP."""
+        self._runtime.counters.add(counter)
+        log.event(
+            _logger,
+            logging.DEBUG,
+            "connection rejected",
+            reason=counter,
+            workload=self._caller.source,
+            peer=f"{peer[0]}:{peer[1]}",
+        )
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
+
+
+def _text(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,0 +1,422 @@
+"""One connection from a client: reads requests, one exchange at a time, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import cast
+
+from proxy import first_bytes, response_flags
+from proxy.caller import Caller
+from proxy.exchange import Exchange
+from proxy.exchange_state import CONNECTION_WAYS, ConnectionState
+from proxy.in_force import ListenerState
+from proxy.refusal import Refusal
+from proxy.request_parser import Request
+from proxy.response_flags import Flag
+from proxy.runtime import Runtime
+from proxy.upstream import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+
+MAX_PIPELINED_BYTES = 64 * 1024
+"""Of requests that wait for the one before; beyond it the client is not read from."""
+FIRST_BYTE_SECONDS = 60.0
+"""A new connection that says nothing for so long waits for the server to speak first: not HTTP."""
+LINGER_SECONDS = 2.0
+MAX_LINGER_BYTES = 1024 * 1024
+
+_IDLE = ConnectionState.IDLE
+_HEAD = ConnectionState.HEAD
+_EXCHANGE = ConnectionState.EXCHANGE
+_TUNNEL = ConnectionState.TUNNEL
+_LINGER = ConnectionState.LINGER
+_CLOSED = ConnectionState.CLOSED
+
+_HOLD_UPSTREAM = 1
+_HOLD_PIPELINE = 2
+_HOLD_WRITE = 4
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
+
+
+class Downstream(asyncio.Protocol):
+    """The proxy's end of a client's connection (A)."""
+
+    __slots__ = (
+        "_buffer",
+        "_exchange",
+        "_holds",
+        "_lingered",
+        "_present",
+        "_requests",
+        "_serving",
+        "_since",
+        "_state",
+        "_transport",
+        "caller",
+        "eof",
+        "ipv6",
+        "listener",
+        "local",
+        "remote",
+        "runtime",
+        "write_paused",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        caller: Caller,
+        listener: ListenerState,
+        local: str = "",
+        remote: str = "",
+        ipv6: bool = False,
+        present: Callable[[], bool] | None = None,
+    ) -> None:
+        """``local``: the address that the client called, ``remote``: its own, both for the log.
+
+        ``present``: whether the client still has its socket. TCP alone cannot tell a client that has closed
+        from one that has only finished sending; None: taken to be there until it sends RST.
+        """
+        self.runtime = runtime
+        self.caller = caller
+        self.listener = listener
+        self.local = local
+        self.remote = remote
+        self.ipv6 = ipv6
+        self._present = present
+        self._transport: asyncio.Transport
+        self._state = _IDLE
+        self._exchange: Exchange | None = None
+        self._buffer: bytearray | None = None
+        """What has come of a head, or of requests that wait."""
+        self._holds = 0
+        self._serving = False
+        self._requests = 0
+        self._lingered = 0
+        self._since = runtime.now
+        """When the state was entered; for LINGER, IDLE and HEAD."""
+        self.eof = False
+        self.write_paused = False
+
+    # -- asyncio -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: accepted."""
+        # Not isinstance: uvloop's transports are of no asyncio class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
+        self.runtime.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is gone."""
+        self.runtime.closed(self)
+        self._buffer = None
+        if self._state is not _CLOSED:
+            self._to(_CLOSED)
+        self._cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes from the client."""
+        state = self._state
+        if state is _IDLE:
+            if self._buffer is None:
+                self._serve(data)
+            else:
+                self._buffer += data
+                self._bound_buffer()
+        elif state is _EXCHANGE:
+            exchange = self._exchange
+            if exchange is not None and not exchange.request_done:
+                end = exchange.feed_request(data)
+                if end < len(data):
+                    self._keep(data[end:])
+            else:
+                self._keep(data)
+        elif state is _HEAD:
+            self._more_of_head(data)
+        elif state is _TUNNEL:
+            if self._exchange is not None:
+                self._exchange.tunnel_data(data)
+        elif state is _LINGER:
+            self._lingered += len(data)
+            if self._lingered > MAX_LINGER_BYTES:
+                self.close()
+
+    def eof_received(self) -> bool:
+        """asyncio: the client has sent its last byte. Always True: we decide when to close."""
+        self.eof = True
+        state = self._state
+        exchange = self._exchange
+        if state is _TUNNEL and exchange is not None:
+            exchange.tunnel_eof()
+        elif state is _EXCHANGE and exchange is not None and exchange.request_done:
+            # It may have finished sending and wait for its answer, or be gone.
+            self._check_presence()
+        else:
+            self.close()
+        return True
+
+    def pause_writing(self) -> None:
+        """asyncio: the client does not read."""
+        self.write_paused = True
+        if self._exchange is not None:
+            self._exchange.downstream_write_paused()
+        self._hold(_HOLD_WRITE)
+
+    def resume_writing(self) -> None:
+        """asyncio: it reads again."""
+        self.write_paused = False
+        self._release(_HOLD_WRITE)
+        if self._exchange is not None:
+            self._exchange.downstream_write_resumed()
+        elif self._state is _IDLE:
+            self._next()
+
+    # -- requests ------------------------------------------------------------------------------------
+
+    def _serve(self, data: bytes) -> None:
+        """Answer the requests in ``data``, which begins where a request does."""
+        at = 0
+        size = len(data)
+        self._serving = True
+        while at < size:
+            if data[at] == 0x0D and data[at : at + 2] == b"\r\n":
+                at += 2  # RFC 9112, 2.2: an empty line before a request is ignored
+                continue
+            end = data.find(b"\r\n\r\n", at) + 4
+            if end < 4:
+                self._begin_head(data[at:])
+                break
+            try:
+                if end - at > self.listener.options.max_request_head_bytes:
+                    raise first_bytes.head_too_large(
+                        data[at:end], self.listener.options.max_request_head_bytes
+                    )
+                request = self.runtime.requests.parse(data[at:end])
+            except Refusal as refusal:
+                self._refuse(refusal, data[at:end])
+                return
+            at = self._exchange_for(request, data, end)
+            if self._state is not _IDLE or self.write_paused:
+                if at < size and self._state in (_EXCHANGE, _IDLE):
+                    self._keep(data[at:])
+                break
+        self._serving = False
+
+    def _exchange_for(self, request: Request, data: bytes, end: int) -> int:
+        self._to(_EXCHANGE)
+        exchange = self._exchange = Exchange(self, request, time.monotonic())
+        return exchange.start(data, end)
+
+    def _next(self) -> None:
+        """Go on with what has been kept."""
+        buffer = self._buffer
+        if buffer is not None and not self._serving and not self.write_paused:
+            self._buffer = None
+            self._release(_HOLD_PIPELINE)
+            self._serve(bytes(buffer))
+        if self.eof and self._state in (_IDLE, _HEAD) and not self._transport.is_closing():
+            self.close()
+
+    def _keep(self, data: bytes) -> None:
+        if self._buffer is None:
+            self._buffer = bytearray(data)
+        else:
+            self._buffer += data
+        self._bound_buffer()
+
+    def _bound_buffer(self) -> None:
+        if self._buffer is not None and len(self._buffer) > MAX_PIPELINED_BYTES:
+            self._hold(_HOLD_PIPELINE)
+
+    def _begin_head(self, data: bytes) -> None:
+        self._to(_HEAD)
+        self._since = self.runtime.now
+        self._buffer = bytearray(data)
+        self._check_head()
+
+    def _more_of_head(self, data: bytes) -> None:
+        buffer = self._buffer
+        assert buffer is not None
+        searched = max(0, len(buffer) - 3)
+        buffer += data
+        if buffer.find(b"\r\n\r\n", searched) < 0:
+            self._check_head()
+            return
+        self._buffer = None
+        self._state = _IDLE
+        self._serve(bytes(buffer))
+
+    def _check_head(self) -> None:
+        """What can be said before a head is whole."""
+        assert self._buffer is not None
+        refusal = first_bytes.partial_head(self._buffer, self.listener.options.max_request_head_bytes)
+        if refusal is not None:
+            self._refuse(refusal, bytes(self._buffer[:2048]))
+
+    # -- called by the exchange ----------------------------------------------------------------------
+
+    def forwarded_for(self) -> bytes:
+        """The caller's address for x-forwarded-for."""
+        return self.caller.address(self.ipv6)
+
+    def may_keep_alive(self) -> bool:
+        """Whether the connection may carry another request, for all that we know."""
+        return not (self.runtime.draining or self.listener.removed or self.eof)
+
+    def write(self, data: bytes) -> None:
+        """Send to the client."""
+        self._transport.write(data)
+
+    def write_eof(self) -> None:
+        """Tell the client that no more comes."""
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def become_tunnel(self) -> None:
+        """The exchange has changed protocols: bytes, from here."""
+        self._to(_TUNNEL)
+        self._release(_HOLD_PIPELINE)
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None and self._exchange is not None:
+            self._exchange.tunnel_data(bytes(buffer))
+        if self.eof and self._exchange is not None:
+            self._exchange.tunnel_eof()
+
+    def hold_for_upstream(self) -> None:
+        """Do not read: the server's side cannot take more."""
+        self._hold(_HOLD_UPSTREAM)
+
+    def release_for_upstream(self) -> None:
+        """The server's side can take more."""
+        self._release(_HOLD_UPSTREAM)
+
+    def exchange_ended(self, keep_alive: bool) -> None:
+        """The response is written. ``keep_alive``: the next request may follow."""
+        self._exchange = None
+        self._requests += 1
+        if self._holds & _HOLD_UPSTREAM:
+            self._release(_HOLD_UPSTREAM)
+        if self._state is _CLOSED:
+            return
+        if not keep_alive:
+            self._linger()
+            return
+        self._to(_IDLE)
+        self._since = self.runtime.now
+        if self._buffer is not None or self.eof:
+            self._next()
+
+    def cut(self) -> None:
+        """The response cannot be completed. RST, as an end of stream could pass for the response's end."""
+        self._exchange = None
+        if self._state is not _CLOSED:
+            self._to(_CLOSED)
+        self._reset()
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close after what waits has been sent; an exchange is cancelled."""
+        if self._state is not _CLOSED:
+            self._to(_CLOSED)
+        self._transport.close()
+        self._cancel()
+
+    def drain(self) -> None:
+        """Close now if no request is in flight; else the response says that it is the last."""
+        if self._state is _IDLE:
+            self.close()
+
+    def _cancel(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+
+    def _reset(self) -> None:
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and not self._transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._transport.abort()
+
+    def _linger(self) -> None:
+        """RFC 9112, 9.6: close our direction first, lest unread bytes make an RST that eats the response."""
+        if self._transport.is_closing():
+            return
+        self._buffer = None
+        if self.eof:
+            self.close()
+            return
+        self._to(_LINGER)
+        self._since = self.runtime.now
+        self._transport.write_eof()
+        if self._holds:
+            self._holds = 0
+            self._transport.resume_reading()
+
+    def _refuse(self, refusal: Refusal, head: bytes) -> None:
+        """Answer what never became a request, and end."""
+        self._serving = False
+        other = first_bytes.refused_early(head)
+        if other is None:
+            answer = first_bytes.answer(refusal)
+            self.runtime.counters.add("downstream_protocol_errors_total")
+        else:
+            refusal, answer, counter = other
+            self.runtime.counters.add(counter)
+        self.write(answer)
+        first_bytes.record(self, refusal, head)
+        self._linger()
+
+    # -- time ----------------------------------------------------------------------------------------
+
+    def check(self, now: float) -> None:
+        """Runtime's sweep: act on what has taken too long."""
+        state = self._state
+        options = self.listener.options
+        if state is _EXCHANGE or state is _TUNNEL:
+            if self._exchange is not None:
+                if self.eof and state is _EXCHANGE:
+                    self._check_presence()
+                if self._exchange is not None:
+                    self._exchange.check(now)
+            return
+        waited = now - self._since
+        if state is _IDLE:
+            if self.listener.removed or (0 < options.idle_timeout < waited):
+                self.close()
+            elif self._requests == 0 and waited > FIRST_BYTE_SECONDS:
+                self.runtime.counters.add("downstream_silent_connections_total")
+                self.close()
+        elif state is _HEAD:
+            if 0 < options.request_headers_timeout < waited:
+                flags = response_flags.joined(Flag.DOWNSTREAM_PROTOCOL_ERROR)
+                message = f"the request's head was not complete within {options.request_headers_timeout:g} s"
+                head = bytes(self._buffer or b"")
+                self._refuse(Refusal(408, message, flags, response_flags.REQUEST_HEADER_TIMEOUT), head)
+        elif state is _LINGER and waited > LINGER_SECONDS:
+            self._transport.abort()
+
+    def _check_presence(self) -> None:
+        if self._present is not None and not self._present():
+            self.close()
+
+    # -- small steps ---------------------------------------------------------------------------------
+
+    def _hold(self, reason: int) -> None:
+        if self._holds == 0 and not self._transport.is_closing() and not self.eof:
+            self._transport.pause_reading()
+        self._holds |= reason
+
+    def _release(self, reason: int) -> None:
+        if self._holds & reason:
+            self._holds &= ~reason
+            if self._holds == 0 and not self._transport.is_closing() and not self.eof:
+                self._transport.resume_reading()
+
+    def _to(self, state: ConnectionState) -> None:
+        assert state in CONNECTION_WAYS[self._state], f"{self._state} to {state}"
+        self._state = state

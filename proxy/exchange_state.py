@@ -1,0 +1,63 @@
+"""The states of a downstream connection and of an exchange, and the ways between them."""
+
+from __future__ import annotations
+
+import enum
+
+
+class ConnectionState(enum.Enum):
+    """A downstream connection. It carries one exchange at a time."""
+
+    IDLE = "idle"
+    """Between two requests, or before the first."""
+    HEAD = "head"
+    """Part of a request's head has come."""
+    EXCHANGE = "exchange"
+    """A request is being answered."""
+    TUNNEL = "tunnel"
+    """It has become a stream of bytes (101)."""
+    LINGER = "linger"
+    """The last response is out; what still comes is read and dropped, so that no RST overtakes it."""
+    CLOSED = "closed"
+
+
+class ExchangeState(enum.Enum):
+    """A request and its response."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    """An upstream connection is being made."""
+    WAITING = "waiting"
+    """The request is out, or on its way; no final response has begun."""
+    STREAMING = "streaming"
+    """The response's head has gone to the client."""
+    TUNNEL = "tunnel"
+    ENDED = "ended"
+
+
+CONNECTION_WAYS: dict[ConnectionState, frozenset[ConnectionState]] = {
+    ConnectionState.IDLE: frozenset(
+        (ConnectionState.HEAD, ConnectionState.EXCHANGE, ConnectionState.LINGER, ConnectionState.CLOSED)
+    ),
+    ConnectionState.HEAD: frozenset(
+        (ConnectionState.EXCHANGE, ConnectionState.LINGER, ConnectionState.CLOSED)
+    ),
+    ConnectionState.EXCHANGE: frozenset(
+        (ConnectionState.IDLE, ConnectionState.TUNNEL, ConnectionState.LINGER, ConnectionState.CLOSED)
+    ),
+    ConnectionState.TUNNEL: frozenset((ConnectionState.LINGER, ConnectionState.CLOSED)),
+    ConnectionState.LINGER: frozenset((ConnectionState.CLOSED,)),
+    ConnectionState.CLOSED: frozenset(),
+}
+
+EXCHANGE_WAYS: dict[ExchangeState, frozenset[ExchangeState]] = {
+    ExchangeState.NEW: frozenset((ExchangeState.CONNECTING, ExchangeState.WAITING, ExchangeState.ENDED)),
+    ExchangeState.CONNECTING: frozenset((ExchangeState.WAITING, ExchangeState.ENDED)),
+    # Back to CONNECTING: a reused connection that died before it answered is replaced, once.
+    ExchangeState.WAITING: frozenset(
+        (ExchangeState.CONNECTING, ExchangeState.STREAMING, ExchangeState.TUNNEL, ExchangeState.ENDED)
+    ),
+    ExchangeState.STREAMING: frozenset((ExchangeState.ENDED,)),
+    ExchangeState.TUNNEL: frozenset((ExchangeState.ENDED,)),
+    ExchangeState.ENDED: frozenset(),
+}

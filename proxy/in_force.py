@@ -1,0 +1,100 @@
+"""The config by which a worker decides, compiled. Updates come between two requests, never within."""
+
+from __future__ import annotations
+
+import logging
+
+from meshd import log
+from meshd.model.config import Cluster, EndpointSet, Health, HttpOptions, Listener, RouteConfig
+from meshd.model.regex import RegexError
+from meshd.model.snapshot import Delta, Snapshot
+from proxy.balancing import Balancer
+from proxy.routing import RouteTable
+
+_logger = logging.getLogger("meshd.proxy.config")
+
+EndpointKey = tuple[str, str, int]
+"""Cluster, address and port: what an upstream connection is to."""
+
+
+class ListenerState:
+    """A listener as its connections see it: they hold this object, and an update changes it in place."""
+
+    __slots__ = ("listener", "options", "removed", "routes")
+
+    def __init__(self, listener: Listener, routes: RouteTable) -> None:
+        self.listener = listener
+        self.options: HttpOptions = listener.http
+        self.routes = routes
+        self.removed = False
+        """The service port is gone: connections end after the request that is in flight."""
+
+
+class ConfigInForce:
+    """All listeners, route tables and balancers of one snapshot."""
+
+    __slots__ = ("_by_address", "_listeners", "_tables", "balancers", "snapshot")
+
+    def __init__(self) -> None:
+        self.snapshot = Snapshot()
+        self.balancers: dict[str, Balancer] = {}
+        """By cluster name. A cluster whose endpoints have not come yet has none to pick."""
+        self._tables: dict[str, RouteTable] = {}
+        self._listeners: dict[str, ListenerState] = {}
+        self._by_address: dict[tuple[str, int], ListenerState] = {}
+
+    def listener_at(self, address: str, port: int) -> ListenerState | None:
+        """The listener of a service's VIP (canonical text) and port."""
+        return self._by_address.get((address, port))
+
+    def apply(self, delta: Delta) -> None:
+        """Put the next snapshot in force. Only what changed is compiled anew."""
+        snapshot = self.snapshot.apply(delta)
+        for config in delta.route_configs:
+            try:
+                self._tables[config.name] = RouteTable(config)
+            except RegexError as error:
+                # The agent refuses such a config; a worker that is newer or older keeps what it had.
+                log.event(_logger, logging.ERROR, "route config refused", name=config.name, reason=str(error))
+        for name in self._tables.keys() - snapshot.route_configs.keys():
+            del self._tables[name]
+        self._compile_clusters(snapshot, delta)
+        self._compile_listeners(snapshot)
+        self.snapshot = snapshot
+
+    def usable(self) -> frozenset[EndpointKey]:
+        """All endpoints that new requests may go to."""
+        return frozenset(
+            (name, endpoint.address, endpoint.port)
+            for name, balancer in self.balancers.items()
+            for endpoint in balancer.endpoints.endpoints
+            if endpoint.health is Health.HEALTHY
+        )
+
+    def _compile_clusters(self, snapshot: Snapshot, delta: Delta) -> None:
+        changed = {cluster.name for cluster in delta.clusters}
+        changed.update(endpoints.name for endpoints in delta.endpoints)
+        changed.update(delta.removed_endpoints)
+        for name in changed & snapshot.clusters.keys():
+            cluster: Cluster = snapshot.clusters[name]
+            endpoints = snapshot.endpoints.get(name) or EndpointSet(name=name)
+            self.balancers[name] = Balancer(cluster, endpoints, self.balancers.get(name))
+        for name in self.balancers.keys() - snapshot.clusters.keys():
+            del self.balancers[name]
+
+    def _compile_listeners(self, snapshot: Snapshot) -> None:
+        by_address: dict[tuple[str, int], ListenerState] = {}
+        for name, listener in snapshot.listeners.items():
+            routes = self._tables.get(listener.route_config) or _NO_ROUTES
+            state = self._listeners.get(name)
+            if state is None:
+                state = self._listeners[name] = ListenerState(listener, routes)
+            state.listener, state.options, state.routes = listener, listener.http, routes
+            for address in listener.addresses:
+                by_address[address, listener.port] = state
+        for name in self._listeners.keys() - snapshot.listeners.keys():
+            self._listeners.pop(name).removed = True
+        self._by_address = by_address
+
+
+_NO_ROUTES = RouteTable(RouteConfig(name=""))

@@ -1,0 +1,187 @@
+"""Responses' heads from servers: parsed by aiohttp's C parser, then framed (RFC 9112, 6.3).
+
+As for requests (see request_parser), one parser object reads all heads of a worker.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aiohttp import http_exceptions
+from aiohttp._http_parser import HttpResponseParser
+
+from proxy.body import Body, ChunkedBody, LengthBody, UntilCloseBody
+from proxy.field_values import HOP_BY_HOP, Field, content_length, tokens, without
+from proxy.request_parser import MAX_FIELDS
+
+_PARSER_LIMIT = 1 << 24
+
+_SPECIAL = HOP_BY_HOP | {b"content-length", b"date", b"via"}
+
+
+class ResponseError(ValueError):
+    """The server's bytes are no response that can be passed on. The message says why."""
+
+
+class _Message(Protocol):
+    """What the C parser makes of a response's head."""
+
+    code: int
+    reason: str
+    version: tuple[int, int]
+    raw_headers: tuple[Field, ...]
+    should_close: bool
+
+
+class Response:
+    """One response's head, decided: where its body ends, and whether its connection can be used again."""
+
+    __slots__ = (
+        "body",
+        "fields",
+        "has_date",
+        "keep_alive",
+        "length_at",
+        "reason",
+        "status",
+        "upgrade",
+        "via",
+    )
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        self.reason = reason
+        self.keep_alive = True
+        self.body: Body | None = None
+        """None: the response has none."""
+        self.fields: list[Field] = []
+        """What goes on to the client, without fields for one connection. Content-Length is among them."""
+        self.length_at = -1
+        self.has_date = False
+        self.via = -1
+        self.upgrade = b""
+
+
+class ResponseParser:
+    """Turns heads into Responses. Has no state between two heads."""
+
+    __slots__ = ("_parser",)
+
+    def __init__(self) -> None:
+        self._parser = _new_parser()
+
+    def parse(self, head: bytes, method: str) -> Response:
+        """A response from its head's bytes, the empty line included. Raises ResponseError.
+
+        ``method``: the request's; a response to HEAD has no body.
+        """
+        lines = head.count(b"\n")
+        if head.count(b"\r\n") != lines or head.count(b"\r") != lines:
+            raise ResponseError("a line of the response's head does not end with CRLF")
+        try:
+            messages, upgraded, _ = self._parser.feed_data(head)
+        except http_exceptions.BadHttpMessage as error:
+            self._parser = _new_parser()
+            reason = next(iter(error.message.strip().splitlines()), "it is not HTTP/1").rstrip(":.")
+            raise ResponseError(f"the response's head is malformed: {reason}") from None
+        if len(messages) != 1:
+            self._parser = _new_parser()
+            raise ResponseError("the response's head is malformed")
+        message: _Message = messages[0][0]
+        response = _decide(message, method)
+        if upgraded or message.should_close:
+            self._parser = _new_parser()
+        return response
+
+
+def _new_parser() -> HttpResponseParser:
+    return HttpResponseParser(
+        None,
+        None,
+        1 << 16,
+        max_line_size=_PARSER_LIMIT,
+        max_field_size=_PARSER_LIMIT,
+        max_headers=MAX_FIELDS,
+        response_with_body=False,
+        auto_decompress=False,
+    )
+
+
+def _decide(message: _Message, method: str) -> Response:
+    status = message.code
+    if not 100 <= status <= 999:
+        raise ResponseError(f"the response's status is {status}")
+    response = Response(status, message.reason)
+    http10 = message.version != (1, 1)
+    if http10:
+        if message.version != (1, 0):
+            raise ResponseError("the response is not HTTP/1.0 or HTTP/1.1")
+        response.keep_alive = False
+    fields = response.fields
+    length: int | None = None
+    coding: bytes | None = None
+    options: list[bytes] | None = None
+    for field in message.raw_headers:
+        name = field[0].lower()
+        if name not in _SPECIAL:
+            fields.append(field)
+        elif name == b"content-length":
+            value = content_length(field[1])
+            if value is None or length is not None:
+                raise ResponseError("the response's Content-Length is not one number")
+            length = value
+            response.length_at = len(fields)
+            fields.append(field)
+        elif name == b"date":
+            response.has_date = True
+            fields.append(field)
+        elif name == b"connection":
+            options = [*(options or ()), *tokens(field[1])]
+        elif name == b"transfer-encoding":
+            coding = field[1].lower() if coding is None else coding + b"," + field[1].lower()
+        elif name == b"via":
+            response.via = len(fields)
+            fields.append(field)
+        elif name == b"upgrade":
+            response.upgrade = field[1]
+    if options is not None:
+        _apply_connection(response, options, http10)
+    _frame(response, method, length, coding, http10)
+    return response
+
+
+def _apply_connection(response: Response, options: list[bytes], http10: bool) -> None:
+    if b"close" in options:
+        response.keep_alive = False
+    elif http10 and b"keep-alive" in options:
+        response.keep_alive = True
+    nominated = frozenset(options) - HOP_BY_HOP - {b"close", b"content-length", b"date", b"via"}
+    if nominated:
+        response.fields = without(response.fields, nominated)
+        response.length_at = _place(response.fields, b"content-length")
+        response.via = _place(response.fields, b"via")
+
+
+def _place(fields: list[Field], name: bytes) -> int:
+    return max((at for at, field in enumerate(fields) if field[0].lower() == name), default=-1)
+
+
+def _frame(response: Response, method: str, length: int | None, coding: bytes | None, http10: bool) -> None:
+    status = response.status
+    if coding is not None and (length is not None or http10 or coding.strip(b" \t") != b"chunked"):
+        raise ResponseError("the response's Transfer-Encoding is not chunked alone")
+    if status < 200 or status == 204:
+        # Neither field may be in such a response (RFC 9110, 8.6; RFC 9112, 6.1).
+        if response.length_at >= 0:
+            del response.fields[response.length_at]
+            response.via -= response.via > response.length_at
+            response.length_at = -1
+    elif method == "HEAD" or status == 304:
+        pass
+    elif coding is not None:
+        response.body = ChunkedBody()
+    elif length is None:
+        response.body = UntilCloseBody()
+        response.keep_alive = False
+    elif length:
+        response.body = LengthBody(length)

@@ -1,0 +1,95 @@
+"""What all connections of a worker share: its config, its clock, its numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from random import Random
+from typing import Protocol
+
+from proxy.access_log import AccessLogEntry
+from proxy.heads import http_date
+from proxy.in_force import ConfigInForce
+from proxy.request_parser import RequestParser
+from proxy.response_parser import ResponseParser
+from proxy.stats import Counters, RequestStats
+
+SWEEP_SECONDS = 0.25
+MAX_DOWNSTREAM_CONNECTIONS = 64 * 1024
+
+
+class Timed(Protocol):
+    """Something that times out."""
+
+    def check(self, now: float) -> None:
+        """Compare its deadlines with ``now`` (the loop's clock, seconds) and act on those that passed."""
+
+
+class AccessLog(Protocol):
+    """Where access log entries go."""
+
+    def write(self, entry: AccessLogEntry) -> None:
+        """Take one entry. Never blocks, never raises."""
+
+
+class Runtime:
+    """One worker's shared state. ``now`` and ``date`` advance with each sweep: coarse, and free to read.
+
+    One sweep looks at everything that may time out; a timer for each request would cost more than the
+    request's routing. Timeouts are therefore up to SWEEP_SECONDS late.
+    """
+
+    def __init__(self, access_log: AccessLog | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.config = ConfigInForce()
+        self.stats = RequestStats()
+        self.counters = Counters()
+        self.requests = RequestParser()
+        self.responses = ResponseParser()
+        self.access_log = access_log
+        self.random = Random().random
+        self.draining = False
+        self.downstream_connections = 0
+        self._all_closed = asyncio.Event()
+        # Each downstream connection may need an upstream one, and both are files.
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._max_downstream = min(MAX_DOWNSTREAM_CONNECTIONS, files // 2)
+        self.now = self.loop.time()
+        self.date = http_date(time.time())
+        self.timed: set[Timed] = set()
+        self._sweep = self.loop.call_later(SWEEP_SECONDS, self._on_sweep)
+
+    def opened(self, connection: Timed) -> None:
+        """A downstream connection has been accepted."""
+        self.timed.add(connection)
+        self.downstream_connections += 1
+        self.counters.add("downstream_connections_total")
+
+    def closed(self, connection: Timed) -> None:
+        """A downstream connection is gone."""
+        self.timed.discard(connection)
+        self.downstream_connections -= 1
+        if self.downstream_connections == 0:
+            self._all_closed.set()
+
+    async def all_closed(self) -> None:
+        """Wait until no downstream connection is open."""
+        while self.downstream_connections:
+            self._all_closed.clear()
+            await self._all_closed.wait()
+
+    def is_full(self) -> bool:
+        """Whether one more downstream connection would be too many."""
+        return self.downstream_connections >= self._max_downstream
+
+    def close(self) -> None:
+        """Stop the sweep."""
+        self._sweep.cancel()
+
+    def _on_sweep(self) -> None:
+        self._sweep = self.loop.call_later(SWEEP_SECONDS, self._on_sweep)
+        now = self.now = self.loop.time()
+        self.date = http_date(time.time())
+        for timed in tuple(self.timed):
+            timed.check(now)

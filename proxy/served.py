@@ -1,0 +1,81 @@
+"""A workload that the worker serves: its in-pod listeners and what is connected through them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Sequence
+
+from meshd import netns
+from meshd.datapath.flows import FlowTable
+from meshd.model.workload import Workload
+from proxy.arrival import Arrival, Destinations
+from proxy.caller import Caller
+from proxy.downstream import Downstream
+from proxy.runtime import Runtime
+
+
+class Served:
+    """Owns the namespace's fd, the listeners' fds and all connections of the workload."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        workload: Workload,
+        fds: Sequence[int],
+        home_fd: int,
+        mark: int,
+        flows: Callable[[], FlowTable | None],
+    ) -> None:
+        """``fds``: as in AddWorkload; taken over. Raises OSError, and then closes them."""
+        self.workload = workload
+        self.fds = tuple(fds)
+        try:
+            with netns.entered(fds[0], home_fd):
+                cookie = netns.cookie()
+        except OSError:
+            self._close_fds()
+            raise
+        self.cookie = cookie
+        self.caller = Caller(runtime, workload, fds[0], home_fd, mark)
+        self._runtime = runtime
+        self._destinations = Destinations(cookie, flows)
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        """Accept connections. Raises OSError."""
+        for fd in self.fds[1:]:
+            # The server closes what it is given; ours must live on, to be handed to a new agent.
+            listener = socket.socket(fileno=os.dup(fd))
+            listener.setblocking(False)
+            self._servers.append(await self._runtime.loop.create_server(self._arrival, sock=listener))
+
+    def stop_accepting(self) -> None:
+        """Leave further connections to the other workers."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    def connections(self) -> list[Downstream]:
+        """Those that are open."""
+        return [
+            timed
+            for timed in self._runtime.timed
+            if isinstance(timed, Downstream) and timed.caller is self.caller
+        ]
+
+    def close(self) -> None:
+        """Close everything, connections at once."""
+        self.stop_accepting()
+        for downstream in self.connections():
+            downstream.close()
+        self.caller.close()
+        self._close_fds()
+
+    def _arrival(self) -> Arrival:
+        return Arrival(self._runtime, self.caller, self._destinations)
+
+    def _close_fds(self) -> None:
+        for fd in self.fds:
+            os.close(fd)

@@ -1,0 +1,135 @@
+"""One connection to a server: carries one exchange at a time, or waits in its pool for the next."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from proxy.exchange import Exchange
+    from proxy.pool import Pool
+
+WRITE_HIGH_BYTES = 64 * 1024
+"""Bytes that wait to be sent; beyond them the other side is not read from."""
+WRITE_LOW_BYTES = 16 * 1024
+
+
+class Upstream(asyncio.Protocol):
+    """The proxy's end of a connection to a server (U)."""
+
+    __slots__ = (
+        "_reading",
+        "_sock",
+        "_transport",
+        "exchange",
+        "idle_since",
+        "pool",
+        "reused",
+        "write_paused",
+    )
+
+    def __init__(self, pool: Pool, sock: socket.socket) -> None:
+        self.pool = pool
+        self._sock = sock
+        self._transport: asyncio.Transport
+        self.exchange: Exchange | None = None
+        """Whose it is at the moment; None: idle."""
+        self.reused = False
+        """It has carried an exchange before."""
+        self.idle_since = 0.0
+        self.write_paused = False
+        self._reading = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the connection stands."""
+        # Not isinstance: uvloop's transports are of no asyncio class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes from the server."""
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.upstream_data(data)
+        else:
+            # A server that speaks unasked: whatever it means, the next request's answer it is not.
+            self.pool.runtime.counters.add("upstream_unsolicited_bytes_total")
+            self.pool.discard(self)
+            self.abort()
+
+    def eof_received(self) -> bool:
+        """asyncio: the server has sent its last byte. True keeps our direction open."""
+        if self.exchange is not None:
+            return self.exchange.upstream_eof()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is gone."""
+        exchange, self.exchange = self.exchange, None
+        self.pool.lost(self)
+        if exchange is not None:
+            exchange.upstream_lost()
+
+    def pause_writing(self) -> None:
+        """asyncio: too much waits to be sent."""
+        self.write_paused = True
+        if self.exchange is not None:
+            self.exchange.upstream_write_paused()
+
+    def resume_writing(self) -> None:
+        """asyncio: enough of it has gone."""
+        self.write_paused = False
+        if self.exchange is not None:
+            self.exchange.upstream_write_resumed()
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        self._transport.write(data)
+
+    def write_eof(self) -> None:
+        """Say that no more will be sent."""
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def hold(self) -> None:
+        """Stop to read: the client does not keep up."""
+        if self._reading and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def unhold(self) -> None:
+        """Read on."""
+        if not self._reading and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    def is_usable(self) -> bool:
+        """Whether it can carry another exchange, as far as is known."""
+        return not self._transport.is_closing() and self._transport.get_write_buffer_size() == 0
+
+    def has_ended(self) -> bool:
+        """Whether the server closed it or spoke unasked, and the loop has not told us yet."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def local_address(self) -> str:
+        """``address:port`` of our end."""
+        try:
+            name = self._sock.getsockname()
+        except OSError:
+            return ""
+        return f"[{name[0]}]:{name[1]}" if self._sock.family is socket.AF_INET6 else f"{name[0]}:{name[1]}"
+
+    def close(self) -> None:
+        """Close after what waits has been sent."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()

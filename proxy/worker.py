@@ -1,0 +1,268 @@
+"""A worker: follows the agent's messages, and serves on when the agent is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+import meshd
+from meshd import log, netns
+from meshd.datapath.flows import FlowTable
+from meshd.datapath.heartbeat import Heartbeat
+from meshd.datapath.layout import Layout
+from meshd.fdchannel import ChannelError, FdChannel
+from meshd.model.wire import (
+    AddWorkload,
+    Applied,
+    Collect,
+    Configure,
+    Drain,
+    Enrolled,
+    Hello,
+    Holding,
+    RemoveWorkload,
+    Stats,
+    ToWorker,
+    Update,
+)
+from proxy.access_log_file import FLUSH_SECONDS, AccessLogFile
+from proxy.downstream import Downstream
+from proxy.runtime import Runtime
+from proxy.served import Served
+
+_logger = logging.getLogger("meshd.proxy")
+
+TERMINATION_SECONDS = 30.0
+"""What requests in flight are given when the process is told to end."""
+_RECONNECT_SECONDS = (0.1, 2.0)
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, socket_path: Path, index: int) -> None:
+        """``index``: the worker's on its node, from 0."""
+        self._socket_path = socket_path
+        self._index = index
+        self._runtime = Runtime()
+        self._home_fd = netns.open_own()
+        self._served: dict[str, Served] = {}
+        self._mark = 0
+        self._flows: FlowTable | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._heartbeat_interval = 1.0
+        self._access_log: AccessLogFile | None = None
+        self._access_log_config = ("", "")
+        self._stopping = asyncio.Event()
+        self._drain_seconds = TERMINATION_SECONDS
+
+    def stop(self, seconds: float = TERMINATION_SECONDS) -> None:
+        """End gracefully, within ``seconds``."""
+        self._drain_seconds = seconds
+        self._stopping.set()
+
+    def reopen_access_log(self) -> None:
+        """For log rotation."""
+        if self._access_log is not None:
+            self._access_log.reopen()
+
+    async def run(self) -> None:
+        """Serve until ``stop``."""
+        log.event(_logger, logging.INFO, "worker started", worker=self._index, pid=os.getpid())
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(self._follow_agents())
+            beating = tasks.create_task(self._beat())
+            flushing = tasks.create_task(self._flush())
+            await self._stopping.wait()
+            beating.cancel()
+            await self._drain()
+            following.cancel()
+            flushing.cancel()
+        self._close()
+        log.event(_logger, logging.INFO, "worker ended", worker=self._index, pid=os.getpid())
+
+    # -- the agent -----------------------------------------------------------------------------------
+
+    async def _follow_agents(self) -> None:
+        shortest, longest = _RECONNECT_SECONDS
+        delay = shortest
+        while True:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            try:
+                await self._runtime.loop.sock_connect(sock, str(self._socket_path))
+            except OSError as error:
+                sock.close()
+                log.event(_logger, logging.DEBUG, "agent away", reason=error.strerror or str(error))
+                await asyncio.sleep(delay * (0.5 + self._runtime.random()))
+                delay = min(2 * delay, longest)
+                continue
+            delay = shortest
+            channel = FdChannel(sock, msgspec.msgpack.Decoder(ToWorker))
+            try:
+                await self._follow(channel)
+            except ChannelError as error:
+                log.event(_logger, logging.WARNING, "agent lost", reason=str(error))
+            finally:
+                channel.close()
+
+    async def _follow(self, channel: FdChannel[ToWorker]) -> None:
+        """Present ourselves, then do what the agent says. Raises ChannelError."""
+        channel.send(
+            Hello(
+                pid=os.getpid(),
+                worker=self._index,
+                version=meshd.__version__,
+                generation=self._runtime.config.snapshot.generation,
+                workloads=tuple(self._served),
+            )
+        )
+        for served in self._served.values():
+            channel.send(Holding(workload=served.workload), served.fds)
+        log.event(_logger, logging.INFO, "agent connected", holding=len(self._served))
+        while True:
+            message, fds = await channel.receive()
+            try:
+                await self._do(channel, message, fds)
+            except (OSError, KeyError, ValueError, msgspec.MsgspecError) as error:
+                log.event(
+                    _logger, logging.ERROR, "message refused", kind=type(message).__name__, reason=str(error)
+                )
+
+    async def _do(self, channel: FdChannel[ToWorker], message: ToWorker, fds: Sequence[int]) -> None:
+        match message:
+            case Update(delta=delta):
+                self._runtime.config.apply(delta)
+                usable = self._runtime.config.usable()
+                for served in self._served.values():
+                    served.caller.config_changed(usable)
+                channel.send(Applied(generation=delta.generation))
+            case AddWorkload(workload=workload):
+                await self._add(workload.uid, lambda: self._serve(message, fds))
+                channel.send(Enrolled(uid=workload.uid))
+            case RemoveWorkload(uid=uid):
+                self._remove(uid)
+            case Collect(request=request):
+                channel.send(self._stats(request))
+            case Configure():
+                self._configure(message, fds)
+            case Drain(seconds=seconds):
+                self.stop(seconds)
+
+    def _configure(self, message: Configure, fds: Sequence[int]) -> None:
+        """Take the kernel's maps over. Raises OSError, KeyError, msgspec.MsgspecError, and closes the fds."""
+        flows_fd, heartbeat_fd = fds
+        layout = Layout.from_json(message.layout)
+        flows, heartbeat = FlowTable(flows_fd, layout), Heartbeat(heartbeat_fd)
+        for old in (self._flows, self._heartbeat):
+            if old is not None:
+                old.close()
+        self._flows, self._heartbeat = flows, heartbeat
+        self._heartbeat_interval = message.heartbeat_interval
+        self._mark = message.mark
+        if not self._stopping.is_set():
+            heartbeat.beat(self._index)
+        self._log_to(message.access_log, message.access_log_format)
+
+    def _log_to(self, path: str, format_name: str) -> None:
+        if (path, format_name) == self._access_log_config:
+            return
+        new = AccessLogFile(path, format_name == "text") if path else None
+        if self._access_log is not None:
+            self._access_log.close()
+        self._access_log = self._runtime.access_log = new
+        self._access_log_config = (path, format_name)
+
+    # -- workloads -----------------------------------------------------------------------------------
+
+    def _serve(self, message: AddWorkload, fds: Sequence[int]) -> Served:
+        return Served(self._runtime, message.workload, fds, self._home_fd, self._mark, lambda: self._flows)
+
+    async def _add(self, uid: str, make: Callable[[], Served]) -> None:
+        served = make()
+        self._remove(uid)
+        try:
+            await served.start()
+        except OSError:
+            served.close()
+            raise
+        self._served[uid] = served
+        log.event(_logger, logging.INFO, "workload served", workload=served.caller.source, uid=uid)
+
+    def _remove(self, uid: str) -> None:
+        served = self._served.pop(uid, None)
+        if served is not None:
+            served.close()
+            log.event(_logger, logging.INFO, "workload removed", workload=served.caller.source, uid=uid)
+
+    # -- tasks ---------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        """Beats from the loop that serves: a stuck worker stops to beat."""
+        while True:
+            if self._heartbeat is not None:
+                try:
+                    self._heartbeat.beat(self._index)
+                except OSError as error:
+                    log.event(_logger, logging.ERROR, "heartbeat failed", reason=error.strerror)
+            await asyncio.sleep(self._heartbeat_interval)
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            if self._access_log is not None:
+                self._access_log.flush()
+
+    def _stats(self, request: int) -> Stats:
+        runtime = self._runtime
+        counters = runtime.counters.snapshot()
+        if self._access_log is not None:
+            counters["access_log_lines_dropped_total"] = self._access_log.dropped
+        return Stats(
+            request=request,
+            pid=os.getpid(),
+            generation=runtime.config.snapshot.generation,
+            requests=runtime.stats.snapshot(),
+            counters=counters,
+            gauges={
+                "downstream_connections": float(runtime.downstream_connections),
+                "upstream_connections": float(sum(s.caller.connections() for s in self._served.values())),
+                "workloads": float(len(self._served)),
+            },
+        )
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        """Accept no more and let requests in flight end, for a bounded time."""
+        runtime = self._runtime
+        runtime.draining = True
+        if self._heartbeat is not None:
+            with contextlib.suppress(OSError):
+                self._heartbeat.stop(self._index)
+        for served in self._served.values():
+            served.stop_accepting()
+        for timed in tuple(runtime.timed):
+            if isinstance(timed, Downstream):
+                timed.drain()
+        log.event(_logger, logging.INFO, "draining", connections=runtime.downstream_connections)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_seconds):
+                await runtime.all_closed()
+
+    def _close(self) -> None:
+        for uid in tuple(self._served):
+            self._remove(uid)
+        self._runtime.close()
+        if self._access_log is not None:
+            self._access_log.close()
+        for handle in (self._flows, self._heartbeat):
+            if handle is not None:
+                handle.close()
+        os.close(self._home_fd)
