@@ -100,7 +100,7 @@ def parse(text: str) -> ParsedFile:
 
 
 def _check_depth(text: str) -> None:
-    """Refuse deep nesting before a tree is made: libyaml's composer recurses in C and would overflow the stack.
+    """Refuse deep nesting before a tree is made: libyaml's composer recurses in C, off the stack's end.
 
     Raises _TooLargeError, yaml.YAMLError.
     """
@@ -109,7 +109,8 @@ def _check_depth(text: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                raise _TooLargeError(f"nested deeper than {MAX_DEPTH}, line {event.start_mark.line + 1}")
+                line = f", line {event.start_mark.line + 1}" if event.start_mark else ""
+                raise _TooLargeError(f"nested deeper than {MAX_DEPTH}{line}")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 

@@ -1,0 +1,179 @@
+"""Services and EndpointSlices to listeners, clusters and endpoints."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshd.model.config import FailurePolicy, Health, HttpOptions, Listener, Protocol
+from tests.gateway.manifests import endpoint_slice, http_route, problems, routes, rule, service, translated
+
+
+def endpoint(address: str, **conditions: bool) -> dict[str, object]:
+    return {"addresses": [address], "conditions": conditions}
+
+
+def health(*objects: dict[str, object]) -> dict[str, Health]:
+    found = translated(*objects).snapshot.endpoints["default/web:80"]
+    return {e.address: e.health for e in found.endpoints}
+
+
+def test_plain_http_service() -> None:
+    translation = translated(service("web", {"port": 80, "name": "http"}))
+    name = "default/web:80"
+    assert translation.snapshot.listeners[name] == Listener(
+        name=name,
+        service="default/web",
+        addresses=("10.96.0.1",),
+        port=80,
+        protocol=Protocol.HTTP,
+        cluster=name,
+        route_config=name,
+    )
+    assert [r.name for r in routes(translation)] == ["default"]
+    assert set(translation.snapshot.clusters) == set(translation.snapshot.endpoints) == {name}
+    assert translation.status.objects == ()
+
+
+@pytest.mark.parametrize(
+    ("port", "alone", "with_route"),
+    [
+        ({}, "tcp", "http"),
+        ({"name": "http"}, "http", "http"),
+        ({"name": "http-admin"}, "http", "http"),
+        ({"name": "https"}, "tcp", "tcp"),
+        ({"name": "http2"}, "tcp", "tcp"),
+        ({"name": "grpc-x"}, "tcp", "tcp"),
+        ({"name": "grpc-web"}, "http", "http"),
+        ({"name": "tcp-redis"}, "tcp", "tcp"),
+        ({"name": "mysql"}, "tcp", "tcp"),
+        ({"name": "web"}, "tcp", "http"),
+        ({"appProtocol": "http"}, "http", "http"),
+        ({"appProtocol": "HTTP", "name": "tcp"}, "http", "http"),
+        ({"appProtocol": "kubernetes.io/ws"}, "http", "http"),
+        ({"appProtocol": "kubernetes.io/h2c"}, "tcp", "tcp"),
+        ({"appProtocol": "https", "name": "http"}, "tcp", "tcp"),
+        ({"appProtocol": "example.com/own", "name": "http"}, "tcp", "tcp"),
+    ],
+)
+def test_protocol(port: dict[str, object], alone: str, with_route: str) -> None:
+    name = "default/web:80"
+    web = service("web", {"port": 80, **port})
+    listener = translated(web).snapshot.listeners[name]
+    assert listener.protocol is Protocol(alone)
+    assert (listener.route_config == "") == (listener.protocol is Protocol.TCP)
+    assert translated(web, http_route(rule())).snapshot.listeners[name].protocol is Protocol(with_route)
+
+
+def test_what_is_not_captured() -> None:
+    translation = translated(
+        service("headless", ip="None"),
+        service("external", ip="", type="ExternalName"),
+        service("udp", {"port": 53, "protocol": "UDP"}),
+        service("unassigned", ip=""),
+    )
+    assert translation.snapshot.listeners == {}
+    # They can still be a route's backend.
+    assert set(translation.snapshot.clusters) == {"default/headless:80", "default/unassigned:80"}
+    assert "has no address" in problems(translation, "unassigned", "Service")[0]
+    assert len(translation.status.objects) == 1
+
+
+def test_dual_stack_addresses_are_canonical() -> None:
+    web = service(ip="FD00:0::1", clusterIPs=["FD00:0::1", "10.96.0.1"])
+    assert translated(web).snapshot.listeners["default/web:80"].addresses == ("fd00::1", "10.96.0.1")
+
+
+def test_two_services_with_one_address_the_first_by_name_has_it() -> None:
+    translation = translated(
+        service("b"), service("a", {"port": 80}, {"port": 81, "name": "x"}, ip="10.96.0.1")
+    )
+    assert set(translation.snapshot.listeners) == {"default/b:80"}
+    translation = translated(service("b"), service("a"))
+    assert set(translation.snapshot.listeners) == {"default/a:80"}
+    assert problems(translation, "b", "Service") == [
+        "spec.ports[0].port: 10.96.0.1 port 80 belongs to default/a:80 already; that one is served"
+    ]
+
+
+def test_endpoint_conditions() -> None:
+    found = health(
+        service(),
+        endpoint_slice(
+            "web",
+            {"addresses": ["10.1.0.1"]},
+            endpoint("10.1.0.2", ready=True),
+            endpoint("10.1.0.3", ready=False),
+            endpoint("10.1.0.4", ready=False, serving=True, terminating=True),
+            endpoint("10.1.0.5", ready=False, serving=False, terminating=True),
+        ),
+    )
+    assert found == {
+        "10.1.0.1": Health.HEALTHY,
+        "10.1.0.2": Health.HEALTHY,
+        "10.1.0.4": Health.DRAINING,
+    }
+
+
+def test_terminating_endpoints_serve_when_nothing_else_is_left() -> None:
+    leaving = endpoint("10.1.0.4", ready=False, serving=True, terminating=True)
+    gone = endpoint("10.1.0.5", ready=False)
+    assert health(service(), endpoint_slice("web", leaving, gone)) == {"10.1.0.4": Health.HEALTHY}
+
+
+def test_publish_not_ready_addresses() -> None:
+    web = service(publishNotReadyAddresses=True)
+    assert health(web, endpoint_slice("web", endpoint("10.1.0.1", ready=False))) == {
+        "10.1.0.1": Health.HEALTHY
+    }
+
+
+def test_slices_are_joined_by_port_name_and_endpoints_are_not_doubled() -> None:
+    web = service("web", {"port": 80, "name": "a"}, {"port": 81, "name": "b"})
+    ports = [
+        {"name": "a", "port": 1000},
+        {"name": "b", "port": 2000},
+        {"name": "a", "port": 9, "protocol": "UDP"},
+    ]
+    target = {"kind": "Pod", "namespace": "default", "name": "p"}
+    translation = translated(
+        web,
+        endpoint_slice("web", {"addresses": ["10.1.0.2"], "targetRef": target}, ports=ports, name="s1"),
+        endpoint_slice("web", endpoint("10.1.0.2"), endpoint("10.1.0.1"), ports=ports, name="s2"),
+        endpoint_slice("web", endpoint("fd00::1"), ports=ports, addressType="IPv6", name="s3"),
+        endpoint_slice("other", endpoint("10.1.0.9"), ports=ports),
+    )
+    found = {
+        name: [(e.address, e.port, e.workload) for e in endpoints.endpoints]
+        for name, endpoints in translation.snapshot.endpoints.items()
+    }
+    for name, port in (("default/web:80", 1000), ("default/web:81", 2000)):
+        assert found[name] == [("10.1.0.1", port, ""), ("10.1.0.2", port, "default/p"), ("fd00::1", port, "")]
+
+
+def test_annotations() -> None:
+    annotations = {"meshd.io/failure-policy": "closed", "meshd.io/forward-headers": "via, X-Request-Id"}
+    translation = translated(service("web", {"port": 80, "name": "http"}, annotations=annotations))
+    listener = translation.snapshot.listeners["default/web:80"]
+    assert listener.failure_policy is FailurePolicy.CLOSED
+    assert listener.http == HttpOptions(forwarded_for=False, forwarded_proto=False)
+    none = {"meshd.io/forward-headers": "none", "meshd.io/mesh": "disabled", "example.com/x": "y"}
+    translation = translated(service("web", {"port": 80, "name": "http"}, annotations=none))
+    listener = translation.snapshot.listeners["default/web:80"]
+    assert listener.http == HttpOptions(forwarded_for=False, forwarded_proto=False, request_id=False, via="")
+    assert translation.status.objects == ()
+
+
+def test_bad_annotations_are_reported_and_the_defaults_hold() -> None:
+    annotations = {
+        "meshd.io/failure-policy": "ajar",
+        "meshd.io/forward-headers": "via,x-real-ip",
+        "meshd.io/failure": "open",
+    }
+    translation = translated(service("web", {"port": 80, "name": "http"}, annotations=annotations))
+    listener = translation.snapshot.listeners["default/web:80"]
+    assert (listener.failure_policy, listener.http) == (FailurePolicy.OPEN, HttpOptions())
+    assert [p.partition(":")[0] for p in problems(translation, "web", "Service")] == [
+        "metadata.annotations[meshd.io/failure-policy]",
+        "metadata.annotations[meshd.io/forward-headers]",
+        "metadata.annotations[meshd.io/failure]",
+    ]
