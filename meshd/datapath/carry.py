@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
+from collections.abc import Iterator
 
 from meshd.datapath.bpf_map import Map
-from meshd.datapath.layout import Layout
+from meshd.datapath.layout import Layout, StructLayout
 from meshd.datapath.pins import Pins
 
 # Not: origins (on sockets, out of our reach), sockets (its values are sockets), heartbeat (beats go on).
-CARRIED = ("members", "services", "endpoints", "flows", "settings", "stats")
+LIVE, EARLIER = struct.pack("=I", 0), struct.pack("=I", 1)
+"""Keys of the stats map: see bpf/maps.h."""
+CARRIED = ("members", "services", "endpoints", "flows", "settings")
 
 
 def carry_over(old: Layout, new: Layout, pins: Pins) -> None:
@@ -20,20 +22,60 @@ def carry_over(old: Layout, new: Layout, pins: Pins) -> None:
     A field that is new is 0; one that is gone is dropped. Raises OSError.
     """
     for name in CARRIED:
-        if name not in old.maps or old.map_digest(name) == new.map_digest(name):
+        if not _changed(old, new, pins, name):
             continue
-        with contextlib.ExitStack() as maps:
-            try:
-                source = Map.pinned(pins.map(old, name))
-            except FileNotFoundError:
-                continue
-            maps.callback(os.close, source.fd)
-            target = Map.pinned(pins.map(new, name))
-            maps.callback(os.close, target.fd)
+        with _both(old, new, pins, name) as (source, target):
             key = Conversion(old, old.maps[name].key, new, new.maps[name].key)
             value = Conversion(old, old.maps[name].value, new, new.maps[name].value)
             for old_key, old_value in source.items():
                 target[key.convert(old_key)] = value.convert(old_value)
+
+
+def carry_counters(old: Layout, new: Layout, pins: Pins) -> None:
+    """Carry the counters, once the old programs no longer count. Raises OSError.
+
+    They go into an entry of their own, which the programs do not write: they count on in theirs.
+    """
+    if not _changed(old, new, pins, "stats"):
+        return
+    with _both(old, new, pins, "stats") as (source, target):
+        names = [field.name for field in old.structs["stats"].fields]
+        names = [name for name in names if name in {field.name for field in new.structs["stats"].fields}]
+        counts = sum_counters(source, old.structs["stats"], names)
+        packed = new.codec("stats", *names).pack(*counts)
+        target[EARLIER] = packed.ljust(target.value_size, b"\0")
+
+
+def sum_counters(stats: Map, shape: StructLayout, names: list[str]) -> list[int]:
+    """The counters of those names, over all CPUs and with what was carried. Raises OSError."""
+    codec = shape.codec(*names)
+    stride = (shape.size + 7) // 8 * 8
+    totals = [0] * len(names)
+    for key in (LIVE, EARLIER):
+        value = stats.get(key) or b""
+        for at in range(0, len(value), stride):
+            totals = [a + b for a, b in zip(totals, codec.unpack(value[at : at + shape.size]), strict=True)]
+    return totals
+
+
+def _changed(old: Layout, new: Layout, pins: Pins, name: str) -> bool:
+    """Whether there is an earlier map to carry from, and one of another layout to carry to."""
+    if name not in old.maps or name not in new.maps or old.map_digest(name) == new.map_digest(name):
+        return False
+    return pins.map(old, name).exists()
+
+
+@contextlib.contextmanager
+def _both(old: Layout, new: Layout, pins: Pins, name: str) -> Iterator[tuple[Map, Map]]:
+    source = Map.pinned(pins.map(old, name))
+    try:
+        target = Map.pinned(pins.map(new, name))
+        try:
+            yield source, target
+        finally:
+            target.close()
+    finally:
+        source.close()
 
 
 class Conversion:
@@ -44,26 +86,10 @@ class Conversion:
         if self._identical:
             return
         before, after = old.structs[old_name], new.structs[new_name]
-        self._unpack, self._pack = before.codec(), after.codec()
-        places = {field.name: index for index, field in enumerate(before.fields)}
-        self._places = [places.get(field.name) for field in after.fields]
-        self._zeros = struct.Struct("=" + "".join(field.format for field in after.fields))
-        self._strides = (before.size + 7) // 8 * 8, (after.size + 7) // 8 * 8
+        known = {field.name for field in before.fields}
+        common = [field.name for field in after.fields if field.name in known]
+        self._unpack, self._pack = before.codec(*common), after.codec(*common)
 
     def convert(self, data: bytes) -> bytes:
-        """One key or value; of a per-CPU map, the values of all CPUs."""
-        if self._identical:
-            return data
-        if len(data) == self._unpack.size:
-            return self._one(data)
-        stride, padded = self._strides
-        return b"".join(
-            self._one(data[at : at + self._unpack.size]).ljust(padded, b"\0")
-            for at in range(0, len(data), stride)
-        )
-
-    def _one(self, data: bytes) -> bytes:
-        fields = self._unpack.unpack(data)
-        zeros = self._zeros.unpack(bytes(self._zeros.size))
-        both = zip(zeros, self._places, strict=True)
-        return self._pack.pack(*(zero if place is None else fields[place] for zero, place in both))
+        """One key or value."""
+        return data if self._identical else self._pack.pack(*self._unpack.unpack(data))

@@ -46,7 +46,7 @@ class Datapath:
         try:
             for name in MAPS:
                 self._maps[name] = Map.pinned(pins.map(layout, name))
-            self._member = layout.codec("member")
+            self._member = layout.codec("member", "port4", "port6", "flags")
             self._stats = layout.structs["stats"]
             self._services = ServiceMaps(self._maps["services"], self._maps["endpoints"], layout)
         except BaseException:
@@ -63,9 +63,9 @@ class Datapath:
 
     def configure(self, heartbeat_timeout: float, fast_path: bool) -> None:
         """Write the settings. ``heartbeat_timeout`` in seconds. Raises OSError."""
-        self._maps["settings"][_FIRST] = self.layout.codec("settings").pack(
-            round(heartbeat_timeout * 1e9), self.mark, fast_path
-        )
+        self._maps["settings"][_FIRST] = self.layout.codec(
+            "settings", "heartbeat_timeout_ns", "mark", "fast_path"
+        ).pack(round(heartbeat_timeout * 1e9), self.mark, fast_path)
 
     def set_member(self, cookie: int, port: int, ipv6: bool, fast_path: bool = False) -> None:
         """Capture in the network namespace of that cookie.
@@ -113,13 +113,9 @@ class Datapath:
         return totals[_OPENED] - totals[_CLOSED]
 
     def _totals(self) -> dict[str, int]:
-        value = self._maps["stats"].get(_FIRST) or b""
-        codec = self._stats.codec()
-        stride = (codec.size + 7) // 8 * 8
-        totals = [0] * len(self._stats.fields)
-        for at in range(0, len(value), stride):
-            totals = [a + b for a, b in zip(totals, codec.unpack_from(value, at), strict=True)]
-        return {field.name: total for field, total in zip(self._stats.fields, totals, strict=True)}
+        names = [field.name for field in self._stats.fields]
+        counts = carry.sum_counters(self._maps["stats"], self._stats, names)
+        return dict(zip(names, counts, strict=True))
 
 
 def ensure_loaded(
@@ -155,6 +151,8 @@ def ensure_loaded(
             reused = attachment.in_force(pins, layout, number)
             if not reused:
                 attachment.attach(pins, layout, where, number)
+            if earlier and earlier is not layout:
+                carry.carry_counters(earlier, layout, pins)
             attachment.remove_obsolete(pins, layout)
         except BaseException:
             datapath.close()

@@ -24,18 +24,18 @@ class FlowTable:
     def __init__(self, fd: int, layout: Layout) -> None:
         """Takes the map's fd over. Raises OSError, KeyError (a layout of other programs)."""
         self._map = Map(fd)
-        self._key = layout.codec("flow_key").pack
-        self._value = layout.codec("address_port").unpack
+        self._key = layout.codec("flow_key", "netns", "client.address", "client.port").pack
+        self._value = layout.codec("address_port", "address", "port").unpack
 
     def original_destination(self, netns_cookie: int, address: str, port: int) -> OriginalDestination | None:
         """For a connection accepted in that namespace from that peer; None: capture did not send it.
 
         Raises OSError, also for an ``address`` that is none.
         """
-        value = self._map.get(self._key(netns_cookie, _packed(address), port, 0, 0))
+        value = self._map.get(self._key(netns_cookie, _packed(address), port))
         if value is None:
             return None
-        packed, original_port, _ = self._value(value)
+        packed, original_port = self._value(value)
         return OriginalDestination(_text(packed), original_port)
 
     def close(self) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -31,13 +33,47 @@ class StructLayout(msgspec.Struct, frozen=True):
     size: int
     fields: tuple[Field, ...]
 
-    def codec(self) -> struct.Struct:
-        """Packs and unpacks the fields in order, padding written as zeros."""
+    def codec(self, *names: str) -> Codec:
+        """A codec of those fields, in the order given; the other bytes are written as zeros.
+
+        So user space does not depend on the order of fields, nor on fields that it does not know. Raises
+        KeyError for a name that is no field.
+        """
+        by_name = {field.name: field for field in self.fields}
+        return Codec(self.size, tuple(by_name[name] for name in names))
+
+
+class Codec:
+    """Packs and unpacks some fields of a struct."""
+
+    pack: Callable[..., bytes]
+    """Values in the order of the fields, to the whole struct. Raises struct.error."""
+    unpack: Callable[[bytes], tuple[Any, ...]]
+    """The whole struct to values in the order of the fields. Raises struct.error."""
+
+    def __init__(self, size: int, fields: tuple[Field, ...]) -> None:
+        by_offset = sorted(range(len(fields)), key=lambda index: fields[index].offset)
         form, at = "=", 0
-        for field in self.fields:
+        for index in by_offset:
+            field = fields[index]
             form += "x" * (field.offset - at) + field.format
             at = field.offset + struct.calcsize("=" + field.format)
-        return struct.Struct(form + "x" * (self.size - at))
+        packed = struct.Struct(form + "x" * (size - at))
+        self.size = size
+        if by_offset == list(range(len(fields))):
+            self.pack, self.unpack = packed.pack, packed.unpack
+            return
+        place = {index: position for position, index in enumerate(by_offset)}
+        places = tuple(place[index] for index in range(len(fields)))
+
+        def pack(*values: int | bytes) -> bytes:
+            return packed.pack(*(values[index] for index in by_offset))
+
+        def unpack(data: bytes) -> tuple[Any, ...]:
+            values = packed.unpack(data)
+            return tuple(values[position] for position in places)
+
+        self.pack, self.unpack = pack, unpack
 
 
 class MapLayout(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -70,9 +106,9 @@ class Layout(msgspec.Struct, frozen=True):
         """Raises msgspec.DecodeError."""
         return msgspec.json.decode(text, type=cls)
 
-    def codec(self, name: str) -> struct.Struct:
-        """The codec of a struct. Raises KeyError."""
-        return self.structs[name].codec()
+    def codec(self, name: str, *fields: str) -> Codec:
+        """A codec of some fields of a struct. Raises KeyError."""
+        return self.structs[name].codec(*fields)
 
     def map_digest(self, name: str) -> str:
         """Names one layout of a map, with the meaning of its bytes: 8 hexadecimal digits.

@@ -31,9 +31,11 @@ class ServiceMaps:
         """Raises OSError, KeyError (a layout of other programs)."""
         self._services = services
         self._endpoints = endpoints
-        self._service = layout.codec("service")
-        self._endpoint_key = layout.codec("endpoint_key")
-        self._address_port = layout.codec("address_port")
+        self._service = layout.codec(
+            "service", "id", "generation", "first_slot", "slots", "protocol", "failure_policy"
+        )
+        self._endpoint_key = layout.codec("endpoint_key", "service", "generation", "slot")
+        self._address_port = layout.codec("address_port", "address", "port")
         protocols, policies = layout.enums["protocol"], layout.enums["failure_policy"]
         self._protocols = {each: protocols["PROTOCOL_" + each.name] for each in Protocol}
         self._policies = {each: policies["FAILURE_POLICY_" + each.name] for each in FailurePolicy}
@@ -59,13 +61,13 @@ class ServiceMaps:
             case PutSlots(service, generation, targets):
                 for slot, where in enumerate(targets):
                     key = self._endpoint_key.pack(service, generation, slot)
-                    self._endpoints[key] = self._address_port.pack(*where, 0)
+                    self._endpoints[key] = self._address_port.pack(*where)
             case PutService(vip, entry):
-                self._services[self._address_port.pack(*vip, 0)] = self._service.pack(
+                self._services[self._address_port.pack(*vip)] = self._service.pack(
                     *entry[:4], self._protocols[entry.protocol], self._policies[entry.failure_policy]
                 )
             case RemoveService(vip):
-                self._services.discard(self._address_port.pack(*vip, 0))
+                self._services.discard(self._address_port.pack(*vip))
             case RemoveSlots(service, generation, slots):
                 for slot in range(slots):
                     self._endpoints.discard(self._endpoint_key.pack(service, generation, slot))
@@ -76,7 +78,7 @@ class ServiceMaps:
         policies = {value: each for each, value in self._policies.items()}
         installed = Installed()
         for key, value in self._services.items():
-            address, port, _ = self._address_port.unpack(key)
+            address, port = self._address_port.unpack(key)
             number, generation, first, slots, protocol, policy = self._service.unpack(value)
             entry = ServiceEntry(number, generation, first, slots, protocols[protocol], policies[policy])
             installed.services[Target(address, port)] = entry
@@ -85,7 +87,7 @@ class ServiceMaps:
         for key, value in self._endpoints.items():
             service, generation, slot = self._endpoint_key.unpack(key)
             if shown.get(service) == generation:
-                address, port, _ = self._address_port.unpack(value)
+                address, port = self._address_port.unpack(value)
                 found[service][slot] = Target(address, port)
             else:
                 self._endpoints.discard(key)
