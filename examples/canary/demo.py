@@ -137,10 +137,14 @@ def times(report: Report) -> list[float]:
 def status() -> bool:
     """What an operator sees."""
     title("meshd status")
-    print(indented(meshd("status")))
-    nodes = json.loads(meshd("status", "-o", "json"))["nodes"]
-    ours = [node for node in nodes if node["instance"].startswith(f"{LAB}-")]
-    problems = [problem for node in ours for status in node["objects"] for problem in status["problems"]]
+    ours = []
+    for node in ("node1", "node2"):
+        instance = ("--instance", f"{LAB}-{node}")
+        print(indented(meshd("status", *instance)))
+        ours += json.loads(meshd("status", *instance, "-o", "json"))["nodes"]
+    problems = [
+        problem for node in ours for found in node["objects"] for problem in found.get("problems", [])
+    ]
     serving = [worker["state"] == "serving" for node in ours for worker in node["workers"]]
     return check(
         bool(ours) and not problems and all(serving) and all(node["control"]["connected"] for node in ours),
