@@ -82,14 +82,21 @@ class _LeastRequest:
         return (self._active.get((endpoint.address, endpoint.port), 0) + 1) / endpoint.weight
 
 
+_Policy = _RoundRobin | _WeightedRandom | _LeastRequest
+
+
 class Balancer:
     """Picks among the healthy endpoints of one cluster, and counts the requests each of them has.
+
+    A caller that called an IPv4 address is given an IPv4 endpoint, and IPv6 alike, as kube-proxy does: a
+    dual-stack pod is two endpoints here, and may listen in one family only. Where a cluster has but the
+    other family, that serves both.
 
     Draining, unhealthy and weightless endpoints get no new request, however few are left: there is no panic
     mode (xDS: common_lb_config.healthy_panic_threshold 0).
     """
 
-    __slots__ = ("_active", "_policy", "cluster", "endpoints")
+    __slots__ = ("_active", "_policies", "cluster", "endpoints")
 
     def __init__(self, cluster: Cluster, endpoints: EndpointSet, previous: Balancer | None = None) -> None:
         """``previous``: the cluster's balancer before a change; the counts of active requests carry over."""
@@ -97,19 +104,28 @@ class Balancer:
         self.endpoints = endpoints
         self._active: dict[tuple[str, int], int] = {} if previous is None else previous._active
         usable = tuple(e for e in endpoints.endpoints if e.health is Health.HEALTHY and e.weight > 0)
-        self._policy: _RoundRobin | _WeightedRandom | _LeastRequest | None
-        if not usable:
-            self._policy = None
-        elif cluster.balancing is LoadBalancing.ROUND_ROBIN:
-            self._policy = _RoundRobin(usable)
-        elif cluster.balancing is LoadBalancing.RANDOM:
-            self._policy = _WeightedRandom(usable)
-        else:
-            self._policy = _LeastRequest(usable, self._active)
+        ipv4 = self._policy(tuple(e for e in usable if ":" not in e.address))
+        ipv6 = self._policy(tuple(e for e in usable if ":" in e.address))
+        self._policies = (ipv4 or ipv6, ipv6 or ipv4)
 
-    def pick(self, random: Random) -> Endpoint | None:
-        """The endpoint for a new request; None when no endpoint is healthy."""
-        return None if self._policy is None else self._policy.pick(random)
+    def _policy(self, endpoints: tuple[Endpoint, ...]) -> _Policy | None:
+        if not endpoints:
+            return None
+        match self.cluster.balancing:
+            case LoadBalancing.ROUND_ROBIN:
+                return _RoundRobin(endpoints)
+            case LoadBalancing.RANDOM:
+                return _WeightedRandom(endpoints)
+            case LoadBalancing.LEAST_REQUEST:
+                return _LeastRequest(endpoints, self._active)
+
+    def pick(self, random: Random, ipv6: bool = False) -> Endpoint | None:
+        """The endpoint for a new request; None when no endpoint is healthy.
+
+        ``ipv6``: whether the caller called an IPv6 address.
+        """
+        policy = self._policies[ipv6]
+        return None if policy is None else policy.pick(random)
 
     def started(self, endpoint: Endpoint) -> None:
         """A request went out to ``endpoint``."""

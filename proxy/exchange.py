@@ -188,7 +188,7 @@ class Exchange:
                 self._connect()
 
     def _pick(self) -> bool:
-        endpoint = self._balancer.pick(self._downstream.runtime.random)
+        endpoint = self._balancer.pick(self._downstream.runtime.random, self._downstream.ipv6)
         if endpoint is None:
             flags = response_flags.joined(Flag.NO_HEALTHY_UPSTREAM)
             message = f"no healthy endpoint in cluster {self._decision.cluster}"

@@ -113,3 +113,21 @@ def test_counts_survive_a_change_of_endpoints_and_end_at_nothing() -> None:
     assert new.active(endpoint(1)) == 0
     new.finished(endpoint(1))
     assert new.active(endpoint(1)) == 0
+
+
+def test_a_caller_is_given_an_endpoint_of_the_family_that_it_called() -> None:
+    both = balancer(
+        LoadBalancing.ROUND_ROBIN,
+        Endpoint(address="10.0.0.1", port=80),
+        Endpoint(address="fd00::1", port=80),
+        Endpoint(address="10.0.0.2", port=80),
+    )
+    assert {pick.address for _ in range(9) if (pick := both.pick(random.random))} == {"10.0.0.1", "10.0.0.2"}
+    assert {pick.address for _ in range(9) if (pick := both.pick(random.random, ipv6=True))} == {"fd00::1"}
+
+
+def test_a_cluster_of_one_family_serves_callers_of_both() -> None:
+    four = balancer(LoadBalancing.RANDOM, Endpoint(address="10.0.0.1", port=80))
+    six = balancer(LoadBalancing.LEAST_REQUEST, Endpoint(address="fd00::1", port=80))
+    for only in (four, six):
+        assert only.pick(random.random) == only.pick(random.random, ipv6=True) is not None
