@@ -26,7 +26,9 @@ class Compiled:
         try:
             self._bpf = bcc.BPF(text=text.encode("ascii"), cflags=list(source.FLAGS), allow_rlimit=False)
         except Exception as error:  # bcc raises nothing more exact
-            raise DatapathError(f"the BPF programs do not compile: {error}") from error
+            raise DatapathError(
+                f"the BPF programs do not compile, or their maps cannot be made: {error}"
+            ) from error
         self.digest = digest
         self.layout = self._layout()
 

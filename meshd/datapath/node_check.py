@@ -57,7 +57,10 @@ def findings(instance: str, at: Path | None) -> Iterator[Finding]:
     yield finding
     yield _bpf_fs()
     yield from _programs(folder)
-    yield _pins(instance, folder)
+    try:
+        yield _pins(instance, folder)
+    except OSError as error:
+        yield Finding("pins", Verdict.NOTE, f"cannot be looked at: {error}", "run as root")
     if folder is not None:
         yield _others_at(folder, instance)
     yield _sockmap_users(instance)
