@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench import envoys
-from bench.network import SERVER_ADDRESS, VIP, Network
+from bench.network import CLIENT_ADDRESS, SERVER_ADDRESS, VIP, Network
 from bench.targets import SERVER_PORT, Target
 from meshd.model.snapshot import Snapshot
 from tests.support.ads_thread import AdsThread
@@ -32,6 +32,6 @@ def meshd(network: Network, directory: Path) -> Iterator[Target]:
             )
         )
         with MeshNode(ads.target) as node:
-            node.enrol("client", str(network.client.path))
+            node.enrol("client", str(network.client.path), CLIENT_ADDRESS)
             node.wait_for_services({listener.name})
             yield Target("meshd", f"http://{VIP}:{_PORT}/", tuple(node.worker_pids()))

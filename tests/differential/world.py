@@ -32,6 +32,7 @@ from tests.support.recording_server import RecordingServer
 
 VIP = "10.96.0.1"
 _VIPS = "10.96.0.0/16"
+_POD_ADDRESS = "10.244.0.5"
 _ENVOY_PORT = 15001
 _SERVERS = {A: ("127.0.0.2", 8001), B: ("127.0.0.3", 8002)}
 """Loopback addresses, so that both pods can have the servers under the same endpoints."""
@@ -136,10 +137,11 @@ def world() -> Iterator[World]:
         ads.publish(Snapshot(1))
         mesh, sidecar = stack.enter_context(namespace()), stack.enter_context(namespace())
         for pod in (mesh, sidecar):
+            pod.ip("address", "add", f"{_POD_ADDRESS}/32", "dev", "lo")
             # connect() needs a way to the VIPs before anything can capture it.
-            pod.ip("route", "add", "local", _VIPS, "dev", "lo")
+            pod.ip("route", "add", "local", _VIPS, "dev", "lo", "src", _POD_ADDRESS)
             stack.enter_context(_servers(pod))
         peer = stack.enter_context(_sidecar(sidecar, directory, ads))
         node = stack.enter_context(MeshNode(ads.target))
-        node.enrol("client", mesh.path)
+        node.enrol("client", mesh.path, _POD_ADDRESS)
         yield World(ads, node, peer, mesh, sidecar)

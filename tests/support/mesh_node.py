@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import signal
@@ -14,15 +13,18 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import msgspec
 
 from meshd.cli.paths import run_dir
+from meshd.model.view import ServiceView, StatusView, WorkloadView
 from meshd.model.workload import Workload
 from tests.support import unix_http
 
 MESHD = (sys.executable, "-P", "-m", "meshd")
 _SECONDS = 20.0
+_T = TypeVar("_T")
 
 
 class MeshNodeError(Exception):
@@ -36,14 +38,14 @@ class MeshNode:
         """Start an agent that takes its config from ``control``, HOST:PORT or unix:PATH."""
         self.instance = f"mt{secrets.token_hex(4)}"
         self._directory = Path(tempfile.mkdtemp(prefix="mt-node-"))
-        self._workloads = self._directory / "workloads"
-        self._workloads.mkdir()
+        self._pods = self._directory / "workloads"
+        self._pods.mkdir()
         self._log = self._directory / "agent.log"
         with self._log.open("wb") as log:
             self._agent = subprocess.Popen(
                 [
                     *MESHD, "agent", "--node", self.instance, "--instance", self.instance,
-                    "--control", control, "--workloads", str(self._workloads),
+                    "--control", control, "--workloads", str(self._pods),
                     "--metrics-listen", "127.0.0.1:0",
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -57,28 +59,46 @@ class MeshNode:
     ) -> None:
         self.close()
 
-    def enrol(self, name: str, path: str) -> None:
-        """Make a network namespace a workload, and wait until it is captured. Raises MeshNodeError."""
-        workload = Workload(uid=name, namespace="test", name=name, netns=path)
-        beside = self._workloads / f"{name}.new"
+    def enrol(self, name: str, path: str, address: str) -> None:
+        """Make a network namespace a workload, and wait until it is captured.
+
+        ``address``: the pod's. Raises MeshNodeError.
+        """
+        workload = Workload(uid=name, namespace="test", name=name, netns=path, ips=(address,))
+        beside = self._pods / f"{name}.new"
         beside.write_bytes(msgspec.json.encode(workload))
-        beside.rename(self._workloads / f"{name}.json")
-        self._until(
-            lambda: any(w["uid"] == name and w["enrolled"] for w in self._view("workloads")), f"enrol {name}"
-        )
+        beside.rename(self._pods / f"{name}.json")
+        self._until(lambda: any(w.uid == name and w.enrolled for w in self._workloads()), f"enrol {name}")
 
     def wait_for_services(self, names: Collection[str]) -> None:
-        """Until listeners of these names are in force. Raises MeshNodeError."""
+        """Until listeners of these names are in force, in every worker too. Raises MeshNodeError."""
         wanted = set(names)
-        self._until(lambda: wanted <= {s["name"] for s in self._view("services")}, f"serve {sorted(wanted)}")
+        self._until(
+            lambda: wanted <= {s.name for s in self._services()} and self._workers_serve(),
+            f"serve {sorted(wanted)}",
+        )
 
     def worker_pids(self) -> list[int]:
         """The proxy workers."""
         files = sorted(run_dir(self.instance).glob("worker-*.pid"))
         return [int(file.read_text()) for file in files]
 
-    def _view(self, name: str) -> list[dict[str, object]]:
-        return list(json.loads(unix_http.get(run_dir(self.instance) / "agent.sock", f"/v1/{name}") or "[]"))
+    def _workers_serve(self) -> bool:
+        status = self._view("status", StatusView)
+        return status is not None and all(
+            w.state == "serving" and w.generation == status.generation for w in status.workers
+        )
+
+    def _services(self) -> list[ServiceView]:
+        return self._view("services", list[ServiceView]) or []
+
+    def _workloads(self) -> list[WorkloadView]:
+        return self._view("workloads", list[WorkloadView]) or []
+
+    def _view(self, name: str, kind: type[_T]) -> _T | None:
+        """One of the agent's documents; None while it does not answer."""
+        text = unix_http.get(run_dir(self.instance) / "agent.sock", f"/v1/{name}")
+        return msgspec.json.decode(text, type=kind) if text else None
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _SECONDS
