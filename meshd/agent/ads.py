@@ -63,7 +63,7 @@ class AdsClient:
         self._backoff = FIRST_BACKOFF
         self._status = ConfigStatus()
         self.connected = False
-        """The control plane has answered on the present stream."""
+        """There is a stream, and a control plane at its other end."""
         self.synced = False
         """All that was asked for has come at least once."""
         self.responses = 0
@@ -107,11 +107,19 @@ class AdsClient:
 
     async def _serve(self) -> None:
         async with grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS) as channel:
+            state = channel.get_state(try_to_connect=True)
+            while state in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
+                await channel.wait_for_state_change(state)
+                state = channel.get_state(try_to_connect=True)
+            # If it has failed by now, the call says why.
             call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
             try:
                 for request in self._stream.connected():
                     await call.write(request)
+                # A server that knows what we have need not answer at all.
+                self.connected = state is grpc.ChannelConnectivity.READY
                 self.connects += 1
+                log.event(_logger, logging.INFO, "control stream up", control=self._target)
                 while True:
                     response = await self._read(call)
                     if response is None:
@@ -152,15 +160,6 @@ class AdsClient:
         response: discovery_pb2.DeltaDiscoveryResponse,
     ) -> None:
         """Put a response into force and answer it."""
-        if not self.connected:
-            log.event(
-                _logger,
-                logging.INFO,
-                "control stream up",
-                control=self._target,
-                by=response.control_plane.identifier or "unknown",
-            )
-        self.connected = True
         self._backoff = FIRST_BACKOFF
         self.responses += 1
         self.version = response.system_version_info

@@ -110,7 +110,7 @@ class Control:
     def _report(self, status: ConfigStatus, ignored: frozenset[Key]) -> None:
         """Log each problem once when it appears and once when it is gone."""
         now = {_line(item, index): (item, index) for item in status.objects for index in _indexes(item)}
-        for line in now.keys() - self._reported:
+        for line in sorted(now.keys() - self._reported):
             item, index = now[line]
             problem = item.problems[index]
             log.event(
@@ -122,7 +122,7 @@ class Control:
                 field=problem.field,
                 reason=problem.message,
             )
-        for line in self._reported - now.keys():
+        for line in sorted(self._reported - now.keys()):
             log.event(_logger, logging.INFO, "problem gone", was=line)
         for key in sorted(ignored - self._ignored):
             log.event(_logger, logging.DEBUG, "ignored", object=key, reason="not a kind the mesh acts on")

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from pathlib import Path
 
 from inotify_simple import INotify, flags
@@ -84,7 +84,7 @@ class Directory:
                 if path.suffix in SUFFIXES and not name.startswith("."):
                     yield path
 
-    async def versions(self) -> AsyncIterator[Files]:
+    async def versions(self) -> AsyncGenerator[Files, None]:
         """The files now, and again each time they have changed. Raises OSError from the first scan only."""
         with INotify(nonblocking=True) as inotify:
             changed = asyncio.Event()

@@ -1,0 +1,109 @@
+"""A control plane and an agent's client, in this process and over real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from meshd.agent.ads import AdsClient, NotAppliedError
+from meshd.control.control import Control, Options
+from meshd.model.snapshot import Delta, Snapshot
+from meshd.model.status import ConfigStatus
+
+DEADLINE = 10.0
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition. Raises AssertionError after ``DEADLINE`` seconds."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, f"not within {DEADLINE:g} s: {what}"
+        await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def control(manifests: Path, socket: Path) -> AsyncIterator[Control]:
+    """A running control plane."""
+    stop = asyncio.Event()
+    plane = Control(Options(manifests, (f"unix:{socket}",)))
+    task = asyncio.create_task(plane.run(stop))
+    try:
+        await until(lambda: plane.resources.version or task.done(), "the first version")
+        yield plane
+    finally:
+        stop.set()
+        await task
+
+
+class Agent:
+    """What an agent does with its client: keeps all it is told."""
+
+    def __init__(self, socket: Path) -> None:
+        self.client = AdsClient(f"unix:{socket}", "node1", {"version": "test"}, self._on_change)
+        self.deltas: list[Delta] = []
+        self.snapshot = Snapshot()
+        self.status = ConfigStatus()
+        self.full = False
+        """Refuse changes."""
+
+    async def _on_change(self, delta: Delta, status: ConfigStatus) -> None:
+        if self.full:
+            raise NotAppliedError("the map is full")
+        self.deltas.append(delta)
+        self.snapshot = self.snapshot.apply(delta)
+        self.status = status
+
+    def problems(self) -> list[str]:
+        return [f"{o.source} {o.kind} {o.name}: {p.field}" for o in self.status.objects for p in o.problems]
+
+    def has_problem(self, problem: str) -> Callable[[], bool]:
+        return lambda: problem in self.problems()
+
+    def has_endpoint(self, address: str) -> Callable[[], bool]:
+        return lambda: self.endpoints() == [address]
+
+    def endpoints(self, name: str = "default/web:80") -> list[str]:
+        found = self.snapshot.endpoints.get(name)
+        return [e.address for e in found.endpoints] if found else []
+
+
+@contextlib.asynccontextmanager
+async def agent(socket: Path) -> AsyncIterator[Agent]:
+    """A running client."""
+    node = Agent(socket)
+    task = asyncio.create_task(node.client.run())
+    try:
+        yield node
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def web(address: str = "10.1.0.1", path: str = "/", name: str = "web", vip: str = "10.96.0.1") -> str:
+    """A Service, its EndpointSlice and an HTTPRoute, as YAML."""
+    return f"""\
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{clusterIP: {vip}, ports: [{{port: 80}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}-1, labels: {{kubernetes.io/service-name: {name}}}}}
+addressType: IPv4
+ports: [{{port: 8080}}]
+endpoints: [{{addresses: [{address}]}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}}}
+spec:
+  parentRefs: [{{group: "", kind: Service, name: {name}}}]
+  rules:
+  - matches: [{{path: {{value: {path}}}}}]
+    backendRefs: [{{name: {name}, port: 80}}]
+"""

@@ -1,0 +1,131 @@
+"""Manifests from a directory, as people and Kubernetes change them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from meshd.control import directory
+from meshd.control.directory import Directory, Files
+from meshd.kube.collection import Unreadable
+
+Next = Callable[[], Awaitable[Files]]
+
+
+def watching(root: Path, steps: Callable[[Next], Awaitable[None]]) -> None:
+    """Run steps against the versions of a directory."""
+
+    async def run() -> None:
+        versions = Directory(root).versions()
+
+        async def following() -> Files:
+            return await asyncio.wait_for(anext(versions), 5)
+
+        try:
+            await steps(following)
+        finally:
+            await versions.aclose()
+
+    asyncio.run(run())
+
+
+def test_edits_renames_deletions_and_new_folders(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("1")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / ".hidden.yaml").write_text("x")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x.yaml").write_text("x")
+
+    async def steps(following: Next) -> None:
+        assert await following() == {"a.yaml": "1"}
+        (tmp_path / "a.yaml").write_text("2")
+        assert await following() == {"a.yaml": "2"}
+        (tmp_path / "b.tmp").write_text("3")
+        (tmp_path / "b.tmp").rename(tmp_path / "b.json")
+        assert await following() == {"a.yaml": "2", "b.json": "3"}
+        (tmp_path / "deep" / "er").mkdir(parents=True)
+        (tmp_path / "deep" / "er" / "c.yml").write_text("4")
+        assert await following() == {"a.yaml": "2", "b.json": "3", "deep/er/c.yml": "4"}
+        (tmp_path / "deep" / "er" / "c.yml").write_text("5")
+        assert (await following())["deep/er/c.yml"] == "5"
+        (tmp_path / "a.yaml").unlink()
+        (tmp_path / "deep").rename(tmp_path / ".deep")
+        assert await following() == {"b.json": "3"}
+
+    watching(tmp_path, steps)
+
+
+def test_config_map_whose_data_link_is_swapped(tmp_path: Path) -> None:
+    def version(name: str, text: str) -> None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.yaml").write_text(text)
+        (tmp_path / "..data_tmp").symlink_to(name)
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+
+    version("..2024_1", "1")
+    (tmp_path / "a.yaml").symlink_to("..data/a.yaml")
+
+    async def steps(following: Next) -> None:
+        assert await following() == {"a.yaml": "1"}
+        version("..2024_2", "2")
+        assert await following() == {"a.yaml": "2"}
+
+    watching(tmp_path, steps)
+
+
+def test_many_changes_at_once_are_one_version(tmp_path: Path) -> None:
+    async def steps(following: Next) -> None:
+        assert await following() == {}
+        for n in range(200):
+            (tmp_path / f"{n}.yaml").write_text(str(n))
+        assert len(await following()) == 200
+
+    watching(tmp_path, steps)
+
+
+def test_changes_that_inotify_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "RESCAN_SECONDS", 0.05)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("1")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.yaml").symlink_to(elsewhere)
+
+    async def steps(following: Next) -> None:
+        assert await following() == {"a.yaml": "1"}
+        elsewhere.write_text("22")
+        assert await following() == {"a.yaml": "22"}
+
+    watching(root, steps)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "MAX_FILE_BYTES", 3)
+    (tmp_path / "link.yaml").symlink_to("nowhere")
+    (tmp_path / "large.yaml").write_text("1234")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff")
+    os.mkfifo(tmp_path / "fifo.yaml")
+    assert Directory(tmp_path).scan() == {
+        "bytes.yaml": Unreadable("is not UTF-8: invalid start byte at byte 0"),
+        "fifo.yaml": Unreadable("is no regular file"),
+        "large.yaml": Unreadable("larger than 3 bytes"),
+        "link.yaml": Unreadable("is a link to nothing"),
+    }
+
+
+def test_directory_that_vanishes_is_no_reason_to_forget(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.yaml").write_text("1")
+
+    async def steps(following: Next) -> None:
+        assert await following() == {"a.yaml": "1"}
+        root.rename(tmp_path / "away")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(following(), 0.3)
+
+    watching(root, steps)

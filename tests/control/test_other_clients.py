@@ -1,0 +1,172 @@
+"""Clients that are not ours: a plain state-of-the-world one, and real Envoy."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.config.core.v3 import base_pb2, config_source_pb2
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+
+from meshd.gateway.translate import Translation
+from meshd.xds.resources import CLUSTER, LISTENER
+from tests.gateway.manifests import endpoint_slice, http_route, rule, service, translated
+from tests.support import envoy
+from tests.support.ads_thread import AdsThread
+
+DEADLINE = 20.0
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A short path: those of Unix sockets are limited."""
+    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as path:
+        yield Path(path)
+
+
+def config(*more: dict[str, object]) -> Translation:
+    """One of each thing that a translation can come to."""
+    modifier = {
+        "set": [{"name": "X-A", "value": "50%"}],
+        "add": [{"name": "b", "value": "1"}],
+        "remove": ["c"],
+    }
+    request = {"type": "RequestHeaderModifier", "requestHeaderModifier": modifier}
+    response = {"type": "ResponseHeaderModifier", "responseHeaderModifier": modifier}
+
+    def path(kind: str, value: str) -> dict[str, object]:
+        return {"type": kind, kind[0].lower() + kind[1:]: value}
+
+    def rewrite(**fields: object) -> dict[str, object]:
+        return {"type": "URLRewrite", "urlRewrite": fields}
+
+    def redirect(prefix: str, **fields: object) -> dict[str, object]:
+        filters = [{"type": "RequestRedirect", "requestRedirect": fields}]
+        return rule(prefix, filters=filters, backendRefs=[])
+
+    headers = [
+        {"name": "Host", "value": "web"},
+        {"name": "v", "value": "[0-9]+", "type": "RegularExpression"},
+    ]
+    query = [{"name": "q", "value": "a b"}, {"name": "r", "value": ".*", "type": "RegularExpression"}]
+    backends = [
+        {"name": "web", "port": 80, "weight": 9, "filters": [request, response]},
+        {"name": "nowhere", "port": 80},
+        {"name": "web", "port": 81, "weight": 0},
+    ]
+    route = http_route(
+        rule("/exact", "Exact", method="GET", headers=headers, queryParams=query),
+        rule("/re/[a-z]+", "RegularExpression", filters=[request, response]),
+        rule("/a", backendRefs=backends, timeouts={"request": "1500ms"}),
+        rule("/to-root", filters=[rewrite(path=path("ReplacePrefixMatch", "/"))]),
+        rule("/to-x", filters=[rewrite(path=path("ReplacePrefixMatch", "/x"), hostname="x.org")]),
+        rule("/full", filters=[rewrite(path=path("ReplaceFullPath", "/all\\1".replace("\\", "%5C")))]),
+        redirect("/r1", scheme="https", hostname="y.org", statusCode=308),
+        redirect("/r2", path=path("ReplacePrefixMatch", "/z")),
+        redirect("/r3", path=path("ReplaceFullPath", "/z"), statusCode=301),
+        rule("/nothing", backendRefs=[]),
+        rule("/", filters=[rewrite(path=path("ReplacePrefixMatch", "/under"))]),
+    )
+    draining = {"ready": False, "serving": True, "terminating": True}
+    return translated(
+        service(
+            "web",
+            {"port": 80, "name": "a"},
+            {"port": 81, "name": "http-b"},
+            {"port": 82, "name": "tcp"},
+            clusterIPs=["10.96.0.1", "fd00::1"],
+        ),
+        endpoint_slice(
+            "web",
+            {"addresses": ["10.1.0.1"], "targetRef": {"kind": "Pod", "namespace": "default", "name": "p"}},
+            {"addresses": ["10.1.0.2"], "conditions": draining},
+            ports=[{"name": name, "port": 8080} for name in ("a", "http-b", "tcp")],
+        ),
+        route,
+        *more,
+    )
+
+
+def dumped(peer: envoy.EnvoyProcess) -> dict[str, set[str]]:
+    """Names of the dynamic resources that Envoy has in force, and of those it refused."""
+    found: dict[str, set[str]] = {"refused": set()}
+    for part in json.loads(peer.admin("/config_dump?include_eds") or "{}").get("configs", ()):
+        for kind, key in (
+            ("dynamic_active_clusters", "cluster"),
+            ("dynamic_route_configs", "route_config"),
+            ("dynamic_endpoint_configs", "endpoint_config"),
+        ):
+            for item in part.get(kind, ()):
+                inner = item.get(key, {})
+                found.setdefault(key, set()).add(inner.get("name") or inner.get("cluster_name", ""))
+        for item in part.get("dynamic_listeners", ()):
+            if "active_state" in item:
+                found.setdefault("listener", set()).add(item["name"])
+            if "error_state" in item:
+                found["refused"].add(item["name"])
+    return found
+
+
+def bootstrap(socket: Path, delta: bool) -> bootstrap_pb2.Bootstrap:
+    message = envoy.with_ads(envoy.bootstrap("mt-envoy"), socket)
+    if delta:
+        kinds = config_source_pb2.ApiConfigSource
+        message.dynamic_resources.ads_config.api_type = kinds.DELTA_GRPC
+    return message
+
+
+@pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
+def test_envoy_takes_all_that_a_translation_can_come_to(directory: Path, delta: bool) -> None:
+    with AdsThread(directory / "ads.sock") as ads:
+        first = config()
+        assert len(first.snapshot.route_configs["default/web:80"].virtual_hosts[0].routes) == 11
+        ads.publish(first.snapshot)
+        with envoy.running(bootstrap(ads.socket_path, delta), directory) as peer:
+
+            def until(translation: Translation) -> None:
+                snapshot = translation.snapshot
+                wanted = {
+                    "cluster": set(snapshot.clusters),
+                    "endpoint_config": set(snapshot.endpoints),
+                    "listener": set(snapshot.listeners),
+                    "refused": set[str](),
+                }
+                end = time.monotonic() + DEADLINE
+                while True:
+                    found = dumped(peer)
+                    # A listener that goes keeps its routes while it drains, for minutes.
+                    routes = found.pop("route_config", set())
+                    if found == wanted and routes >= snapshot.route_configs.keys():
+                        break
+                    assert time.monotonic() < end, (found, wanted, ads.rejections(), peer.log())
+                    time.sleep(0.02)
+                assert ads.rejections() == []
+
+            until(first)
+            more = config(service("new", {"port": 80, "name": "http"}, ip="10.96.0.7"))
+            ads.publish(more.snapshot)
+            until(more)
+            ads.publish(first.snapshot)
+            until(first)
+
+
+def test_plain_state_of_the_world_client(directory: Path) -> None:
+    with (
+        AdsThread(directory / "ads.sock") as ads,
+        grpc.insecure_channel(ads.target) as channel,
+    ):
+        ads.publish(config().snapshot)
+        node = base_pb2.Node(id="plain")
+        asked = [discovery_pb2.DiscoveryRequest(type_url=t, node=node) for t in (CLUSTER, LISTENER)]
+        stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+        call = stub.StreamAggregatedResources(iter(asked), timeout=DEADLINE)
+        response = next(call)
+        assert response.type_url == CLUSTER
+        assert len(response.resources) == 3
+        call.cancel()
