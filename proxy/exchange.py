@@ -552,7 +552,7 @@ class Exchange:
             downstream.runtime.access_log.write(self._entry(route, seconds))
         self._finished_with_endpoint()
         downstream.runtime.stats.record(
-            downstream.listener.listener.service,
+            downstream.listener.listener.name,
             route,
             self._cluster_name(),
             downstream.caller.source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ _TLS_HANDSHAKE = 0x16
 _TLS_ALERT = bytes((0x15, 3, 1, 0, 2, 2, 40))
 """A fatal handshake_failure (RFC 8446, 6): the client reports that, and not a puzzling end of stream."""
 
+# A complete first line must at least look like one; one that is not complete may be anything.
+_REQUEST_LINE = re.compile(rb"[^\r\n]*(?: HTTP/[0-9]\.[0-9]\r?(?:\n|\Z)|\r?\Z)")
+
 _NOT_HTTP = malformed("this port speaks HTTP, and what came is not")
 _TLS = malformed("this port speaks plain HTTP, and what came is TLS")
 
@@ -31,7 +35,7 @@ def refused_early(data: bytes | bytearray) -> tuple[Refusal, bytes, str] | None:
     if data.startswith(_HTTP2_PREFACE):
         refusal = Refusal(505, "HTTP/2 is not spoken here", _FLAGS, response_flags.LOW_VERSION)
         return refusal, answer(refusal), "downstream_http2_preface_total"
-    if not _may_begin_method(data):
+    if not _may_begin_method(data) or _REQUEST_LINE.match(data) is None:
         return _NOT_HTTP, answer(_NOT_HTTP), "downstream_not_http_total"
     return None
 
@@ -70,7 +74,7 @@ def record(downstream: Downstream, refusal: Refusal, head: bytes) -> None:
     """Count and log what was refused before it was a request."""
     method, target = _method_and_target(head)
     runtime = downstream.runtime
-    service = downstream.listener.listener.service
+    service = downstream.listener.listener.name
     source = downstream.caller.source
     runtime.stats.record(service, "", "", source, method, refusal.status, refusal.flags, 0.0)
     if runtime.access_log is not None:
