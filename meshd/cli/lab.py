@@ -48,6 +48,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     up.add_argument(
         "--access-log", default="", metavar="PATH", help="the agents' access log; %%n is the node's name"
     )
+    levels = ("debug", "info", "warning", "error")
+    up.add_argument("--log-level", choices=levels, default="info", help="of the lab itself (default: info)")
     _wait(up, _WAIT_SECONDS)
     up.set_defaults(act=_up)
 
@@ -102,8 +104,12 @@ def run(args: argparse.Namespace) -> int:
 def _up(lab: Lab, args: argparse.Namespace) -> int:
     manifests = load(args.file)
     began = time.monotonic()
-    launch(lab, args.nodes, args.mode, MeshOptions(args.workers, args.access_log))
-    ask(lab, Apply(manifests), Done)
+    launch(lab, args.nodes, args.mode, MeshOptions(args.workers, args.access_log), args.log_level)
+    try:
+        ask(lab, Apply(manifests), Done)
+    except LabError:
+        shut_down(lab)
+        raise
     if not _ready(lab, args.wait):
         return 1
     status = ask(lab, GetStatus(), Status)

@@ -22,10 +22,10 @@ class NotRunningError(LabError):
     """No supervisor answers."""
 
 
-def ask(lab: Lab, request: Request, expected: type[_T]) -> _T:
-    """Send a request and wait for its answer. Raises NotRunningError, LabError."""
+def ask(lab: Lab, request: Request, expected: type[_T], seconds: float = _TIMEOUT) -> _T:
+    """Send a request and wait so long for its answer. Raises NotRunningError, LabError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_TIMEOUT)
+        connection.settimeout(seconds)
         try:
             connection.connect(str(lab.socket))
         except (FileNotFoundError, ConnectionRefusedError):

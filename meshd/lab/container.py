@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 from meshd import log
 from meshd.lab import process
 from meshd.lab.objects import Container
 from meshd.lab.probing import Prober, Verdict
-from meshd.lab.sandbox import Sandbox
+from meshd.lab.process import Surroundings
 
 _logger = logging.getLogger("meshd.lab.container")
 
@@ -33,10 +31,7 @@ class ContainerRun:
         self,
         spec: Container,
         restart_policy: str,
-        sandbox: Sandbox,
-        log_file: Path,
-        env: Mapping[str, str],
-        folder: str,
+        inside: Surroundings,
         prober: Prober | None,
         changed: Callable[[], None],
     ) -> None:
@@ -49,10 +44,7 @@ class ContainerRun:
         """Has ended and will not be started again."""
         self.reason = "starting"
         self._restart_policy = restart_policy
-        self._sandbox = sandbox
-        self._log_file = log_file
-        self._env = env
-        self._folder = folder
+        self._inside = inside
         self._prober = prober
         self._changed = changed
         self._process: process.Process | None = None
@@ -80,7 +72,7 @@ class ContainerRun:
     async def _run_once(self) -> int:
         command = (*self.spec.command, *self.spec.args)
         try:
-            self._process = process.start(command, self._sandbox, self._log_file, self._env, self._folder)
+            self._process = process.start(command, self._inside)
         except process.StartError as error:
             self.reason = str(error)
             return 127
@@ -139,9 +131,7 @@ class ContainerRun:
             await asyncio.sleep(min(hook.sleep.seconds, seconds))
         elif hook.exec is not None:
             try:
-                await process.run(
-                    hook.exec.command, self._sandbox, self._log_file, {**os.environ, **self._env}, seconds
-                )
+                await process.run(hook.exec.command, self._inside, seconds)
             except process.StartError as error:
                 log.event(_logger, logging.WARNING, "preStop failed", container=self.spec.name, reason=error)
 

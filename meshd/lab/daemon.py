@@ -28,7 +28,7 @@ class Daemon:
     def __init__(self, name: str, command: Sequence[str], sandbox: Sandbox, log_file: Path) -> None:
         self._name = name
         self._command = command
-        self._sandbox = sandbox
+        self._inside = process.Surroundings(sandbox, log_file, os.environ)
         self._log_file = log_file
         self._process: process.Process | None = None
         self._task = asyncio.create_task(self._run(), name=name)
@@ -43,7 +43,7 @@ class Daemon:
         while True:
             began = time.monotonic()
             try:
-                self._process = process.start(self._command, self._sandbox, self._log_file, os.environ)
+                self._process = process.start(self._command, self._inside)
                 log.event(_logger, logging.INFO, "daemon started", daemon=self._name, pid=self._process.pid)
                 ended = f"exit code {await self._process.wait()}"
             except process.StartError as error:

@@ -16,7 +16,7 @@ from meshd.lab.sweep import sweep
 _START_SECONDS = 15.0
 
 
-def launch(lab: Lab, nodes: int, mode: str, options: MeshOptions) -> None:
+def launch(lab: Lab, nodes: int, mode: str, options: MeshOptions, log_level: str) -> None:
     """Start the supervisor; returns when it answers. What a dead lab of that name left is removed first.
 
     Raises LabError.
@@ -29,7 +29,7 @@ def launch(lab: Lab, nodes: int, mode: str, options: MeshOptions) -> None:
     lab.state_dir.mkdir(parents=True)
     command = [sys.executable, "-m", "meshd.lab.supervisor", "--name", lab.name]
     command += ["--nodes", str(nodes), "--mode", mode, "--workers", str(options.workers)]
-    command += ["--access-log", options.access_log]
+    command += ["--access-log", options.access_log, "--log-level", log_level]
     log_file = str(lab.log("supervisor"))
     supervisor = os.posix_spawn(
         sys.executable,

@@ -29,6 +29,9 @@ _HOST = {
     "ipv4/conf/all/rp_filter": "0",
     "ipv4/conf/default/rp_filter": "0",
     "ipv6/conf/default/accept_dad": "0",
+    # What is refused is refused every time: by default the kernel tells a sender so only once a second.
+    "ipv4/icmp_ratelimit": "0",
+    "ipv6/icmp/ratelimit": "0",
     "ipv6/conf/all/disable_ipv6": "0",
     "ipv6/conf/default/disable_ipv6": "0",
 }

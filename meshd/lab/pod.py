@@ -24,6 +24,7 @@ from meshd.lab.names import HOSTS_FILE, env_file, log_file
 from meshd.lab.objects import Container
 from meshd.lab.podview import Phase, PodView
 from meshd.lab.probing import Prober
+from meshd.lab.process import Surroundings
 from meshd.lab.sandbox import Sandbox
 
 _logger = logging.getLogger("meshd.lab.pod")
@@ -95,6 +96,7 @@ class PodRun:
         self._terminating = False
         self._failure = ""
         self._task = asyncio.create_task(self._run(), name=f"pod {view.namespace}/{view.name}")
+        self._task.add_done_callback(self._finished)
 
     @property
     def view(self) -> PodView:
@@ -131,6 +133,13 @@ class PodRun:
         self._changed()
         await asyncio.gather(*(run.run() for run in runs))
 
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            name = f"{self._view.namespace}/{self._view.name}"
+            self._failure = f"internal error: {error!r}"
+            log.event(_logger, logging.ERROR, "pod task failed", pod=name, reason=repr(error))
+            self._changed()
+
     async def _prepare(self) -> None:
         view, places = self._view, self.places
         places.folder.mkdir(parents=True, exist_ok=True)
@@ -151,19 +160,17 @@ class PodRun:
             command=tuple(expanded(word, env) for word in spec.command),
             args=tuple(expanded(word, env) for word in spec.args),
         )
+        inside = Surroundings(
+            sandbox, self.places.log(spec.name), env, spec.working_dir or self._working_folder
+        )
         prober = None
         if spec.readiness_probe is not None:
-            probe_log = self.places.folder / _PROBE_LOG
-            prober = Prober(
-                spec, spec.readiness_probe, self._view.ips[0], self.places.node_netns, sandbox, probe_log
-            )
+            probing = dataclasses.replace(inside, log=self.places.folder / _PROBE_LOG)
+            prober = Prober(spec, spec.readiness_probe, self._view.ips[0], self.places.node_netns, probing)
         return ContainerRun(
             expanded_spec,
             self._view.spec.restart_policy,
-            sandbox,
-            self.places.log(spec.name),
-            env,
-            spec.working_dir or self._working_folder,
+            inside,
             prober,
             self._changed,
         )
@@ -202,10 +209,7 @@ class PodRun:
                 _logger, logging.WARNING, "pod's cgroup not removed", pod=name, cgroup=self.places.cgroup
             )
         self._task.cancel()
-        results = await asyncio.gather(self._task, return_exceptions=True)
-        for result in results:
-            if isinstance(result, Exception):
-                log.event(_logger, logging.ERROR, "pod task failed", pod=name, reason=repr(result))
+        await asyncio.gather(self._task, return_exceptions=True)
         if self.mesh is not None:
             self.mesh.remove(self._view)
         self.wired = False

@@ -11,7 +11,7 @@ from pathlib import Path
 from meshd import netns
 from meshd.lab import process
 from meshd.lab.objects import Container, HTTPGetAction, Probe
-from meshd.lab.sandbox import Sandbox
+from meshd.lab.process import Surroundings
 
 _MAX_HEAD = 8192
 
@@ -38,15 +38,12 @@ class Verdict:
 class Prober:
     """Runs one container's probe, once, whenever it is asked."""
 
-    def __init__(
-        self, container: Container, probe: Probe, ip: str, node: Path, inside: Sandbox, log: Path
-    ) -> None:
+    def __init__(self, container: Container, probe: Probe, ip: str, node: Path, inside: Surroundings) -> None:
         self._container = container
         self._probe = probe
         self._ip = ip
         self._node = node
         self._inside = inside
-        self._log = log
 
     async def once(self) -> tuple[bool, str]:
         """Whether the probe succeeds, and what it saw when it does not."""
@@ -59,9 +56,7 @@ class Prober:
                     (await self._connect(self._port(probe.tcp_socket.port))).close()
                     return True, ""
                 if probe.exec is not None:
-                    code = await process.run(
-                        probe.exec.command, self._inside, self._log, os.environ, probe.timeout_seconds
-                    )
+                    code = await process.run(probe.exec.command, self._inside, probe.timeout_seconds)
                     return code == 0, f"exit code {code}"
         except TimeoutError:
             return False, f"no answer in {probe.timeout_seconds} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import subprocess
@@ -50,18 +51,27 @@ class Process:
             signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
 
 
-def start(
-    command: Sequence[str], sandbox: Sandbox, log: Path, env: Mapping[str, str], folder: str = "/"
-) -> Process:
-    """Start a command inside a sandbox, its output appended to ``log``. Raises StartError.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Surroundings:
+    """All that a command is started with."""
+
+    sandbox: Sandbox
+    log: Path
+    """Its output is appended to this file."""
+    env: Mapping[str, str]
+    folder: str = "/"
+
+
+def start(command: Sequence[str], inside: Surroundings) -> Process:
+    """Start a command. Raises StartError.
 
     The supervisor runs no threads, so running Python between fork and exec is safe.
     """
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    output = os.open(inside.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def enter() -> None:
         try:
-            sandbox.enter()
+            inside.sandbox.enter()
         except OSError as error:  # Popen reports only that something was raised here
             os.write(output, f"cannot enter the pod: {error}\n".encode())
             raise
@@ -73,8 +83,8 @@ def start(
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=dict(env),
-                cwd=folder,
+                env=dict(inside.env),
+                cwd=inside.folder,
                 start_new_session=True,
                 preexec_fn=enter,
             )
@@ -87,14 +97,12 @@ def start(
         os.close(output)
 
 
-async def run(
-    command: Sequence[str], sandbox: Sandbox, log: Path, env: Mapping[str, str], seconds: float
-) -> int:
+async def run(command: Sequence[str], inside: Surroundings, seconds: float) -> int:
     """Run a command to its end and return its exit code; -SIGKILL when it takes longer than ``seconds``.
 
     Raises StartError.
     """
-    process = start(command, sandbox, log, env)
+    process = start(command, inside)
     try:
         return await asyncio.wait_for(process.wait(), seconds)
     except TimeoutError:

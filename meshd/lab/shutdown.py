@@ -20,7 +20,7 @@ def shut_down(lab: Lab) -> list[str]:
     A pod's own grace period beyond that time is not waited for: this is a test bed, and ``down`` is to end.
     """
     with contextlib.suppress(LabError):  # nobody there, or too far gone to answer
-        ask(lab, Stop(), Done)
+        ask(lab, Stop(), Done, _GRACE_SECONDS)
         deadline = time.monotonic() + _GRACE_SECONDS
         group = cgroup.find_root() / lab.cgroup
         while cgroup.populated(group / "supervisor") and time.monotonic() < deadline:
