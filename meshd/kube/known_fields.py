@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import msgspec
@@ -34,7 +35,13 @@ _ROOT = frozenset({"apiVersion", "kind"})
 
 def unknown(raw: object, read: type, where: str = "") -> Iterator[str]:
     """Paths of the fields in ``raw`` that the API behind ``read`` does not have."""
-    yield from _walk(raw, msgspec.inspect.type_info(read), where, _ROOT)
+    yield from _walk(raw, _type_info(read), where, _ROOT)
+
+
+@functools.cache
+def _type_info(read: type) -> msgspec.inspect.Type:
+    """Costs as much as reading a manifest, and there are few types."""
+    return msgspec.inspect.type_info(read)
 
 
 def _walk(
