@@ -16,8 +16,9 @@ from tests.support.envoy import EnvoyProcess
 
 SERVER_PORT = 8080
 BODY = b"0123456789abcdef"
-_OUTBOUND = ("127.0.0.1", 15001)
-_INBOUND = (SERVER_ADDRESS, 15006)
+_OUTBOUND = ("127.0.0.1", 16001)
+"""Not 15001: that is the port of the in-pod listener, in the same pod."""
+_INBOUND = (SERVER_ADDRESS, 16006)
 
 _NGINX = """\
 worker_processes 1;

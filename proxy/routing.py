@@ -163,9 +163,11 @@ class _Responding:
 
     def __init__(self, route: Route, direct: DirectResponse) -> None:
         headers = Edit((route.response_headers,)).of_answer(())
-        if direct.body and not any(name == "content-type" for name, _ in headers):
+        # These have no content, whatever the config says (RFC 9110, 15.3.5 and 15.4.5).
+        body = b"" if direct.status in (204, 304) else direct.body.encode()
+        if body and not any(name == "content-type" for name, _ in headers):
             headers = (*headers, ("content-type", "text/plain"))
-        self._answer = Answer(route, direct.status, headers, direct.body.encode())
+        self._answer = Answer(route, direct.status, headers, body)
 
     def decide(self, request: RequestHead, random: float) -> Decision:
         return self._answer

@@ -268,6 +268,12 @@ def test_direct_response_and_its_headers() -> None:
     assert decision.headers == (("content-type", "application/json"),)
 
 
+def test_a_direct_204_has_no_body() -> None:
+    decision = table(Route(name="r", action=DirectResponse(status=204, body="x"))).decide(request(), 0.0)
+    assert isinstance(decision, Answer)
+    assert (decision.status, decision.headers, decision.body) == (204, (), b"")
+
+
 def test_a_question_mark_without_a_query_stays() -> None:
     for query, target in ((None, "/p"), ("", "/p?"), ("a", "/p?a")):
         decision = table(Route(name="r", action=to("c"))).decide(request("/p", query=query), 0.0)
