@@ -8,6 +8,8 @@ import enum
 class ConnectionState(enum.Enum):
     """A downstream connection. It carries one exchange at a time."""
 
+    __hash__ = object.__hash__  # members are compared by identity; Enum's own hash is Python code
+
     IDLE = "idle"
     """Between two requests, or before the first."""
     HEAD = "head"
@@ -23,6 +25,8 @@ class ConnectionState(enum.Enum):
 
 class ExchangeState(enum.Enum):
     """A request and its response."""
+
+    __hash__ = object.__hash__
 
     NEW = "new"
     CONNECTING = "connecting"
