@@ -7,6 +7,11 @@ import errno
 import os
 import select
 import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -332,6 +337,72 @@ def test_an_endpoint_change_never_loses_a_connect(mesh: Mesh) -> None:
         mesh.accept(servers[number % 2]).close()
 
 
+def test_endpoints_change_under_traffic(mesh: Mesh) -> None:
+    """A connect that meets the change between the kernel's two lookups finds the other generation."""
+    servers = [mesh.listen(f"127.0.0.{number}") for number in (4, 5)]
+    mesh.service([VIP4], 5432, Protocol.TCP, [servers[0].getsockname()])
+    stop, failures, connections = threading.Event(), [], 0
+
+    def connect() -> None:
+        nonlocal connections
+        while not stop.is_set():
+            with mesh.pod.entered():
+                client = socket.socket()
+            with client:
+                client.settimeout(5)
+                try:
+                    client.connect((VIP4, 5432))
+                    select.select(servers, [], [])[0][0].accept()[0].close()
+                except OSError as error:
+                    failures.append(error)
+            connections += 1
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    for number in range(2000):
+        mesh.service([VIP4], 5432, Protocol.TCP, [servers[number % 2].getsockname()])
+    stop.set()
+    thread.join()
+    assert failures == []
+    assert connections > 50
+
+
+CLIENT = """
+import socket, sys, time
+from pathlib import Path
+from meshd import netns
+Path(sys.argv[1], "cgroup.procs").write_text("0")
+netns.enter(int(sys.argv[2]))
+client = socket.create_connection((sys.argv[3], 80))
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_pod_leaves_no_flow(mesh: Mesh, cgroup: Path) -> None:
+    """Its process, its cgroup: the kernel calls the programs for the socket that outlives both."""
+    mesh.service([VIP4], 80, Protocol.HTTP)
+    group = cgroup / "pod"
+    group.mkdir()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-c", CLIENT, str(group), str(mesh.pod.fd), VIP4],
+            pass_fds=[mesh.pod.fd],
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+            accepted = mesh.accept(mesh.proxy4)
+            assert mesh.datapath.flow_count() == 1
+            process.kill()
+    finally:
+        group.rmdir()
+    assert mesh.datapath.flow_count() == 1
+    accepted.close()
+    _until_no_flows(mesh)
+    assert _keys(mesh) == []
+
+
 def test_removed_services_are_captured_no_more(mesh: Mesh) -> None:
     mesh.service([VIP4], 80, Protocol.HTTP)
     mesh.connect(VIP4, 80)
@@ -352,3 +423,47 @@ def _keys(mesh: Mesh) -> list[bytes]:
         return list(opened)
     finally:
         opened.close()
+
+
+def test_mptcp_is_captured_as_tcp_is(mesh: Mesh) -> None:
+    """Go makes MPTCP sockets where it can; capture meets the first subflow."""
+    mesh.service([VIP4], 80, Protocol.HTTP)
+    with mesh.pod.entered():
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_MPTCP)
+    with client:
+        client.settimeout(5)
+        client.connect((VIP4, 80))
+        accepted = mesh.accept(mesh.proxy4)
+        assert mesh.record(accepted) == OriginalDestination(VIP4, 80)
+        accepted.close()
+    _until_no_flows(mesh)
+
+
+def _until_no_flows(mesh: Mesh) -> None:
+    deadline = time.monotonic() + 5
+    while mesh.datapath.flow_count():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("fast_path", "opted_in", "enrolled"), [(True, True, 1), (True, False, 0), (False, True, 0)]
+)
+def test_sockets_are_enrolled_where_node_and_workload_want_it(
+    mesh: Mesh, fast_path: bool, opted_in: bool, enrolled: int
+) -> None:
+    mesh.service([VIP4], 80, Protocol.HTTP)
+    mesh.datapath.configure(heartbeat_timeout=2.0, fast_path=fast_path)
+    try:
+        mesh.datapath.set_member(mesh.pod.cookie, PORT, ipv6=True, fast_path=opted_in)
+        before = mesh.counted("enrolled")
+        client = mesh.connect(VIP4, 80)
+        accepted = mesh.accept(mesh.proxy4)
+        assert mesh.counted("enrolled") == before + enrolled
+        assert mesh.counted("enrol_failed") == 0
+        client.sendall(b"request")
+        assert accepted.recv(10) == b"request"
+        accepted.sendall(b"response")
+        assert client.recv(10) == b"response"
+    finally:
+        mesh.datapath.configure(heartbeat_timeout=2.0, fast_path=False)
