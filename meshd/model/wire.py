@@ -98,6 +98,7 @@ class RequestCounts(msgspec.Struct, kw_only=True):
     """Requests that ended alike. Counters since the worker's start."""
 
     service: str
+    """The name of the listener: ``namespace/name:port``."""
     route: str
     cluster: str
     source: str

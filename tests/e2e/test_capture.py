@@ -24,7 +24,7 @@ def _through_the_mesh(answer: dict[str, dict[str, str]]) -> bool:
 
 
 def test_an_application_sees_the_service_address(lab: Lab) -> None:
-    assert _peer_name(lab, "aiohttp", 80) == f"{lab.service_ip('aiohttp')} 80"
+    assert _peer_name(lab, "threaded", 80) == f"{lab.service_ip('threaded')} 80"
     assert _peer_name(lab, "opaque", 9000) == f"{lab.service_ip('opaque')} 9000"
 
 

@@ -88,6 +88,10 @@ class Lab:
         """One pod of the status."""
         return next(pod for pod in self.cluster()["pods"] if pod["name"] == name)
 
+    def ips(self, pod: str, node: str = "node1") -> tuple[str, ...]:
+        """All addresses of a pod on a node, as the node's agent knows them."""
+        return next(workload.ips for workload in self.workloads(node) if workload.name == pod)
+
     def service_ip(self, name: str) -> str:
         """A service's (first) VIP."""
         return str(next(s for s in self.cluster()["services"] if s["name"] == name)["ip"])
