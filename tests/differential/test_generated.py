@@ -34,8 +34,8 @@ from tests.differential.world import World
 _elements = st.sampled_from(["a", "b", "a.b", "%2F", "", "~"])
 _paths = st.lists(_elements, max_size=3).map(lambda parts: "/" + "/".join(parts))
 _prefixes = st.lists(st.sampled_from(["a", "b", "a.b"]), max_size=2).map(lambda parts: "/" + "/".join(parts))
-# No header that Envoy keeps in a slot of its own, like Accept: it joins several fields of such a one, and only
-# of such a one, before it matches.
+# No header that Envoy keeps in a slot of its own, like Accept: several fields of such a one, and only
+# of such a one, it joins before it matches.
 _names = st.sampled_from(["x-a", "x-b", "x-d"])
 _values = st.sampled_from(["1", "2", "12", ""])
 _conditions = st.one_of(
