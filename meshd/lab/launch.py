@@ -14,6 +14,7 @@ from meshd.lab.protocol import GetStatus, Status
 from meshd.lab.sweep import sweep
 
 _START_SECONDS = 15.0
+_STEADY_SECONDS = 0.1
 
 
 def launch(lab: Lab, nodes: int, mode: str, options: MeshOptions, log_level: str) -> None:
@@ -58,17 +59,32 @@ def launch(lab: Lab, nodes: int, mode: str, options: MeshOptions, log_level: str
 
 
 def wait_until_ready(lab: Lab, seconds: float) -> list[str]:
-    """Wait until all that was asked for is ready; after ``seconds``, what is not. Raises LabError."""
+    """Wait until all that was asked for is ready; after ``seconds``, what is not. Raises LabError.
+
+    It must be so for a moment: a container without a probe is ready when it starts, even if it ends at once.
+    """
     deadline = time.monotonic() + seconds
+    ready_since = 0.0
     while True:
-        now = ask(lab, GetStatus(), Status)
-        waiting = [
-            f"pod {pod.namespace}/{pod.name}: {pod.reason or pod.phase}"
-            for pod in now.pods
-            if not pod.ready and pod.phase not in ("Terminating", "Succeeded")
-        ]
-        waiting += now.missing
-        waiting += [f"{node.name}: its agent does not run" for node in now.nodes if not node.ready]
-        if not waiting or time.monotonic() > deadline:
-            return waiting
+        waiting = _not_ready(ask(lab, GetStatus(), Status))
+        now = time.monotonic()
+        if not waiting:
+            ready_since = ready_since or now
+            if now - ready_since >= _STEADY_SECONDS:
+                return []
+        else:
+            ready_since = 0.0
+            if now > deadline:
+                return waiting
         time.sleep(0.02)
+
+
+def _not_ready(status: Status) -> list[str]:
+    waiting = [
+        f"pod {pod.namespace}/{pod.name}: {pod.reason or pod.phase}"
+        for pod in status.pods
+        if not pod.ready and pod.phase not in ("Terminating", "Succeeded")
+    ]
+    waiting += status.missing
+    waiting += [f"{node.name}: its agent does not run" for node in status.nodes if not node.ready]
+    return waiting

@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--log-level", default="info")
     args = parser.parse_args()
     log.configure(args.log_level)
+    logging.getLogger("pyroute2").setLevel(logging.WARNING)  # at debug it logs every netlink message
     os.umask(0o022)
     os.chdir("/")
     lab = Lab(args.name)

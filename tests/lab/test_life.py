@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.conftest import PODS
+from tests.lab.leftovers import pids
 from tests.support.lab import MESHD, Lab, running_lab, until
 
 _DEPLOYMENT = """
@@ -152,5 +155,7 @@ def test_a_pod_that_runs_once(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_a_killed_container_comes_back(lab: Lab) -> None:
-    lab.exec("far", "sh", "-c", "kill -9 $(pgrep -f 'python3 server.py' --ns $$ --nslist net)")
+    (pid,) = pids(lab.name, "node2/pods/default_far")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: pids(lab.name, "node2/pods/default_far") not in ([], [pid]))
     until(lambda: lab.code("http://far/") == "200")
