@@ -6,6 +6,7 @@ What is left out of the comparison, since it is meant to differ:
 - x-request-id: random; only its presence counts.
 - Letter case of field names: Envoy writes them in lower case, we leave them as they came.
 - Several fields of one name count as their values joined by a comma (RFC 9110, 5.3): Envoy joins some.
+- The space after a comma in x-forwarded-for.
 - The order of fields with different names.
 - What a proxy adds to an answer of its own to name itself: Server (ours), Via (Envoy's).
 - Content-Length: 0, which either proxy writes where the other writes none; both may (RFC 9110, 8.6).
@@ -69,6 +70,8 @@ def _comparable(fields: tuple[tuple[str, str], ...]) -> Fields:
         if name in _HOP or name.startswith("x-envoy-") or name in _OWN:
             continue
         found[name] = f"{found[name]},{value}" if name in found else value
+    if "x-forwarded-for" in found:
+        found["x-forwarded-for"] = found["x-forwarded-for"].replace(", ", ",")
     if found.get("content-length") == "0":
         del found["content-length"]
     if any(name == "x-request-id" for name, _ in fields):
