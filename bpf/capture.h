@@ -128,8 +128,7 @@ static __always_inline enum verdict capture(
 		return REFUSE;
 	}
 	COUNT(failed_open);
-	/* A service whose endpoints we do not know may still be served by what is behind the mesh.
-	 */
+	/* What is behind the mesh may serve a service whose endpoints we do not know. */
 	return service->slots ? to_endpoint(sk, service, destination) : LEAVE;
 }
 

@@ -39,7 +39,7 @@ static __always_inline void enrol(struct bpf_sock_ops *ops, struct flow_key *key
 	if (!member || !(member->flags & MEMBER_FAST_PATH))
 		return;
 	error = sockets.sock_hash_update(
-		ops, key, BPF_NOEXIST); /* bcc wants a statement of its own */
+		ops, key, BPF_NOEXIST); /* as a condition bcc would rewrite it wrongly */
 	if (error)
 		COUNT(enrol_failed);
 	else

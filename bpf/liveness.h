@@ -15,8 +15,7 @@ static __always_inline bool proxy_alive(const struct settings *config)
 		u32 key = worker;
 		u64 *beat = heartbeat.lookup(&key);
 
-		/* Signed: a beat may be written between our reading the clock and our reading the
-		 * map. */
+		/* Signed: a beat may be later than our reading of the clock. */
 		if (beat && *beat && (s64)(now - *beat) < (s64)config->heartbeat_timeout_ns)
 			return true;
 	}

@@ -37,8 +37,7 @@ BPF_F_TABLE("array", u32, struct settings, settings, 1, 0);
 /* 0 -> counters of this CPU; 1 -> what they were under an earlier layout, written by user space. */
 BPF_F_TABLE("percpu_array", u32, struct stats, stats, 2, 0);
 
-/* client's end of a captured connection -> its socket. The verdict program runs on what is in here.
- */
+/* client's end of a captured connection -> its socket. The verdict program runs on these. */
 BPF_SOCKHASH(sockets, struct flow_key, MESHD_MAX_FLOWS);
 
 #endif

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The programs. Each unpacks its context, calls a decision from the headers, and packs the answer.
- */
+/* The programs. Each unpacks its context, calls a decision and packs the answer. */
 
 /* bcc puts this into the license section: some helpers are for GPL-compatible programs only. */
 #define BPF_LICENSE Dual BSD / GPL

@@ -11,8 +11,7 @@ static __always_inline struct stats *own_stats(void)
 	return stats.lookup(&zero);
 }
 
-/* Atomic although per CPU: a program in task context may be interrupted by one in softirq context.
- */
+/* Atomic although per CPU: softirq may interrupt a program that runs in task context. */
 #define COUNT(counter)                                                                             \
 	do {                                                                                       \
 		struct stats *stats_ = own_stats();                                                \

@@ -81,11 +81,9 @@ struct settings {
 struct stats {
 	__u64 captured;	       /* connects sent to the proxy */
 	__u64 balanced;	       /* connects of opaque TCP services sent to an endpoint */
-	__u64 failed_open;     /* connects of HTTP services let past the proxy, which could not take
-				  them */
+	__u64 failed_open;     /* connects of HTTP services let past the proxy */
 	__u64 failed_closed;   /* the same, refused */
-	__u64 bound_to_device; /* of those two: the socket is bound to a device and cannot reach
-				  loopback */
+	__u64 bound_to_device; /* of those two: bound to a device, loopback is out of reach */
 	__u64 no_endpoint;     /* connects refused for want of an endpoint */
 	__u64 no_memory;       /* sockets that could not be given an origin record */
 	__u64 flows_opened;    /* captured connections whose handshake was done */
