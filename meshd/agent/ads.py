@@ -36,6 +36,8 @@ _CHANNEL_OPTIONS = (
     # A control plane that vanished without a FIN is noticed within 15 s.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # A keepalive rides on a ping that is out already, gRPC's own, with that one's timeout.
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # Otherwise channels of one process share the connection and with it gRPC's own, longer back-off.
@@ -93,6 +95,9 @@ class AdsClient:
                 await self._serve()
             except grpc.aio.AioRpcError as error:
                 self._lost(f"{error.code().name}: {error.details()}")
+            except asyncio.InvalidStateError:
+                # Written to a call that had ended in the meantime.
+                self._lost("the control plane ended the stream")
             else:
                 self._lost("the control plane ended the stream")
             # Full jitter: nodes that lost the same control plane do not come back all at once.

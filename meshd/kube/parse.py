@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import msgspec
 import yaml
@@ -17,6 +18,8 @@ from meshd.kube.service_rules import endpoint_slice_problems, service_problems
 from meshd.model.status import Problem, Severity
 
 KubeObject = Namespace | Service | EndpointSlice | Pod | HTTPRoute | ReferenceGrant
+GATEWAY_GROUP = "gateway.networking.k8s.io"
+OWN_GROUP = "meshd.io"
 KINDS: dict[str, tuple[type[KubeObject], frozenset[str]]] = {
     "Namespace": (Namespace, frozenset({"v1"})),
     "Service": (Service, frozenset({"v1"})),
@@ -32,6 +35,7 @@ KINDS: dict[str, tuple[type[KubeObject], frozenset[str]]] = {
     ),
 }
 """The kinds acted on, and the apiVersions in which they are read."""
+_OTHER_ROUTES = frozenset({"GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute"})
 MAX_DEPTH = 64
 MAX_NODES = 1_000_000
 """Bounds of one document, so that neither nesting nor YAML aliases can exhaust us."""
@@ -161,35 +165,54 @@ def _object(
     if not isinstance(raw, dict):
         problems.append(Problem(field=where, message="is no object: a mapping with apiVersion and kind"))
         return
-    kind, api_version, metadata = raw.get("kind"), raw.get("apiVersion"), raw.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    for field, value in (("kind", kind), ("apiVersion", api_version), ("metadata.name", name)):
-        if not isinstance(value, str) or not value:
-            problems.append(
-                Problem(
-                    field=f"{where} {field}".strip(), message="must be set, to a string that is not empty"
-                )
-            )
-            return
-    assert isinstance(kind, str)
-    assert isinstance(metadata, dict)
-    namespace = "" if kind == "Namespace" else str(metadata.get("namespace") or "default")
-    key = Key(kind, namespace, str(name))
-    if kind not in KINDS:
-        ignored.append(key)
-        return
-    read, versions = KINDS[kind]
-    if api_version not in versions:
-        if (
-            str(api_version).partition("/")[0] == next(iter(versions)).partition("/")[0]
-            or kind == "HTTPRoute"
-        ):
-            message = f"{api_version} is not supported; use {' or '.join(sorted(versions))}"
-            objects.append(Parsed(key, None, (Problem(field="apiVersion", message=message),)))
+    metadata = raw.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    kind, api_version, name = raw.get("kind"), raw.get("apiVersion"), metadata.get("name")
+    if not _is_text(kind):
+        problems.append(_nameless(where, "kind"))
+    elif not _is_text(api_version):
+        problems.append(_nameless(where, "apiVersion"))
+    elif not _is_text(name):
+        problems.append(_nameless(where, "metadata.name"))
+    else:
+        namespace = "" if kind == "Namespace" else str(metadata.get("namespace") or "default")
+        key = Key(kind, namespace, name)
+        refusal = _refusal(raw, kind, api_version)
+        if refusal is not None:
+            objects.append(Parsed(key, None, (refusal,)))
+        elif kind in KINDS and api_version in KINDS[kind][1]:
+            objects.append(_typed(raw, key, KINDS[kind][0]))
         else:
-            ignored.append(key)  # Another group's kind of the same name.
-        return
-    objects.append(_typed(raw, key, read))
+            ignored.append(key)
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and bool(value)
+
+
+def _nameless(where: str, field: str) -> Problem:
+    return Problem(field=f"{where} {field}".strip(), message="must be set, to a string that is not empty")
+
+
+def _refusal(raw: dict[str, object], kind: str, api_version: str) -> Problem | None:
+    """Why an object that is meant for us cannot be read. Other kinds are none of our business."""
+    group = api_version.rpartition("/")[0]
+    if kind in KINDS:
+        versions = KINDS[kind][1]
+        if api_version not in versions and group in {version.rpartition("/")[0] for version in versions}:
+            message = f"{api_version} is not supported; use {' or '.join(sorted(versions))}"
+            return Problem(field="apiVersion", message=message)
+    elif group == OWN_GROUP:
+        return Problem(field="kind", message=f"there is no {kind} in {api_version}; it has no effect")
+    elif group == GATEWAY_GROUP and kind in _OTHER_ROUTES and _has_service_parent(raw):
+        return Problem(field="kind", message=f"{kind} is not supported for Services yet; it has no effect")
+    return None
+
+
+def _has_service_parent(raw: dict[str, object]) -> bool:
+    spec = raw.get("spec")
+    refs = spec.get("parentRefs") if isinstance(spec, dict) else None
+    return isinstance(refs, list) and any(isinstance(r, dict) and r.get("kind") == "Service" for r in refs)
 
 
 def _typed(raw: dict[str, object], key: Key, read: type[KubeObject]) -> Parsed:

@@ -16,11 +16,11 @@ from meshd.model.status import ConfigStatus
 DEADLINE = 10.0
 
 
-async def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for a condition. Raises AssertionError after ``DEADLINE`` seconds."""
-    end = time.monotonic() + DEADLINE
+async def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
+    """Wait for a condition. Raises AssertionError when it does not come true in time."""
+    end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"not within {DEADLINE:g} s: {what}"
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
         await asyncio.sleep(0.005)
 
 
@@ -41,8 +41,8 @@ async def control(manifests: Path, socket: Path) -> AsyncIterator[Control]:
 class Agent:
     """What an agent does with its client: keeps all it is told."""
 
-    def __init__(self, socket: Path) -> None:
-        self.client = AdsClient(f"unix:{socket}", "node1", {"version": "test"}, self._on_change)
+    def __init__(self, target: str) -> None:
+        self.client = AdsClient(target, "node1", {"version": "test"}, self._on_change)
         self.deltas: list[Delta] = []
         self.snapshot = Snapshot()
         self.status = ConfigStatus()
@@ -71,9 +71,9 @@ class Agent:
 
 
 @contextlib.asynccontextmanager
-async def agent(socket: Path) -> AsyncIterator[Agent]:
-    """A running client."""
-    node = Agent(socket)
+async def agent(control: Path | str) -> AsyncIterator[Agent]:
+    """A running client of a control plane on a socket or an address."""
+    node = Agent(f"unix:{control}" if isinstance(control, Path) else control)
     task = asyncio.create_task(node.client.run())
     try:
         yield node

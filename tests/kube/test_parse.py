@@ -190,6 +190,14 @@ def test_aliases_do_not_explode() -> None:
     assert "larger than" in parse("\n".join(lines)).problems[0].message
 
 
+def test_kinds_that_are_meant_for_us_and_not_supported_are_not_silent() -> None:
+    grpc = edited(ROUTE, "HTTPRoute", "GRPCRoute")
+    assert one_problem(grpc) == ("kind", "GRPCRoute is not supported for Services yet; it has no effect")
+    assert parse(edited(grpc, 'group: "", kind: Service, ', "")).objects == ()
+    own = edited(edited(SERVICE, "kind: Service", "kind: Retries"), "v1", "meshd.io/v1alpha1")
+    assert one_problem(own) == ("kind", "there is no Retries in meshd.io/v1alpha1; it has no effect")
+
+
 def test_bad_document_leaves_the_others_alone() -> None:
     parsed = parse("just text\n---" + SERVICE)
     assert [p.key.name for p in parsed.objects] == ["web"]
