@@ -38,8 +38,8 @@ static __always_inline void enrol(struct bpf_sock_ops *ops, struct flow_key *key
 	member = members.lookup(&key->netns);
 	if (!member || !(member->flags & MEMBER_FAST_PATH))
 		return;
-	error = sockets.sock_hash_update(
-		ops, key, BPF_NOEXIST); /* as a condition bcc would rewrite it wrongly */
+	/* Not in the condition: what bcc rewrites this call to ends with a semicolon. */
+	error = sockets.sock_hash_update(ops, key, BPF_NOEXIST);
 	if (error)
 		COUNT(enrol_failed);
 	else

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The programs. Each unpacks its context, calls a decision and packs the answer. */
 
-/* bcc puts this into the license section: some helpers are for GPL-compatible programs only. */
-#define BPF_LICENSE Dual BSD / GPL
+/* bcc puts this into the license section: some helpers are for GPL-compatible programs only. The
+ * kernel compares it to the letter, so no blanks around the slash.
+ */
+/* clang-format off */
+#define BPF_LICENSE Dual BSD/GPL
+/* clang-format on */
 
 #include "address.h"
 #include "capture.h"

@@ -159,13 +159,15 @@ class ProgramInfo:
     type: int
     id: int
     name: str
+    gpl_compatible: bool
 
 
 def program_info(fd: int) -> ProgramInfo:
     """What the kernel says of a program."""
-    raw = _info(fd, 80)
+    raw = _info(fd, 88)
     kind, number = struct.unpack_from("=II", raw)
-    return ProgramInfo(kind, number, raw[64:80].rstrip(b"\0").decode(errors="replace"))
+    name = raw[64:80].rstrip(b"\0").decode(errors="replace")
+    return ProgramInfo(kind, number, name, bool(raw[84] & 1))
 
 
 def program_by_id(number: int) -> int:

@@ -21,7 +21,7 @@ from meshd.datapath.datapath import Datapath, ensure_loaded
 from meshd.datapath.errors import DatapathError
 from meshd.datapath.flows import OriginalDestination
 from meshd.datapath.pins import Pins
-from meshd.datapath.programs import CGROUP_PROGRAMS, MAPS
+from meshd.datapath.programs import CGROUP_PROGRAMS, MAPS, PROGRAMS
 from meshd.model.config import Protocol
 from meshd.model.snapshot import Snapshot
 from tests.datapath.mesh import Mesh
@@ -122,6 +122,13 @@ def test_a_restarted_agent_takes_over_what_is_in_force(mesh: Mesh, instance: str
         assert mesh.record(mesh.accept(mesh.proxy4)) == OriginalDestination(VIP, 80)
     finally:
         again.close()
+
+
+def test_the_kernel_takes_the_license_as_gpl_compatible(datapath: Datapath, instance: str) -> None:
+    for program in PROGRAMS:
+        fd = bpf.open_pinned(str(Pins(instance).program(datapath.layout.digest, program.name)))
+        assert bpf.program_info(fd).gpl_compatible, program.name
+        os.close(fd)
 
 
 def test_the_agent_never_carries_the_compiler(instance: str, cgroup: Path) -> None:
