@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
+import logging
 import os
 import stat
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from pathlib import Path
 
 from inotify_simple import INotify, flags
 
+from meshd import log
 from meshd.kube.collection import Unreadable
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -27,6 +29,10 @@ MAX_DELAY_SECONDS = 0.5
 """...but not later than this, however busy the directory is."""
 RESCAN_SECONDS = 10.0
 """inotify does not see changes behind links or on network file systems: look so often anyway."""
+POLL_SECONDS = 1.0
+"""Look so often where there is no inotify to be had (fs.inotify.max_user_instances)."""
+_SETTLING_NS = 30_000_000
+"""A file changed so recently may be half written."""
 _WATCHED = (
     flags.CLOSE_WRITE | flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO | flags.ATTRIB
     | flags.DELETE_SELF | flags.MOVE_SELF | flags.ONLYDIR
@@ -34,6 +40,7 @@ _WATCHED = (
 
 Files = Mapping[str, str | Unreadable]
 """The text of each manifest, by its path relative to the directory."""
+_logger = logging.getLogger("meshd.control.directory")
 _Stamp = tuple[int, int, int, int]
 
 
@@ -44,7 +51,8 @@ class Directory:
         self._root = root
         self._files: dict[str, str | Unreadable] = {}
         self._stamps: dict[str, _Stamp] = {}
-        self._watches: dict[str, int] = {}
+        self.unsettled = False
+        """A file was being written during the last scan: its old content was taken; scan again."""
 
     def scan(self) -> Files:
         """Read what is new or changed since the last scan. Blocking.
@@ -53,6 +61,7 @@ class Directory:
         """
         files: dict[str, str | Unreadable] = {}
         stamps: dict[str, _Stamp] = {}
+        self.unsettled = False
         for path in self._manifests():
             if len(files) >= MAX_FILES:
                 files["."] = Unreadable(f"more than {MAX_FILES} manifests; the rest is not read")
@@ -61,8 +70,13 @@ class Directory:
             try:
                 found = path.stat()
                 stamp = (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
-                unchanged = self._stamps.get(name) == stamp
-                files[name] = self._files[name] if unchanged else _read(path, found)
+                if self._stamps.get(name) == stamp:
+                    files[name] = self._files[name]
+                elif name in self._stamps and 0 <= time.time_ns() - found.st_mtime_ns < _SETTLING_NS:
+                    self.unsettled = True
+                    files[name], stamp = self._files[name], self._stamps[name]
+                else:
+                    files[name] = _read(path, found)
                 stamps[name] = stamp
             except FileNotFoundError:
                 if path.is_symlink():
@@ -86,36 +100,53 @@ class Directory:
 
     async def versions(self) -> AsyncGenerator[Files, None]:
         """The files now, and again each time they have changed. Raises OSError from the first scan only."""
-        with INotify(nonblocking=True) as inotify:
-            changed = asyncio.Event()
-            loop = asyncio.get_running_loop()
-            loop.add_reader(inotify.fileno(), _drain, inotify, changed)
-            try:
-                # Watch first, then read: a change in between is then seen.
+        changed = asyncio.Event()
+        with _inotify(changed) as inotify:
+            rescan = POLL_SECONDS if inotify is None else RESCAN_SECONDS
+            # Watch first, then read: a change in between is then seen.
+            await asyncio.to_thread(self._watch, inotify)
+            seen = await asyncio.to_thread(self.scan)
+            yield seen
+            while True:
+                await _settled(changed, rescan)
                 await asyncio.to_thread(self._watch, inotify)
-                seen = await asyncio.to_thread(self.scan)
-                yield seen
-                while True:
-                    await _settled(changed)
-                    with contextlib.suppress(OSError):
-                        await asyncio.to_thread(self._watch, inotify)
-                        files = await asyncio.to_thread(self.scan)
-                        if files != seen:
-                            seen = files
-                            yield seen
-            finally:
-                loop.remove_reader(inotify.fileno())
+                with contextlib.suppress(OSError):
+                    files = await asyncio.to_thread(self.scan)
+                    if self.unsettled:
+                        changed.set()
+                    if files != seen:
+                        seen = files
+                        yield seen
 
-    def _watch(self, inotify: INotify) -> None:
+    def _watch(self, inotify: INotify | None) -> None:
         """Watch the directory and all below it. To watch again what is watched changes nothing."""
+        if inotify is None:
+            return
         for folder, folders, _ in os.walk(self._root):
             folders[:] = [name for name in folders if not name.startswith(".")]
-            try:
+            # Out of watches, or gone meanwhile: the regular rescan still sees it.
+            with contextlib.suppress(OSError):
                 inotify.add_watch(folder, _WATCHED)
-            except OSError as error:
-                # Out of watches, or gone meanwhile: the regular rescan still sees it.
-                if error.errno not in (errno.ENOSPC, errno.ENOENT, errno.EACCES, errno.ENOTDIR):
-                    raise
+
+
+@contextlib.contextmanager
+def _inotify(changed: asyncio.Event) -> Iterator[INotify | None]:
+    """An inotify instance that sets ``changed``; None if this user has no more of them."""
+    try:
+        inotify = INotify(nonblocking=True)
+    except OSError as error:
+        log.event(
+            _logger, logging.WARNING, "polling", every=POLL_SECONDS, reason=f"inotify: {error.strerror}"
+        )
+        yield None
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_reader(inotify.fileno(), _drain, inotify, changed)
+    try:
+        yield inotify
+    finally:
+        loop.remove_reader(inotify.fileno())
+        inotify.close()
 
 
 def _drain(inotify: INotify, changed: asyncio.Event) -> None:
@@ -124,10 +155,10 @@ def _drain(inotify: INotify, changed: asyncio.Event) -> None:
     changed.set()
 
 
-async def _settled(changed: asyncio.Event) -> None:
+async def _settled(changed: asyncio.Event, rescan: float) -> None:
     """Wait for a change and then until it is quiet, or for the time of a rescan."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(RESCAN_SECONDS):
+        async with asyncio.timeout(rescan):
             await changed.wait()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(MAX_DELAY_SECONDS):

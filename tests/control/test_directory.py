@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -101,6 +102,39 @@ def test_changes_that_inotify_does_not_see(tmp_path: Path, monkeypatch: pytest.M
         assert await following() == {"a.yaml": "22"}
 
     watching(root, steps)
+
+
+def test_file_that_is_being_written_keeps_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("whole")
+
+    async def steps(following: Next) -> None:
+        assert await following() == {"a.yaml": "whole"}
+        with path.open("w") as file:
+            for n in range(20):
+                (tmp_path / f"{n}.txt").write_text("an event, so that there are scans meanwhile")
+                file.write("x" * 10)
+                file.flush()
+                await asyncio.sleep(0.01)
+        assert await following() == {"a.yaml": "x" * 200}
+
+    watching(tmp_path, steps)
+
+
+def test_without_inotify_the_directory_is_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(nonblocking: bool) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(directory, "INotify", none_left)
+    monkeypatch.setattr(directory, "POLL_SECONDS", 0.05)
+    (tmp_path / "a.yaml").write_text("1")
+
+    async def steps(following: Next) -> None:
+        assert await following() == {"a.yaml": "1"}
+        (tmp_path / "a.yaml").write_text("22")
+        assert await following() == {"a.yaml": "22"}
+
+    watching(tmp_path, steps)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
