@@ -44,7 +44,7 @@ def test_keep_alive_on_both_sides() -> None:
         assert web.connections == 1
         (row,) = proxy.rows()
         assert (row.service, row.route, row.cluster, row.source) == (
-            "default/web",
+            "default/web:80",
             "default/web/0",
             "web",
             "default/client",
