@@ -11,13 +11,13 @@ import uuid
 from pathlib import Path
 
 from meshd import log
+from meshd.kube.objects import Key
 from meshd.lab.addressing import AddressError, NodeNet
 from meshd.lab.hosts import hosts_file
 from meshd.lab.manifest import Manifest
 from meshd.lab.mesh import NodeMesh
 from meshd.lab.names import Lab
 from meshd.lab.objects import EndpointSlice, PodSpec
-from meshd.lab.parsing import Key
 from meshd.lab.pod import Places, PodRun
 from meshd.lab.podview import Phase, PodView
 from meshd.lab.publishing import HostsFiles, ManifestFolder, ServiceRules

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from meshd.kube import parse as kube
 from meshd.lab.parsing import InvalidObjectError, parse
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -61,19 +62,16 @@ def _load_file(file: Path, found: list[Manifest], problems: list[str]) -> None:
         if len(text) > _MAX_BYTES:
             problems.append(f"{file}: larger than {_MAX_BYTES} bytes")
             return
-        documents = list(yaml.load_all(text, Loader=yaml.CSafeLoader))
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{file}: cannot be read: {error}")
         return
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        problems.append(f"{file}{line}: not YAML: {error.problem or error.context}")
-        return
-    except yaml.YAMLError as error:
-        problems.append(f"{file}: not YAML: {error}")
+    # The control plane's reader decides what is YAML: no key twice, no nesting without end.
+    read = kube.parse(text)
+    if read.broken:
+        problems.extend(f"{file}: {problem.message}" for problem in read.problems)
         return
     folder = str(Path.cwd() if file == Path("/dev/stdin") else file.resolve().parent)
-    for document in documents:
+    for document in yaml.load_all(text, Loader=yaml.CSafeLoader):
         for source in _objects(document):
             try:
                 plain = _without_nulls(msgspec.to_builtins(source, str_keys=True))  # timestamps become text

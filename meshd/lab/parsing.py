@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from meshd.kube.objects import Key
 from meshd.lab import objects
 from meshd.lab.objects import (
     Container,
@@ -47,17 +48,6 @@ class InvalidObjectError(ValueError):
 
     def __init__(self, subject: str, field: str, reason: str) -> None:
         super().__init__(f"{subject}: {field + ': ' if field else ''}{reason}")
-
-
-class Key(msgspec.Struct, frozen=True, order=True):
-    """What identifies an object."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
 class _Meta(msgspec.Struct):

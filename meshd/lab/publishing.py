@@ -15,7 +15,7 @@ from typing import IO
 import msgspec
 
 from meshd import log, netns
-from meshd.lab.parsing import Key
+from meshd.kube.objects import Key
 from meshd.lab.process import Process
 
 _logger = logging.getLogger("meshd.lab.publishing")

@@ -158,7 +158,7 @@ def test_what_is_wrong_with_a_manifest_is_said_at_once_and_changes_nothing(
     lines = done.stderr.splitlines()
     assert "a.yaml: Pod default/one: spec.containers[0].command: required" in lines[0]
     assert "a.yaml: Pod default/two: spec.containers[0].command: expected `array`, got `str`" in lines[1]
-    assert "b.yaml:2: not YAML" in lines[2]
+    assert "b.yaml: not valid YAML" in lines[2]
 
 
 def test_two_services_cannot_have_one_address(plain_lab: Lab, tmp_path: Path) -> None:
