@@ -32,3 +32,5 @@ def configure(level: str) -> None:
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Its debug lines are about its own event loop, several a call.
+    logging.getLogger("grpc").setLevel(max(logging.INFO, logging.getLogger().level))

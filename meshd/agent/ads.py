@@ -69,8 +69,9 @@ class AdsClient:
         self.synced = False
         """All that was asked for has come at least once."""
         self.responses = 0
+        """Responses since the client's start."""
         self.nacks = 0
-        """Responses, and of those the ones answered with a NACK, since the client's start."""
+        """Resources, or whole changes, refused since the client's start."""
         self.connects = 0
         """Streams that were opened."""
         self.last_error = ""
@@ -209,7 +210,7 @@ class AdsClient:
         if not reasons:
             self.last_error = ""
             return
-        self.nacks += 1
+        self.nacks += len(reasons)
         self.last_error = reasons[0] if len(reasons) == 1 else f"{reasons[0]} (and {len(reasons) - 1} more)"
         for reason in reasons:
             log.event(_logger, logging.WARNING, "refused", reason=reason, version=received.version)
