@@ -32,7 +32,7 @@ def instance() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def datapath(cgroup: Path, instance: str) -> Iterator[Datapath]:
-    opened = ensure_loaded(instance, cgroup)
+    opened = ensure_loaded(instance, cgroup, heartbeat_timeout=60.0)  # this machine may be slow
     try:
         yield opened
     finally:

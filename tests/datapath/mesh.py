@@ -26,6 +26,7 @@ class Mesh:
         self._heartbeat = Heartbeat(os.dup(datapath.heartbeat_fd))
         self._snapshot = Snapshot()
         self._open: list[socket.socket] = []
+        self._alive = False
 
     def __enter__(self) -> Mesh:
         self.proxy4 = self.listen("127.0.0.1", PORT)
@@ -43,7 +44,8 @@ class Mesh:
         self._heartbeat.close()
 
     def alive(self, alive: bool) -> None:
-        """Whether the proxy beats."""
+        """Whether the proxy beats: now, and before each ``client``."""
+        self._alive = alive
         if alive:
             self._heartbeat.beat(3)
         else:
@@ -94,6 +96,8 @@ class Mesh:
         self, family: socket.AddressFamily = socket.AF_INET, kind: int = socket.SOCK_STREAM
     ) -> socket.socket:
         """A client's socket in the pod; closed with the mesh."""
+        if self._alive:
+            self._heartbeat.beat(3)
         with self.pod.entered():
             made = socket.socket(family, kind)
         made.settimeout(5)
