@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from meshd.lab.names import Lab as LabNames
 from tests.lab.conftest import PODS
 from tests.lab.leftovers import pids
 from tests.support.lab import MESHD, Lab, running_lab, until
@@ -49,6 +50,18 @@ metadata: {name: crashing}
 spec:
   terminationGracePeriodSeconds: 1
   containers: [{name: a, command: [sh, -c, "echo run; exit 3"]}]
+"""
+
+_GUEST = """
+apiVersion: v1
+kind: Pod
+metadata: {name: guest}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+    - name: a
+      command: [sleep, infinity]
+      readinessProbe: {exec: {command: ["true"]}, periodSeconds: 1}
 """
 
 _ONCE = """
@@ -159,3 +172,29 @@ def test_a_killed_container_comes_back(lab: Lab) -> None:
     os.kill(pid, signal.SIGKILL)
     until(lambda: pids(lab.name, "node2/pods/default_far") not in ([], [pid]))
     until(lambda: lab.code("http://far/") == "200")
+
+
+def test_pods_that_come_and_go_leave_nothing_in_the_supervisor(lab: Lab, tmp_path: Path) -> None:
+    (supervisor,) = pids(lab.name, "supervisor")
+    manifest = tmp_path / "pod.yaml"
+    manifest.write_text(_GUEST)
+
+    def come_and_go() -> None:
+        lab.run("apply", "-f", str(manifest), "--wait", "10")
+        lab.run("delete", "-f", str(manifest))
+        until(lambda: not _pods(lab, "guest"))
+
+    come_and_go()
+    before = _fds(supervisor)
+    for _ in range(5):
+        come_and_go()
+    until(lambda: _fds(supervisor) == before)
+    assert [
+        p.name for p in LabNames(lab.name).state_dir.joinpath("pods").iterdir() if "guest" in p.name
+    ] == []
+    assert not [p for p in Path("/run/netns").iterdir() if p.name == f"meshd-{lab.name}-p-default-guest"]
+
+
+def _fds(pid: int) -> Counter[str]:
+    """What a process has open, by kind: socket, anon_inode, and the names of files."""
+    return Counter(str(path.readlink()).partition(":")[0] for path in Path(f"/proc/{pid}/fd").iterdir())
