@@ -11,7 +11,7 @@ from pathlib import Path
 
 from meshd import log
 from meshd.cli.errors import CommandError
-from meshd.cli.paths import run_dir
+from meshd.paths import run_dir
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshd.cli.paths import RUN_ROOT
+from meshd.paths import RUN_ROOT
 
 _TERM_SECONDS = 3.0
 _KILL_SECONDS = 5.0

@@ -12,10 +12,10 @@ from typing import TypeVar
 import msgspec
 
 from meshd.cli.errors import CommandError
-from meshd.cli.paths import RUN_ROOT, run_dir
 from meshd.cli.status_text import status_text
 from meshd.cli.table import table
 from meshd.model.view import EndpointView, RouteView, ServiceView, StatusView, WorkloadView
+from meshd.paths import RUN_ROOT, run_dir
 
 _TIMEOUT_SECONDS = 10.0
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 from meshd.datapath import bpf, pins
 from meshd.datapath.programs import CGROUP_PROGRAMS, VERDICT, VERDICT_MAP
+from meshd.paths import PIN_ROOT
 
 
-def instances(root: Path = pins.ROOT) -> list[str]:
+def instances(root: Path = PIN_ROOT) -> list[str]:
     """The instances that have pins."""
     return sorted(folder.name for folder in root.iterdir()) if root.is_dir() else []
 
 
-def remove(instance: str, root: Path = pins.ROOT) -> Iterator[str]:
+def remove(instance: str, root: Path = PIN_ROOT) -> Iterator[str]:
     """Remove everything, saying what. Needs no agent, no layout file and no compiler. Raises OSError.
 
     The order is that of safety: first nothing new is captured, and what shows and forgets the captured

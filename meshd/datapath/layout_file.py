@@ -7,13 +7,12 @@ from pathlib import Path
 import msgspec
 
 from meshd.datapath.layout import Layout
-
-RUN_ROOT = Path("/run/meshd")
+from meshd.paths import run_dir
 
 
 def layout_path(instance: str) -> Path:
     """Where an instance's layout is kept."""
-    return RUN_ROOT / instance / "layout.json"
+    return run_dir(instance) / "layout.json"
 
 
 def read_layout(instance: str) -> Layout | None:

@@ -20,6 +20,7 @@ from meshd.datapath.errors import DatapathError
 from meshd.datapath.layout_file import read_layout
 from meshd.datapath.probe import Probe
 from meshd.datapath.programs import CGROUP_PROGRAMS, PROGRAMS
+from meshd.paths import BPF_FS, PIN_ROOT
 
 OLDEST_KERNEL = (5, 18)
 """bpf_set_retval, by which a refused connect(2) says ECONNREFUSED."""
@@ -113,14 +114,14 @@ def _cgroup(at: Path | None) -> tuple[Path | None, Finding]:
 
 
 def _bpf_fs() -> Finding:
-    if pins.is_bpf_fs(pins.BPF_FS):
-        return Finding("bpf file system", Verdict.OK, f"mounted at {pins.BPF_FS}")
-    if pins.BPF_FS.is_dir():
-        return Finding("bpf file system", Verdict.OK, f"not mounted; the agent mounts it at {pins.BPF_FS}")
+    if pins.is_bpf_fs(BPF_FS):
+        return Finding("bpf file system", Verdict.OK, f"mounted at {BPF_FS}")
+    if BPF_FS.is_dir():
+        return Finding("bpf file system", Verdict.OK, f"not mounted; the agent mounts it at {BPF_FS}")
     return Finding(
         "bpf file system",
         Verdict.FAIL,
-        f"{pins.BPF_FS} does not exist",
+        f"{BPF_FS} does not exist",
         "mount sysfs: mount -t sysfs sysfs /sys",
     )
 
@@ -215,7 +216,7 @@ def _program_name(number: int) -> str:
 
 
 def _sockmap_users(instance: str) -> Finding:
-    own = attachment.map_ids(pins.ROOT)
+    own = attachment.map_ids(PIN_ROOT)
     try:
         others = [
             f"{each.name or 'unnamed'} ({_SOCKMAP_TYPES[each.type]}, id {each.id})"

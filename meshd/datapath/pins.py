@@ -1,6 +1,6 @@
 """Where an instance's maps, programs and links are pinned.
 
-Below ``ROOT/<instance>``: ``maps/<map>-<layout digest>``, ``programs/<digest>/<program>`` and
+Below ``PIN_ROOT/<instance>``: ``maps/<map>-<layout digest>``, ``programs/<digest>/<program>`` and
 ``links/<program>``.
 A pin's name says what it is, so that an agent can judge what an earlier one left.
 """
@@ -13,9 +13,7 @@ from pathlib import Path
 
 from meshd.datapath.errors import DatapathError
 from meshd.datapath.layout import Layout
-
-BPF_FS = Path("/sys/fs/bpf")
-ROOT = BPF_FS / "meshd"
+from meshd.paths import BPF_FS, PIN_ROOT
 
 _BPF_FS_MAGIC = 0xCAFE4A11
 _STATFS_BYTES = 120
@@ -25,7 +23,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Pins:
     """The pin folder of one instance."""
 
-    def __init__(self, instance: str, root: Path = ROOT) -> None:
+    def __init__(self, instance: str, root: Path = PIN_ROOT) -> None:
         self.folder = root / instance
         self.maps = self.folder / "maps"
         self.programs = self.folder / "programs"

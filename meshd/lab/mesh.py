@@ -13,10 +13,11 @@ import msgspec
 from meshd import log
 from meshd.lab.addressing import FABRIC_ADDRESS
 from meshd.lab.daemon import Daemon
-from meshd.lab.names import RUN_DIR, Lab
+from meshd.lab.names import Lab
 from meshd.lab.podview import PodView
 from meshd.lab.sandbox import Sandbox
 from meshd.model.workload import Workload
+from meshd.paths import run_dir
 
 _logger = logging.getLogger("meshd.lab.mesh")
 
@@ -61,7 +62,7 @@ class NodeMesh:
         self._node = node
         self._folder = lab.workloads(node)
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._socket = RUN_DIR / lab.instance(node) / "agent.sock"
+        self._socket = run_dir(lab.instance(node)) / "agent.sock"
         node_group = cgroup_root / lab.node_cgroup(node)
         group = node_group / "agent"
         group.mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,10 @@ import hashlib
 import re
 from pathlib import Path
 
+from meshd.paths import RUN_ROOT
+
 NETNS_DIR = Path("/run/netns")
-RUN_DIR = Path("/run/meshd")
-LABS_DIR = RUN_DIR / "labs"
-PIN_DIR = Path("/sys/fs/bpf/meshd")
+LABS_DIR = RUN_ROOT / "labs"
 DEFAULT_LAB = "lab"
 MAX_NODES = 16
 MODES = ("meshd", "none")

@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 from meshd.lab import cgroup, netspace
-from meshd.lab.names import LABS_DIR, NETNS_DIR, PIN_DIR, RUN_DIR, Lab
+from meshd.lab.names import LABS_DIR, NETNS_DIR, Lab
+from meshd.paths import PIN_ROOT, RUN_ROOT
 
 
 def sweep(lab: Lab) -> list[str]:
@@ -24,7 +25,7 @@ def sweep(lab: Lab) -> list[str]:
             raise OSError(f"{group}: processes of the lab do not end: {cgroup.processes(group)}")
         removed.append(f"cgroup {group}")
     # Pins go before the namespaces: a pinned link holds on to nothing, but what it does should end first.
-    for instance in _children(PIN_DIR):
+    for instance in _children(PIN_ROOT):
         if lab.owns_instance(instance.name):
             shutil.rmtree(instance)
             removed.append(f"pins {instance}")
@@ -32,14 +33,14 @@ def sweep(lab: Lab) -> list[str]:
         if path.name.startswith(lab.netns_prefix):
             netspace.remove(path)
             removed.append(f"network namespace {path.name}")
-    for instance in _children(RUN_DIR):
+    for instance in _children(RUN_ROOT):
         if lab.owns_instance(instance.name):
             shutil.rmtree(instance)
             removed.append(f"folder {instance}")
     if lab.state_dir.exists():
         shutil.rmtree(lab.state_dir)
         removed.append(f"folder {lab.state_dir}")
-    for folder in (LABS_DIR, PIN_DIR, RUN_DIR):
+    for folder in (LABS_DIR, PIN_ROOT, RUN_ROOT):
         with contextlib.suppress(OSError):  # not empty: another lab's, or the node's own agent's
             folder.rmdir()
     return removed

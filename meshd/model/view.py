@@ -1,4 +1,4 @@
-"""What the agent shows of itself over its admin socket: the documents behind ``meshd status`` and its like."""
+"""What the agent shows of itself over its admin socket: the documents behind ``meshd status``."""
 
 from __future__ import annotations
 

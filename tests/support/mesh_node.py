@@ -17,9 +17,9 @@ from typing import TypeVar
 
 import msgspec
 
-from meshd.cli.paths import run_dir
 from meshd.model.view import ServiceView, StatusView, WorkloadView
 from meshd.model.workload import Workload
+from meshd.paths import run_dir
 from tests.support import unix_http
 
 MESHD = (sys.executable, "-P", "-m", "meshd")

@@ -1,10 +1,12 @@
-"""Where a node's agent keeps its run-time state."""
+"""Where the node keeps run-time state, in one place for all parts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 RUN_ROOT = Path("/run/meshd")
+BPF_FS = Path("/sys/fs/bpf")
+PIN_ROOT = BPF_FS / "meshd"
 
 
 def run_dir(instance: str) -> Path:
