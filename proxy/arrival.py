@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import struct
 from collections.abc import Callable
 from typing import cast
 
@@ -13,11 +11,10 @@ from meshd import log
 from meshd.datapath.flows import FlowTable
 from proxy.caller import Caller
 from proxy.downstream import Downstream
+from proxy.reset import reset
 from proxy.runtime import Runtime
 
 _logger = logging.getLogger("meshd.proxy.arrival")
-
-_RESET = struct.pack("ii", 1, 0)
 
 
 class Destinations:
@@ -89,8 +86,7 @@ class Arrival(asyncio.Protocol):
             workload=self._caller.source,
             peer=f"{peer[0]}:{peer[1]}",
         )
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        transport.abort()
+        reset(transport)
 
 
 def _text(address: str, port: int) -> str:

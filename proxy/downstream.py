@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 import time
 from collections.abc import Callable
 from typing import cast
@@ -14,8 +12,10 @@ from proxy.caller import Caller
 from proxy.exchange import Exchange
 from proxy.exchange_state import CONNECTION_WAYS, ConnectionState
 from proxy.in_force import ListenerState
+from proxy.read_hold import ReadHold, Reason
 from proxy.refusal import Refusal
 from proxy.request_parser import Request
+from proxy.reset import reset
 from proxy.response_flags import Flag
 from proxy.runtime import Runtime
 from proxy.upstream import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
@@ -34,11 +34,11 @@ _TUNNEL = ConnectionState.TUNNEL
 _LINGER = ConnectionState.LINGER
 _CLOSED = ConnectionState.CLOSED
 
-_HOLD_UPSTREAM = 1
-_HOLD_PIPELINE = 2
-_HOLD_WRITE = 4
-
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
+# Plain numbers: arithmetic on IntFlag is Python code, and this is in every request's path.
+_OTHER_SIDE = int(Reason.OTHER_SIDE)
+_PIPELINE = int(Reason.PIPELINE)
+_UNREAD_ANSWERS = int(Reason.UNREAD_ANSWERS)
+_ALL_REASONS = _OTHER_SIDE | _PIPELINE | _UNREAD_ANSWERS
 
 
 class Downstream(asyncio.Protocol):
@@ -47,7 +47,7 @@ class Downstream(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_exchange",
-        "_holds",
+        "_hold",
         "_lingered",
         "_present",
         "_requests",
@@ -92,7 +92,7 @@ class Downstream(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._buffer: bytearray | None = None
         """What has come of a head, or of requests that wait."""
-        self._holds = 0
+        self._hold: ReadHold
         self._serving = False
         self._requests = 0
         self._lingered = 0
@@ -107,6 +107,7 @@ class Downstream(asyncio.Protocol):
         """asyncio: accepted."""
         # Not isinstance: uvloop's transports are of no asyncio class.
         self._transport = cast(asyncio.Transport, transport)
+        self._hold = ReadHold(self._transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
         self.runtime.opened(self)
 
@@ -164,12 +165,12 @@ class Downstream(asyncio.Protocol):
         self.write_paused = True
         if self._exchange is not None:
             self._exchange.downstream_write_paused()
-        self._hold(_HOLD_WRITE)
+        self._hold.add(_UNREAD_ANSWERS)
 
     def resume_writing(self) -> None:
         """asyncio: it reads again."""
         self.write_paused = False
-        self._release(_HOLD_WRITE)
+        self._hold.remove(_UNREAD_ANSWERS)
         if self._exchange is not None:
             self._exchange.downstream_write_resumed()
         elif self._state is _IDLE:
@@ -216,7 +217,7 @@ class Downstream(asyncio.Protocol):
         buffer = self._buffer
         if buffer is not None and not self._serving and not self.write_paused:
             self._buffer = None
-            self._release(_HOLD_PIPELINE)
+            self._hold.remove(_PIPELINE)
             self._serve(bytes(buffer))
         if self.eof and self._state in (_IDLE, _HEAD) and not self._transport.is_closing():
             self.close()
@@ -230,7 +231,7 @@ class Downstream(asyncio.Protocol):
 
     def _bound_buffer(self) -> None:
         if self._buffer is not None and len(self._buffer) > MAX_PIPELINED_BYTES:
-            self._hold(_HOLD_PIPELINE)
+            self._hold.add(_PIPELINE)
 
     def _begin_head(self, data: bytes) -> None:
         self._to(_HEAD)
@@ -279,7 +280,7 @@ class Downstream(asyncio.Protocol):
     def become_tunnel(self) -> None:
         """The exchange has changed protocols: bytes, from here."""
         self._to(_TUNNEL)
-        self._release(_HOLD_PIPELINE)
+        self._hold.remove(_PIPELINE)
         buffer, self._buffer = self._buffer, None
         if buffer is not None and self._exchange is not None:
             self._exchange.tunnel_data(bytes(buffer))
@@ -288,18 +289,17 @@ class Downstream(asyncio.Protocol):
 
     def hold_for_upstream(self) -> None:
         """Do not read: the server's side cannot take more."""
-        self._hold(_HOLD_UPSTREAM)
+        self._hold.add(_OTHER_SIDE)
 
     def release_for_upstream(self) -> None:
         """The server's side can take more."""
-        self._release(_HOLD_UPSTREAM)
+        self._hold.remove(_OTHER_SIDE)
 
     def exchange_ended(self, keep_alive: bool) -> None:
         """The response is written. ``keep_alive``: the next request may follow."""
         self._exchange = None
         self._requests += 1
-        if self._holds & _HOLD_UPSTREAM:
-            self._release(_HOLD_UPSTREAM)
+        self._hold.remove(_OTHER_SIDE)
         if self._state is _CLOSED:
             return
         if not keep_alive:
@@ -315,7 +315,7 @@ class Downstream(asyncio.Protocol):
         self._exchange = None
         if self._state is not _CLOSED:
             self._to(_CLOSED)
-        self._reset()
+        reset(self._transport)
 
     # -- the end -------------------------------------------------------------------------------------
 
@@ -336,12 +336,6 @@ class Downstream(asyncio.Protocol):
         if exchange is not None:
             exchange.cancel()
 
-    def _reset(self) -> None:
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None and not self._transport.is_closing():
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._transport.abort()
-
     def _linger(self) -> None:
         """RFC 9112, 9.6: close our direction first, lest unread bytes make an RST that eats the response."""
         if self._transport.is_closing():
@@ -353,9 +347,7 @@ class Downstream(asyncio.Protocol):
         self._to(_LINGER)
         self._since = self.runtime.now
         self._transport.write_eof()
-        if self._holds:
-            self._holds = 0
-            self._transport.resume_reading()
+        self._hold.remove(_ALL_REASONS)
 
     def _refuse(self, refusal: Refusal, head: bytes) -> None:
         """Answer what never became a request, and end."""
@@ -403,19 +395,6 @@ class Downstream(asyncio.Protocol):
     def _check_presence(self) -> None:
         if self._present is not None and not self._present():
             self.close()
-
-    # -- small steps ---------------------------------------------------------------------------------
-
-    def _hold(self, reason: int) -> None:
-        if self._holds == 0 and not self._transport.is_closing() and not self.eof:
-            self._transport.pause_reading()
-        self._holds |= reason
-
-    def _release(self, reason: int) -> None:
-        if self._holds & reason:
-            self._holds &= ~reason
-            if self._holds == 0 and not self._transport.is_closing() and not self.eof:
-                self._transport.resume_reading()
 
     def _to(self, state: ConnectionState) -> None:
         assert state in CONNECTION_WAYS[self._state], f"{self._state} to {state}"

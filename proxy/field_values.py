@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 Field = tuple[bytes, bytes]
@@ -29,6 +30,7 @@ def content_length(value: bytes) -> int | None:
     return length if length <= MAX_BODY_LENGTH else None
 
 
+@functools.lru_cache(maxsize=1024)
 def is_host(value: bytes) -> bool:
     """Whether ``value`` is a host with an optional port (RFC 3986, 3.2.2), or empty (RFC 9110, 7.2)."""
     return _HOST.fullmatch(value) is not None

@@ -42,9 +42,9 @@ def refused_early(data: bytes | bytearray) -> tuple[Refusal, bytes, str] | None:
 
 def answer(refusal: Refusal) -> bytes:
     """A refusal's response, which ends the connection."""
-    body = f"meshd: {refusal.message}\n".encode()
-    headers = (("content-type", "text/plain; charset=utf-8"),)
-    return heads.local_response(refusal.status, headers, body, heads.http_date(time.time()), b"close", True)
+    body = heads.message_body(refusal.message)
+    date = heads.http_date(time.time())
+    return heads.local_response(refusal.status, heads.PLAIN_TEXT, body, date, b"close", True)
 
 
 def partial_head(data: bytes | bytearray, limit: int) -> Refusal | None:

@@ -141,6 +141,21 @@ def local_response(
     return head + body if with_body and not bodiless else head
 
 
+def connection_value(keep_alive: bool, http10: bool) -> bytes:
+    """A response's Connection field; empty: none is needed (RFC 9112, 9.3)."""
+    if not keep_alive:
+        return b"close"
+    return b"keep-alive" if http10 else b""
+
+
+PLAIN_TEXT = (("content-type", "text/plain; charset=utf-8"),)
+
+
+def message_body(message: str) -> bytes:
+    """The body by which the proxy says what is wrong."""
+    return f"meshd: {message}\n".encode("utf-8", "replace")
+
+
 def http_date(seconds: float) -> bytes:
     """A time since the epoch as fields write it (RFC 9110, 5.6.7)."""
     return formatdate(seconds, usegmt=True).encode()

@@ -6,6 +6,8 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, cast
 
+from proxy.read_hold import ReadHold, Reason
+
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
     from proxy.pool import Pool
@@ -19,7 +21,7 @@ class Upstream(asyncio.Protocol):
     """The proxy's end of a connection to a server (U)."""
 
     __slots__ = (
-        "_reading",
+        "_hold",
         "_sock",
         "_transport",
         "exchange",
@@ -39,12 +41,13 @@ class Upstream(asyncio.Protocol):
         """It has carried an exchange before."""
         self.idle_since = 0.0
         self.write_paused = False
-        self._reading = True
+        self._hold: ReadHold
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the connection stands."""
         # Not isinstance: uvloop's transports are of no asyncio class.
         self._transport = cast(asyncio.Transport, transport)
+        self._hold = ReadHold(self._transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
 
     def data_received(self, data: bytes) -> None:
@@ -94,15 +97,11 @@ class Upstream(asyncio.Protocol):
 
     def hold(self) -> None:
         """Stop to read: the client does not keep up."""
-        if self._reading and not self._transport.is_closing():
-            self._reading = False
-            self._transport.pause_reading()
+        self._hold.add(Reason.OTHER_SIDE)
 
-    def unhold(self) -> None:
+    def release(self) -> None:
         """Read on."""
-        if not self._reading and not self._transport.is_closing():
-            self._reading = True
-            self._transport.resume_reading()
+        self._hold.remove(Reason.OTHER_SIDE)
 
     def is_usable(self) -> bool:
         """Whether it can carry another exchange, as far as is known."""

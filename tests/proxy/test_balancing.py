@@ -104,6 +104,17 @@ def test_least_request_weighs_load() -> None:
     assert found["10.0.0.1"] > 4500
 
 
+@pytest.mark.parametrize("policy", list(LoadBalancing))
+def test_a_caller_gets_endpoints_of_the_family_it_called(policy: LoadBalancing) -> None:
+    six = Endpoint(address="fd00::1", port=80)
+    both = balancer(policy, endpoint(1), six)
+    for _ in range(4):
+        assert both.pick(random.random) == endpoint(1)
+        assert both.pick(random.random, True) == six
+    assert balancer(policy, endpoint(1)).pick(random.random, True) == endpoint(1)
+    assert balancer(policy, six).pick(random.random, False) == six
+
+
 def test_counts_survive_a_change_of_endpoints_and_end_at_nothing() -> None:
     old = balancer(LoadBalancing.LEAST_REQUEST, endpoint(1), endpoint(2))
     old.started(endpoint(1))

@@ -151,9 +151,12 @@ class Bed:
         self.call(apply)
 
     def rows(self) -> tuple[RequestCounts, ...]:
+        """The metrics' rows, between two events of the proxy's loop."""
+        self.call(lambda: None)
         return self.runtime.stats.snapshot()
 
     def counter(self, name: str) -> int:
+        self.call(lambda: None)
         return self.runtime.counters.snapshot().get(name, 0)
 
     def connect(self, timeout: float = 10.0) -> socket.socket:
