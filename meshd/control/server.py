@@ -127,7 +127,14 @@ class AdsServer:
     ) -> None:
         self.streams.add(stream)
         reading = asyncio.ensure_future(self._receive(stream, requests))
-        reading.add_done_callback(lambda _: stream.wake.set())
+
+        def ended(task: asyncio.Future[None]) -> None:
+            # Taken here, too, for a write may fail first and nobody ask then.
+            if not task.cancelled():
+                task.exception()
+            stream.wake.set()
+
+        reading.add_done_callback(ended)
         try:
             # Nothing is said before there is something to say: an empty first answer would be obeyed.
             await self._published.wait()

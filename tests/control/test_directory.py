@@ -104,21 +104,21 @@ def test_changes_that_inotify_does_not_see(tmp_path: Path, monkeypatch: pytest.M
     watching(root, steps)
 
 
-def test_file_that_is_being_written_keeps_its_content(tmp_path: Path) -> None:
+def test_file_that_is_being_written_keeps_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "_SETTLING_NS", 60_000_000_000)
     path = tmp_path / "a.yaml"
     path.write_text("whole")
-
-    async def steps(following: Next) -> None:
-        assert await following() == {"a.yaml": "whole"}
-        with path.open("w") as file:
-            for n in range(20):
-                (tmp_path / f"{n}.txt").write_text("an event, so that there are scans meanwhile")
-                file.write("x" * 10)
-                file.flush()
-                await asyncio.sleep(0.01)
-        assert await following() == {"a.yaml": "x" * 200}
-
-    watching(tmp_path, steps)
+    manifests = Directory(tmp_path)
+    assert manifests.scan() == {"a.yaml": "whole"}
+    path.write_text("ha")
+    assert manifests.scan() == {"a.yaml": "whole"}
+    assert manifests.unsettled
+    path.write_text("half no more")
+    os.utime(path, (0, 0))
+    assert manifests.scan() == {"a.yaml": "half no more"}
+    assert not manifests.unsettled
 
 
 def test_without_inotify_the_directory_is_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

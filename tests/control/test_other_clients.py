@@ -16,6 +16,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from meshd.gateway.translate import Translation
 from meshd.xds.resources import CLUSTER, LISTENER
+from meshd.xds.server_stream import MAX_TYPES
 from tests.gateway.manifests import endpoint_slice, http_route, rule, service, translated
 from tests.support import envoy
 from tests.support.ads_thread import AdsThread
@@ -170,3 +171,18 @@ def test_plain_state_of_the_world_client(directory: Path) -> None:
         assert response.type_url == CLUSTER
         assert len(response.resources) == 3
         call.cancel()
+
+
+def test_client_that_asks_for_too_much_is_told_so(directory: Path) -> None:
+    with (
+        AdsThread(directory / "ads.sock") as ads,
+        grpc.insecure_channel(ads.target) as channel,
+    ):
+        ads.publish(config().snapshot)
+        types = [f"type.googleapis.com/x.T{n}" for n in range(MAX_TYPES + 1)]
+        asked = [discovery_pb2.DeltaDiscoveryRequest(type_url=t) for t in types]
+        stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            list(stub.DeltaAggregatedResources(iter(asked), timeout=DEADLINE))
+        assert "more than 32 resource types" in str(refused.value)
+        assert "RESOURCE_EXHAUSTED" in str(refused.value)
