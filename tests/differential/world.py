@@ -29,6 +29,7 @@ from tests.support.mesh_node import MeshNode
 from tests.support.netns import Namespace, namespace
 from tests.support.raw_client import Response, exchange
 from tests.support.recording_server import RecordingServer
+from tests.support.scripted_server import ScriptedServer
 
 VIP = "10.96.0.1"
 _VIPS = "10.96.0.0/16"
@@ -36,6 +37,13 @@ _POD_ADDRESS = "10.244.0.5"
 _ENVOY_PORT = 15001
 _SERVERS = {A: ("127.0.0.2", 8001), B: ("127.0.0.3", 8002)}
 """Loopback addresses, so that both pods can have the servers under the same endpoints."""
+REFUSING, SILENT, SCRIPTED = "diff/refusing:80", "diff/silent:80", "diff/scripted:80"
+"""Clusters whose server does not listen, never answers, or is the test's own (``World.scripted``)."""
+_FAILING = {
+    REFUSING: ("127.0.0.4", 8003),
+    SILENT: ("127.0.0.5", 8004),
+    SCRIPTED: ("127.0.0.6", 8005),
+}
 _FIRST_PORT = 1000
 _EXCHANGE_SECONDS = 10.0
 # What a sidecar's init container does with iptables: connections to services go to the proxy's port.
@@ -81,9 +89,9 @@ class World:
                 route_config=name,
             )
             configs[name] = RouteConfig(name=name, virtual_hosts=tuple(hosts))
-        clusters = {name: Cluster(name=name) for name in (A, B, EMPTY)}
+        clusters = {name: Cluster(name=name) for name in (*_SERVERS, *_FAILING, EMPTY)}
         endpoints = {EMPTY: EndpointSet(name=EMPTY)}
-        for name, (address, port) in _SERVERS.items():
+        for name, (address, port) in {**_SERVERS, **_FAILING}.items():
             endpoints[name] = EndpointSet(name=name, endpoints=(Endpoint(address=address, port=port),))
         self.ads.publish(Snapshot(1, listeners, configs, clusters, endpoints))
         self.peer.wait_for_listeners(listeners)
@@ -99,11 +107,33 @@ class World:
 
     def send(self, proxy: str, port: int, data: bytes, method: str = "GET") -> Response:
         """The response to raw bytes by one of the proxies, on a connection of its own."""
+        return exchange(self._connect(proxy, port), data, method)
+
+    def send_raw(self, proxy: str, port: int, data: bytes) -> bytes:
+        """All bytes that one of the proxies answers to ``data`` before it ends the connection."""
+        received = b""
+        with self._connect(proxy, port) as connection, contextlib.suppress(ConnectionResetError):
+            connection.sendall(data)
+            while chunk := connection.recv(65536):
+                received += chunk
+        return received
+
+    def _connect(self, proxy: str, port: int) -> socket.socket:
         with self._pods[proxy].entered():
             connection = socket.socket()
             connection.settimeout(_EXCHANGE_SECONDS)
             connection.connect((VIP, port))
-        return exchange(connection, data, method)
+        return connection
+
+    @contextlib.contextmanager
+    def scripted(self, answer: bytes) -> Iterator[None]:
+        """In both pods the server of SCRIPTED answers with these bytes and hangs up."""
+        with contextlib.ExitStack() as stack:
+            for pod in self._pods.values():
+                with pod.entered():
+                    listener = socket.create_server(_FAILING[SCRIPTED])
+                stack.enter_context(ScriptedServer(answer, listener))
+            yield
 
 
 @contextlib.contextmanager
@@ -113,6 +143,8 @@ def _servers(pod: Namespace) -> Iterator[None]:
             with pod.entered():
                 listener = socket.create_server(address)
             stack.enter_context(RecordingServer(name, listener))
+        with pod.entered():
+            stack.enter_context(socket.create_server(_FAILING[SILENT]))
         yield
 
 
