@@ -64,7 +64,7 @@ def findings(instance: str, at: Path | None) -> Iterator[Finding]:
         yield Finding("pins", Verdict.NOTE, f"cannot be looked at: {error}", "run as root")
     if folder is not None:
         yield _others_at(folder, instance)
-    yield _sockmap_users(instance)
+    yield _sockmap_users()
 
 
 def _kernel() -> Finding:
@@ -215,7 +215,7 @@ def _program_name(number: int) -> str:
         os.close(fd)
 
 
-def _sockmap_users(instance: str) -> Finding:
+def _sockmap_users() -> Finding:
     own = attachment.map_ids(PIN_ROOT)
     try:
         others = [
