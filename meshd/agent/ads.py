@@ -166,6 +166,7 @@ class AdsClient:
         response: discovery_pb2.DeltaDiscoveryResponse,
     ) -> None:
         """Put a response into force and answer it."""
+        self.connected = True
         self._backoff = FIRST_BACKOFF
         self.responses += 1
         self.version = response.system_version_info
