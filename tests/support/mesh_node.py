@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
@@ -37,10 +34,10 @@ class MeshNode:
     def __init__(self, control: str) -> None:
         """Start an agent that takes its config from ``control``, HOST:PORT or unix:PATH."""
         self.instance = f"mt{secrets.token_hex(4)}"
-        self._directory = Path(tempfile.mkdtemp(prefix="mt-node-"))
-        self._pods = self._directory / "workloads"
+        self._directory = tempfile.TemporaryDirectory(prefix="mt-node-")
+        self._pods = Path(self._directory.name) / "workloads"
         self._pods.mkdir()
-        self._log = self._directory / "agent.log"
+        self._log = Path(self._directory.name) / "agent.log"
         with self._log.open("wb") as log:
             self._agent = subprocess.Popen(
                 [
@@ -114,15 +111,17 @@ class MeshNode:
         return self._log.read_text(errors="replace")
 
     def close(self) -> None:
-        """End the agent and its workers, and remove what they put on the machine."""
-        workers = self.worker_pids()
+        """End the agent and its workers, and remove what they put on the machine. Raises MeshNodeError."""
         self._agent.terminate()
         try:
             self._agent.wait(10)
         except subprocess.TimeoutExpired:
             self._agent.kill()
             self._agent.wait()
-        for pid in workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        subprocess.run([*MESHD, "cleanup", "--instance", self.instance], check=True, capture_output=True)
+        cleanup = subprocess.run(
+            [*MESHD, "cleanup", "--instance", self.instance], capture_output=True, text=True, check=False
+        )
+        log = self.log()
+        self._directory.cleanup()
+        if cleanup.returncode:
+            raise MeshNodeError(f"meshd cleanup ended with {cleanup.returncode}: {cleanup.stderr}\n{log}")
