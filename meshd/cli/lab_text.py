@@ -17,10 +17,10 @@ def status_text(name: str, status: Status) -> str:
     """The lab as tables."""
     nodes = table(
         ["NODE", "IP", "STATE"],
-        [(node.name, node.ip, "ready" if node.ready else "agent down") for node in status.nodes],
+        [(node.name, node.ip, "ready" if node.ready else "agent does not answer") for node in status.nodes],
     )
     pods = table(
-        ["NAMESPACE", "POD", "NODE", "IP", "READY", "RESTARTS", "STATE"],
+        ["NAMESPACE", "POD", "NODE", "IP", "READY", "MESH", "RESTARTS", "STATE"],
         [
             (
                 pod.namespace,
@@ -28,6 +28,7 @@ def status_text(name: str, status: Status) -> str:
                 pod.node,
                 pod.ip,
                 "yes" if pod.ready else "no",
+                pod.mesh.value,
                 pod.restarts,
                 f"{pod.phase}: {pod.reason}" if pod.reason and not pod.ready else pod.phase,
             )

@@ -245,6 +245,12 @@ class Cluster:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
+    async def enrolled(self) -> dict[str, frozenset[str] | None]:
+        """By node, the uids of the pods that its agent captures; None where it does not answer."""
+        nodes = [(node.net.name, node.mesh) for node in self.nodes if node.mesh is not None]
+        answers = await asyncio.gather(*(mesh.enrolled() for _, mesh in nodes))
+        return {name: answer for (name, _), answer in zip(nodes, answers, strict=True)}
+
     def slices(self) -> list[EndpointSlice]:
         """All endpoint slices: those that follow from selectors, and the user's."""
         views = [run.view for run in self.pods.values()]

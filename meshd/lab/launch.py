@@ -10,7 +10,7 @@ from meshd.lab import cgroup
 from meshd.lab.client import LabError, NotRunningError, ask
 from meshd.lab.mesh import MeshOptions
 from meshd.lab.names import Lab
-from meshd.lab.protocol import GetStatus, Status
+from meshd.lab.protocol import GetStatus, Membership, Status
 from meshd.lab.sweep import sweep
 
 _START_SECONDS = 15.0
@@ -76,7 +76,7 @@ def wait_until_ready(lab: Lab, seconds: float) -> list[str]:
             ready_since = 0.0
             if now > deadline:
                 return waiting
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def _not_ready(status: Status) -> list[str]:
@@ -86,5 +86,10 @@ def _not_ready(status: Status) -> list[str]:
         if not pod.ready and pod.phase not in ("Terminating", "Succeeded")
     ]
     waiting += status.missing
-    waiting += [f"{node.name}: its agent does not run" for node in status.nodes if not node.ready]
+    waiting += [f"{node.name}: its agent does not answer" for node in status.nodes if not node.ready]
+    waiting += [
+        f"pod {pod.namespace}/{pod.name}: not enrolled by the agent of {pod.node}"
+        for pod in status.pods
+        if pod.mesh is Membership.MISSING and pod.phase == "Running"
+    ]
     return waiting

@@ -24,6 +24,7 @@ _logger = logging.getLogger("meshd.lab.mesh")
 CONTROL_PORT = 15010
 _ENROL_SECONDS = 5.0
 _START_SECONDS = 15.0
+_ANSWER_SECONDS = 2.0
 _MAX_ANSWER = 4 * 1024 * 1024
 
 
@@ -39,11 +40,7 @@ class _Enrolment(msgspec.Struct):
     enrolled: bool
 
 
-class _Answer(msgspec.Struct):
-    workloads: list[_Enrolment]
-
-
-_answers = msgspec.json.Decoder(_Answer | list[_Enrolment])
+_workloads = msgspec.json.Decoder(list[_Enrolment])
 
 
 def control_daemon(lab: Lab, cgroup_root: Path) -> Daemon:
@@ -97,7 +94,7 @@ class NodeMesh:
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    if pod.uid in await self._enrolled():
+                    if pod.uid in (await self.enrolled() or ()):
                         return
                     await asyncio.sleep(0.02)
         except TimeoutError:
@@ -116,34 +113,33 @@ class NodeMesh:
     def _file(self, pod: PodView) -> Path:
         return self._folder / f"{pod.uid}.json"
 
-    async def _enrolled(self) -> set[str]:
-        """The uids that the agent serves; none while it does not answer."""
+    async def enrolled(self) -> frozenset[str] | None:
+        """The uids of the pods whose traffic is captured; None when the agent does not answer."""
         try:
-            reader, writer = await asyncio.open_unix_connection(str(self._socket))
-        except OSError:
-            return set()
-        try:
-            writer.write(b"GET /v1/workloads HTTP/1.0\r\n\r\n")
-            answer = await reader.read(_MAX_ANSWER)
-            while chunk := await reader.read(_MAX_ANSWER):
-                answer += chunk
-            _head, _, body = answer.partition(b"\r\n\r\n")
-            found = _answers.decode(body)
-        except (OSError, msgspec.MsgspecError):
-            return set()
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                body = await _get(self._socket, "/v1/workloads")
+            found = _workloads.decode(body)
+        except (OSError, TimeoutError, msgspec.MsgspecError):
+            return None
         self._ready = True
-        workloads = found.workloads if isinstance(found, _Answer) else found
-        return {workload.uid for workload in workloads if workload.enrolled}
-
-    @property
-    def running(self) -> bool:
-        """Whether the agent's process is there."""
-        return self._daemon.running
+        return frozenset(workload.uid for workload in found if workload.enrolled)
 
     async def stop(self) -> None:
         """End the agent."""
         await self._daemon.stop()
+
+
+async def _get(path: Path, target: str) -> bytes:
+    """The body of a document of an agent's. Raises OSError."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    try:
+        # HTTP/1.0: the answer is not chunked and ends with the connection.
+        writer.write(f"GET {target} HTTP/1.0\r\n\r\n".encode())
+        answer = bytearray()
+        while len(answer) < _MAX_ANSWER and (chunk := await reader.read(1 << 16)):
+            answer += chunk
+        return bytes(answer.partition(b"\r\n\r\n")[2])
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

@@ -5,6 +5,8 @@ One request a connection: the client writes it and half-closes; the supervisor w
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
 from meshd.lab.manifest import Manifest
@@ -55,6 +57,15 @@ class NodeStatus(msgspec.Struct, frozen=True):
     ready: bool
 
 
+class Membership(enum.Enum):
+    """Whether a pod's traffic is the mesh's."""
+
+    NONE = "-"
+    ENROLLED = "yes"
+    MISSING = "no"
+    """It should be, but its node's agent does not say so."""
+
+
 class PodStatus(msgspec.Struct, frozen=True):
     """One pod."""
 
@@ -69,6 +80,7 @@ class PodStatus(msgspec.Struct, frozen=True):
     owner: str
     """The Deployment's name; empty for a Pod of its own."""
     containers: list[str]
+    mesh: Membership = Membership.NONE
 
 
 class PortStatus(msgspec.Struct, frozen=True):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from meshd.lab.cluster import Cluster
-from meshd.lab.protocol import NodeStatus, PodStatus, PortStatus, ServiceStatus, Status
+from meshd.lab.protocol import Membership, NodeStatus, PodStatus, PortStatus, ServiceStatus, Status
 from meshd.lab.rollout import template_hash
 
 
-def status(mode: str, cluster: Cluster) -> Status:
-    """What runs, and what is missing."""
+def status(mode: str, cluster: Cluster, enrolled: Mapping[str, frozenset[str] | None]) -> Status:
+    """What runs, and what is missing.
+
+    ``enrolled``: by node, what its agent said of the pods' uids; None when it did not answer.
+    """
+    uids = {uid for of_node in enrolled.values() for uid in of_node or ()}
     views = [(run, run.view) for run in cluster.pods.values()]
     pods = [
         PodStatus(
@@ -23,6 +28,11 @@ def status(mode: str, cluster: Cluster) -> Status:
             restarts=view.restarts,
             reason=view.reason,
             owner=run.owner.partition("/")[2],
+            mesh=Membership.NONE
+            if run.mesh is None
+            else Membership.ENROLLED
+            if view.uid in uids
+            else Membership.MISSING,
             containers=[container.name for container in view.spec.containers],
         )
         for run, view in views
@@ -37,7 +47,7 @@ def status(mode: str, cluster: Cluster) -> Status:
         for service, vips in cluster.store.services()
     ]
     nodes = [
-        NodeStatus(node.net.name, node.net.fabric_v4, node.mesh is None or node.mesh.running)
+        NodeStatus(node.net.name, node.net.fabric_v4, enrolled.get(node.net.name, frozenset()) is not None)
         for node in cluster.nodes
     ]
     return Status(

@@ -26,6 +26,7 @@ from meshd.lab.report import status
 
 _logger = logging.getLogger("meshd.lab.supervisor")
 
+_REQUEST_SECONDS = 10.0
 _decoder = msgspec.msgpack.Decoder(Request)
 _encoder = msgspec.msgpack.Encoder()
 
@@ -95,10 +96,11 @@ class Supervisor:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             message = bytearray()
-            while chunk := await reader.read(1 << 16):
-                message += chunk
-                if len(message) > MAX_MESSAGE:
-                    return
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                while chunk := await reader.read(1 << 16):
+                    message += chunk
+                    if len(message) > MAX_MESSAGE:
+                        return
             try:
                 reply = await self._handle(_decoder.decode(message))
             except msgspec.MsgspecError as error:
@@ -107,7 +109,7 @@ class Supervisor:
                 reply = Failed(str(error))
             writer.write(_encoder.encode(reply))
             await writer.drain()
-        except ConnectionError as error:
+        except (ConnectionError, TimeoutError) as error:
             log.event(_logger, logging.DEBUG, "client gone", reason=error)
         finally:
             writer.close()
@@ -123,7 +125,7 @@ class Supervisor:
             case Delete(manifests=manifests):
                 return Done(await self._cluster.delete(manifests))
             case GetStatus():
-                return status(self._mode, self._cluster)
+                return status(self._mode, self._cluster, await self._cluster.enrolled())
             case Stop():
                 self._stop.set()
                 return Done([])
