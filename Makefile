@@ -25,8 +25,8 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(call apt_install,$(APT))
 	$(PYTHON) -m venv --system-site-packages $(VENV)
-	$(BIN)/pip install -q --require-hashes -r requirements.lock
-	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	$(BIN)/pip install -qq --require-hashes -r requirements.lock
+	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	touch $@
 
 setup-test: setup
@@ -53,7 +53,7 @@ bench: setup-test
 	$(BIN)/python -m bench.slow_path
 
 lock: setup
-	$(BIN)/pip install -q pip-tools==7.6.2
+	$(BIN)/pip install -qq pip-tools==7.6.2
 	$(BIN)/pip-compile -q --strip-extras --all-extras --generate-hashes --allow-unsafe --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements.lock pyproject.toml
 
