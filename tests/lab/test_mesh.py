@@ -57,9 +57,11 @@ def test_a_request_of_a_pod_in_the_mesh_goes_through_the_proxy(lab: Lab) -> None
 
 
 @pytest.mark.parametrize("pod", ["client", "outsider"])
-@pytest.mark.parametrize("name", ["near", "far", "all", "stranger.other"])
-def test_all_services_are_reached_from_inside_and_outside_the_mesh(lab: Lab, pod: str, name: str) -> None:
-    assert lab.code(f"http://{name}/", pod=pod) == "200"
+def test_all_services_are_reached_from_inside_and_outside_the_mesh(lab: Lab, pod: str) -> None:
+    script = "for s in near far all stranger.other; do curl -s http://$s/; done"
+    near, far, either, stranger = lab.exec(pod, "sh", "-c", script).split()
+    assert (near, far, stranger) == ("near", "far", "stranger")
+    assert either in ("near", "far")
 
 
 @pytest.mark.parametrize("pod", ["client", "outsider"])

@@ -20,9 +20,11 @@ _UDP = (
 
 
 @pytest.mark.parametrize("name", ["near", "far"])
-@pytest.mark.parametrize("suffix", ["", ".default", ".default.svc", ".default.svc.cluster.local"])
-def test_a_service_is_reached_by_all_its_names(plain_lab: Lab, name: str, suffix: str) -> None:
-    assert plain_lab.curl(f"http://{name}{suffix}/") == f"{name}\n"
+def test_a_service_is_reached_by_all_its_names(plain_lab: Lab, name: str) -> None:
+    script = (
+        f"for d in '' .default .default.svc .default.svc.cluster.local; do curl -s http://{name}$d/; done"
+    )
+    assert plain_lab.exec("client", "sh", "-c", script) == f"{name}\n" * 4
 
 
 def test_a_service_of_another_namespace_needs_the_namespace(plain_lab: Lab) -> None:
@@ -74,11 +76,10 @@ def test_a_pod_reaches_itself_by_its_service(plain_lab: Lab) -> None:
     "url", ["http://empty/", "http://near:81/", "http://10.96.200.200/", "http://172.31.0.1/"]
 )
 def test_what_is_not_served_is_refused_at_once(plain_lab: Lab, url: str) -> None:
-    seconds = plain_lab.exec(
-        "client", "curl", "-s", "-m", "5", "-w", "%{time_total}", "-o", "/dev/null", url, check=False
-    )
+    script = f"curl -s -m 5 -w '%{{http_code}} %{{time_total}}' {url}; true"
+    code, seconds = plain_lab.exec("client", "sh", "-c", script).split()
+    assert code == "000"
     assert float(seconds) < 1
-    assert plain_lab.code(url) == "000"
 
 
 def test_a_service_whose_endpoints_are_given(plain_lab: Lab) -> None:
