@@ -1,4 +1,4 @@
-"""The lab's state as its status. Pure."""
+"""The lab's state as its status."""
 
 from __future__ import annotations
 
