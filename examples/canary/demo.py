@@ -23,7 +23,7 @@ import msgspec
 
 HERE = Path(__file__).resolve().parent
 MESHD = (sys.executable, "-m", "meshd")
-LAB = "demo"
+LAB = f"demo{os.getpid()}"
 SPLIT_REQUESTS = 2000
 CANARY_WEIGHT = 10
 EFFECT_SECONDS = 1.0
