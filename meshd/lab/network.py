@@ -51,7 +51,7 @@ async def _routes_of(namespace: Path) -> AsyncIterator[AsyncIPRoute]:
             with netns.entered(inside, home):
                 connection = AsyncIPRoute()
                 # pyroute2 makes the socket when it is first asked for: that must be now, in here.
-                connection.socket  # noqa: B018
+                connection.socket.fileno()
         finally:
             os.close(inside)
     finally:
