@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from meshd.model.status import ObjectStatus
+from meshd.model.status import ObjectStatus, Severity
 from meshd.model.view import StatusView
 
 _MIB = 1024 * 1024
@@ -46,6 +46,9 @@ def _problems(status: ObjectStatus) -> Iterator[str]:
     for problem in status.problems:
         field = f"{problem.field}: " if problem.field else ""
         yield f"{where}: {problem.severity.value}: {field}{problem.message}"
+    # An error says the same as the condition that follows from it, and with the field.
+    if any(problem.severity is Severity.ERROR for problem in status.problems):
+        return
     for parent in status.parents:
         for condition in parent.conditions:
             if not condition.status:
