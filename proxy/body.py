@@ -152,3 +152,15 @@ class ChunkedBody:
 
 
 Body = LengthBody | UntilCloseBody | ChunkedBody
+
+CHUNKED = -1
+UNTIL_CLOSE = -2
+
+
+def body_of(length: int) -> Body | None:
+    """A message's body, about to begin. ``length``: in bytes, or CHUNKED, or UNTIL_CLOSE; 0: None."""
+    if length == 0:
+        return None
+    if length > 0:
+        return LengthBody(length)
+    return ChunkedBody() if length == CHUNKED else UntilCloseBody()

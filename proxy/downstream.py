@@ -12,7 +12,7 @@ from proxy.caller import Caller
 from proxy.exchange import Exchange
 from proxy.exchange_state import CONNECTION_WAYS, ConnectionState
 from proxy.in_force import ListenerState
-from proxy.read_hold import ReadHold, Reason
+from proxy.read_hold import ANY_REASON, OTHER_SIDE, PIPELINE, UNREAD_ANSWERS, ReadHold
 from proxy.refusal import Refusal
 from proxy.request_parser import Request
 from proxy.reset import reset
@@ -33,12 +33,6 @@ _EXCHANGE = ConnectionState.EXCHANGE
 _TUNNEL = ConnectionState.TUNNEL
 _LINGER = ConnectionState.LINGER
 _CLOSED = ConnectionState.CLOSED
-
-# Plain numbers: arithmetic on IntFlag is Python code, and this is in every request's path.
-_OTHER_SIDE = int(Reason.OTHER_SIDE)
-_PIPELINE = int(Reason.PIPELINE)
-_UNREAD_ANSWERS = int(Reason.UNREAD_ANSWERS)
-_ALL_REASONS = _OTHER_SIDE | _PIPELINE | _UNREAD_ANSWERS
 
 
 class Downstream(asyncio.Protocol):
@@ -165,12 +159,12 @@ class Downstream(asyncio.Protocol):
         self.write_paused = True
         if self._exchange is not None:
             self._exchange.downstream_write_paused()
-        self._hold.add(_UNREAD_ANSWERS)
+        self._hold.add(UNREAD_ANSWERS)
 
     def resume_writing(self) -> None:
         """asyncio: it reads again."""
         self.write_paused = False
-        self._hold.remove(_UNREAD_ANSWERS)
+        self._hold.remove(UNREAD_ANSWERS)
         if self._exchange is not None:
             self._exchange.downstream_write_resumed()
         elif self._state is _IDLE:
@@ -217,7 +211,7 @@ class Downstream(asyncio.Protocol):
         buffer = self._buffer
         if buffer is not None and not self._serving and not self.write_paused:
             self._buffer = None
-            self._hold.remove(_PIPELINE)
+            self._hold.remove(PIPELINE)
             self._serve(bytes(buffer))
         if self.eof and self._state in (_IDLE, _HEAD) and not self._transport.is_closing():
             self.close()
@@ -231,7 +225,7 @@ class Downstream(asyncio.Protocol):
 
     def _bound_buffer(self) -> None:
         if self._buffer is not None and len(self._buffer) > MAX_PIPELINED_BYTES:
-            self._hold.add(_PIPELINE)
+            self._hold.add(PIPELINE)
 
     def _begin_head(self, data: bytes) -> None:
         self._to(_HEAD)
@@ -280,7 +274,7 @@ class Downstream(asyncio.Protocol):
     def become_tunnel(self) -> None:
         """The exchange has changed protocols: bytes, from here."""
         self._to(_TUNNEL)
-        self._hold.remove(_PIPELINE)
+        self._hold.remove(PIPELINE)
         buffer, self._buffer = self._buffer, None
         if buffer is not None and self._exchange is not None:
             self._exchange.tunnel_data(bytes(buffer))
@@ -289,17 +283,17 @@ class Downstream(asyncio.Protocol):
 
     def hold_for_upstream(self) -> None:
         """Do not read: the server's side cannot take more."""
-        self._hold.add(_OTHER_SIDE)
+        self._hold.add(OTHER_SIDE)
 
     def release_for_upstream(self) -> None:
         """The server's side can take more."""
-        self._hold.remove(_OTHER_SIDE)
+        self._hold.remove(OTHER_SIDE)
 
     def exchange_ended(self, keep_alive: bool) -> None:
         """The response is written. ``keep_alive``: the next request may follow."""
         self._exchange = None
         self._requests += 1
-        self._hold.remove(_OTHER_SIDE)
+        self._hold.remove(OTHER_SIDE)
         if self._state is _CLOSED:
             return
         if not keep_alive:
@@ -347,7 +341,7 @@ class Downstream(asyncio.Protocol):
         self._to(_LINGER)
         self._since = self.runtime.now
         self._transport.write_eof()
-        self._hold.remove(_ALL_REASONS)
+        self._hold.remove(ANY_REASON)
 
     def _refuse(self, refusal: Refusal, head: bytes) -> None:
         """Answer what never became a request, and end."""

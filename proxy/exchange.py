@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from proxy import failures, heads, response_flags
-from proxy.body import BodyError
+from proxy.body import BodyError, body_of
 from proxy.dispatch import Dispatch
 from proxy.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.refusal import Refusal
@@ -35,6 +35,7 @@ class Exchange:
     """One request from its head to its answer's last byte. Decides by the config in force at its start."""
 
     __slots__ = (
+        "_body",
         "_decision",
         "_downstream",
         "_heads",
@@ -55,7 +56,8 @@ class Exchange:
         """``started``: when the request's head was complete, by time.monotonic."""
         self._downstream = downstream
         self.request = request
-        self.request_done = request.body is None
+        self._body = body_of(request.length)
+        self.request_done = self._body is None
         """Whether the request's last byte has come."""
         self.state = _NEW
         self.account = Account(started)
@@ -79,14 +81,14 @@ class Exchange:
         if decision.route is not None:
             self.account.route = decision.route.name
         end = at
-        if request.body is not None:
+        if self._body is not None:
             try:
-                end = request.body.feed(data, at)
+                end = self._body.feed(data, at)
             except BodyError as error:
                 self.fail(failures.bad_request_body(str(error)))
                 return len(data)
             self.account.bytes_received = end - at
-            self.request_done = request.body.done
+            self.request_done = self._body.done
         if isinstance(decision, Answer):
             self.account.flags = decision.flags
             self.account.details = decision.details
@@ -99,7 +101,7 @@ class Exchange:
 
     def feed_request(self, data: bytes) -> int:
         """More of the request's body; returns where the request ends in ``data``."""
-        body = self.request.body
+        body = self._body
         assert body is not None
         self._last_activity = self._downstream.runtime.now
         try:
@@ -127,14 +129,15 @@ class Exchange:
         if balancer is None:
             self.fail(failures.no_cluster(decision.cluster, decision.missing_cluster_status))
             return
-        head = heads.request_head(
-            self.request,
-            decision.target,
+        request = self.request
+        fields = self.account.sent = heads.request_fields(
+            request,
             decision.host,
             decision.request_edit,
             downstream.listener.options,
             downstream.forwarded_for(),
         )
+        head = heads.request_head(request.head.method, decision.target, fields)
         dispatch = self.dispatch = Dispatch(self, balancer, head + body if body else head)
         refusal = dispatch.pick(downstream.caller, downstream.runtime, downstream.ipv6)
         if refusal is not None:

@@ -17,9 +17,10 @@ HOP_BY_HOP = frozenset(
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
-def tokens(value: bytes) -> list[bytes]:
+@functools.lru_cache(maxsize=1024)
+def tokens(value: bytes) -> tuple[bytes, ...]:
     """The members of a comma-separated list, in lower case, empty ones left out (RFC 9110, 5.6.1)."""
-    return [token for part in value.lower().split(b",") if (token := part.strip(b" \t"))]
+    return tuple(token for part in value.lower().split(b",") if (token := part.strip(b" \t")))
 
 
 def content_length(value: bytes) -> int | None:

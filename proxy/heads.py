@@ -42,15 +42,15 @@ def _edited(fields: list[Field], edit: Edit) -> list[Field]:
     return rest + framing
 
 
-def request_head(
-    request: Request, target: str, host: str | None, edit: Edit, options: HttpOptions, caller: bytes
-) -> bytes:
-    """The request's head for a server. Changes ``request.fields``; to be called once.
+def request_fields(
+    request: Request, host: str | None, edit: Edit, options: HttpOptions, caller: bytes
+) -> list[Field]:
+    """The request's fields for a server.
 
-    ``target``: origin form. ``host``: replaces Host; None: kept. ``caller``: the address that
-    x-forwarded-for tells; empty: it tells none.
+    ``host``: replaces Host; None: kept. ``caller``: the address that x-forwarded-for tells; empty: it tells
+    none.
     """
-    fields = request.fields
+    fields = request.fields.copy()
     if host is not None:
         field = (b"Host", host.encode())
         if request.host_at < 0:
@@ -75,26 +75,31 @@ def request_head(
     elif request.te_trailers:
         fields.append((b"Connection", b"TE"))
         fields.append((b"TE", b"trailers"))
-    line = f"{request.head.method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
-    return line + b"".join([name + b": " + value + b"\r\n" for name, value in fields]) + b"\r\n"
+    return fields
+
+
+def request_head(method: str, target: str, fields: list[Field]) -> bytes:
+    """The request's head for a server. ``target``: origin form."""
+    return f"{method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape") + _lines(fields)
 
 
 def response_head(
     response: Response, edit: Edit, options: HttpOptions, date: bytes, chunked: bool, connection: bytes
 ) -> bytes:
-    """A final response's head for the client. Changes ``response.fields``; to be called once.
+    """A final response's head for the client.
 
     ``date``: for a response that has none (RFC 9110, 6.6.1). ``chunked``: how its body will be sent.
     ``connection``: the Connection field's value; empty: no such field.
     """
-    fields = response.fields
+    fields = response.fields.copy()
+    via_at = response.via
     if not response.has_date:
         fields.append((b"date", date))
     if edit:
         fields = _edited(fields, edit)
-        response.via = next((i for i, field in enumerate(fields) if field[0].lower() == b"via"), -1)
+        via_at = next((i for i, field in enumerate(fields) if field[0].lower() == b"via"), -1)
     if options.via:
-        _append(fields, response.via, b"via", options.via.encode())
+        _append(fields, via_at, b"via", options.via.encode())
     if chunked:
         fields.append((b"Transfer-Encoding", b"chunked"))
     if connection:

@@ -63,7 +63,7 @@ class Pool:
         """An idle connection, or None."""
         while self._idle:
             upstream = self._idle.pop()
-            if upstream.is_usable():
+            if upstream.is_open():
                 return upstream
         return None
 
@@ -78,7 +78,7 @@ class Pool:
     def release(self, upstream: Upstream) -> None:
         """Take back a connection whose exchange ended cleanly."""
         upstream.exchange = None
-        if self.draining or not upstream.is_usable():
+        if self.draining or not upstream.is_reusable():
             upstream.close()
             return
         upstream.reused = True

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import enum
+from typing import Final
 
-
-class Reason(enum.IntFlag):
-    """Why a connection is not read from."""
-
-    OTHER_SIDE = 1
-    """What is read could not be passed on: the other side is not connected, or does not keep up."""
-    PIPELINE = 2
-    """Enough requests wait already."""
-    UNREAD_ANSWERS = 4
-    """The client does not read what it has asked for."""
+# Bits, and no enum.IntFlag: its operators are Python code, and this is in every request's path.
+OTHER_SIDE: Final = 1
+"""What is read could not be passed on: the other side is not connected, or does not keep up."""
+PIPELINE: Final = 2
+"""Enough requests wait already."""
+UNREAD_ANSWERS: Final = 4
+"""The client does not read what it has asked for."""
+ANY_REASON: Final = 7
 
 
 class ReadHold:

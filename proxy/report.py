@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from proxy import response_flags
 from proxy.access_log import AccessLogEntry
+from proxy.field_values import Field
 
 if TYPE_CHECKING:
     from proxy.downstream import Downstream
@@ -23,6 +24,7 @@ class Account:
         "details",
         "flags",
         "route",
+        "sent",
         "service_time",
         "started",
         "status",
@@ -35,6 +37,8 @@ class Account:
         """The response's; 0: none has begun."""
         self.service_time: float | None = None
         """Seconds from ``started`` to the response's head; None: not measured, or none came."""
+        self.sent: list[Field] | None = None
+        """The request's fields as they went on to a server; None: it did not go."""
         self.route = ""
         self.cluster = ""
         self.flags = ""
@@ -95,8 +99,8 @@ def _entry(exchange: Exchange, downstream: Downstream, seconds: float) -> Access
 
 
 def _sent(exchange: Exchange, name: bytes) -> str:
-    """A field of the request as it went on to the server, or would have."""
-    for field, value in exchange.request.fields:
+    """A field of the request as it went on to the server, else as it came."""
+    for field, value in exchange.account.sent or exchange.request.fields:
         if field.lower() == name:
             return value.decode("utf-8", "surrogateescape")
     return ""

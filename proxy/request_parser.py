@@ -14,8 +14,9 @@ from aiohttp._http_parser import HttpRequestParser
 from multidict import MultiMapping
 
 from proxy import response_flags
-from proxy.body import Body, ChunkedBody, LengthBody
+from proxy.body import CHUNKED
 from proxy.field_values import HOP_BY_HOP, Field, content_length, is_host, tokens, without
+from proxy.head_cache import HeadCache
 from proxy.refusal import Refusal
 from proxy.request_head import RequestHead
 from proxy.response_flags import Flag
@@ -39,10 +40,12 @@ class _Message(Protocol):
 
 
 class Request:
-    """One request's head, decided: where its body ends, what the connection does next, what goes on."""
+    """One request's head, decided: where its body ends, what the connection does next, what goes on.
+
+    Not changed once it is made: requests with the same head share it.
+    """
 
     __slots__ = (
-        "body",
         "expects_continue",
         "fields",
         "forwarded_for",
@@ -51,6 +54,7 @@ class Request:
         "host_at",
         "http10",
         "keep_alive",
+        "length",
         "request_id",
         "target",
         "te_trailers",
@@ -64,8 +68,8 @@ class Request:
         """As the client sent it."""
         self.http10 = False
         self.keep_alive = True
-        self.body: Body | None = None
-        """None: the request has none."""
+        self.length = 0
+        """Of the body: bytes, or body.CHUNKED."""
         self.fields: list[Field] = []
         """What goes on to a server: no field for this connection only, the framing left in place."""
         self.host_at = -1
@@ -86,15 +90,23 @@ def malformed(message: str, details: str = response_flags.CODEC_ERROR) -> Refusa
 
 
 class RequestParser:
-    """Turns heads into Requests. Has no state between two heads."""
+    """Turns heads into Requests. What it makes of a head depends on no other head."""
 
-    __slots__ = ("_parser",)
+    __slots__ = ("_cache", "_parser")
 
     def __init__(self) -> None:
         self._parser = _new_parser()
+        self._cache: HeadCache[Request] = HeadCache()
 
     def parse(self, head: bytes) -> Request:
         """A request from its head's bytes, the empty line included. Raises Refusal."""
+        request = self._cache.get(head)
+        if request is None:
+            request = self._parse(head)
+            self._cache.put(head, request)
+        return request
+
+    def _parse(self, head: bytes) -> Request:
         lines = head.count(b"\n")
         if head.count(b"\r\n") != lines or head.count(b"\r") != lines:
             raise malformed("a line of the request's head does not end with CRLF")
@@ -160,7 +172,7 @@ def _decide(message: _Message) -> Request:
     lengths = codings = hosts = 0
     host = coding = b""
     length: int | None = None
-    connection: list[bytes] | None = None
+    connection: tuple[bytes, ...] = ()
     upgrade = te = b""
     for field in message.raw_headers:
         name = field[0].lower()
@@ -172,7 +184,7 @@ def _decide(message: _Message) -> Request:
             request.host_at = len(fields)
             fields.append(field)
         elif name == b"connection":
-            connection = [*(connection or ()), *tokens(field[1])]
+            connection += tokens(field[1])
         elif name == b"content-length":
             lengths += 1
             length = content_length(field[1])
@@ -202,7 +214,7 @@ def _decide(message: _Message) -> Request:
         raise malformed("the request has no Host field, or more than one", response_flags.MISSING_HOST)
     if lengths or codings:
         _frame(request, lengths, length, codings, coding)
-    if connection is not None:
+    if connection and (request.http10 or connection != _KEEP_ALIVE):
         _apply_connection(request, connection, upgrade)
     if te:
         request.te_trailers = b"trailers" in tokens(te)
@@ -210,6 +222,8 @@ def _decide(message: _Message) -> Request:
     return request
 
 
+_KEEP_ALIVE = (b"keep-alive",)
+"""What many HTTP/1.1 clients still say, and what means nothing there."""
 _SPECIAL = frozenset(
     (
         *(
@@ -243,15 +257,14 @@ def _frame(request: Request, lengths: int, length: int | None, codings: int, cod
     if lengths:
         if lengths > 1 or length is None:
             raise malformed("the request's Content-Length is not one number")
-        if length:
-            request.body = LengthBody(length)
+        request.length = length
         return
     if request.http10:
         raise malformed("HTTP/1.0 has no Transfer-Encoding", response_flags.INVALID_TRANSFER_ENCODING)
     names = tokens(coding)
-    if names == [b"chunked"] and codings == 1:
-        request.body = ChunkedBody()
-    elif names[-1:] != [b"chunked"] or names.count(b"chunked") > 1:
+    if names == (b"chunked",) and codings == 1:
+        request.length = CHUNKED
+    elif names[-1:] != (b"chunked",) or names.count(b"chunked") > 1:
         raise malformed(
             "the request's Transfer-Encoding does not end with one chunked",
             response_flags.INVALID_TRANSFER_ENCODING,
@@ -269,7 +282,7 @@ _NOT_NOMINABLE = frozenset((b"close", b"host", b"content-length", b"expect", b"x
 """Connection options that name no field to drop: a client must not take routing or framing away."""
 
 
-def _apply_connection(request: Request, options: list[bytes], upgrade: bytes) -> None:
+def _apply_connection(request: Request, options: tuple[bytes, ...], upgrade: bytes) -> None:
     if b"close" in options:
         request.keep_alive = False
     elif request.http10 and b"keep-alive" in options:

@@ -10,12 +10,14 @@ from typing import Protocol
 from aiohttp import http_exceptions
 from aiohttp._http_parser import HttpResponseParser
 
-from proxy.body import Body, ChunkedBody, LengthBody, UntilCloseBody
+from proxy.body import CHUNKED, UNTIL_CLOSE
 from proxy.field_values import HOP_BY_HOP, Field, content_length, tokens, without
+from proxy.head_cache import HeadCache
 from proxy.request_parser import MAX_FIELDS
 
 _PARSER_LIMIT = 1 << 24
 
+_KEEP_ALIVE = (b"keep-alive",)
 _SPECIAL = HOP_BY_HOP | {b"content-length", b"date", b"via"}
 
 
@@ -34,13 +36,16 @@ class _Message(Protocol):
 
 
 class Response:
-    """One response's head, decided: where its body ends, and whether its connection can be used again."""
+    """One response's head, decided: where its body ends, and whether its connection can be used again.
+
+    Not changed once it is made: responses with the same head share it.
+    """
 
     __slots__ = (
-        "body",
         "fields",
         "has_date",
         "keep_alive",
+        "length",
         "length_at",
         "reason",
         "status",
@@ -52,8 +57,8 @@ class Response:
         self.status = status
         self.reason = reason
         self.keep_alive = True
-        self.body: Body | None = None
-        """None: the response has none."""
+        self.length = 0
+        """Of the body: bytes, or body.CHUNKED, or body.UNTIL_CLOSE."""
         self.fields: list[Field] = []
         """What goes on to the client, without fields for one connection. Content-Length is among them."""
         self.length_at = -1
@@ -63,18 +68,28 @@ class Response:
 
 
 class ResponseParser:
-    """Turns heads into Responses. Has no state between two heads."""
+    """Turns heads into Responses. What it makes of a head depends on no other head."""
 
-    __slots__ = ("_parser",)
+    __slots__ = ("_cache", "_cache_for_head", "_parser")
 
     def __init__(self) -> None:
         self._parser = _new_parser()
+        self._cache: HeadCache[Response] = HeadCache()
+        self._cache_for_head: HeadCache[Response] = HeadCache()
 
     def parse(self, head: bytes, method: str) -> Response:
         """A response from its head's bytes, the empty line included. Raises ResponseError.
 
         ``method``: the request's; a response to HEAD has no body.
         """
+        cache = self._cache_for_head if method == "HEAD" else self._cache
+        response = cache.get(head)
+        if response is None:
+            response = self._parse(head, method)
+            cache.put(head, response)
+        return response
+
+    def _parse(self, head: bytes, method: str) -> Response:
         lines = head.count(b"\n")
         if head.count(b"\r\n") != lines or head.count(b"\r") != lines:
             raise ResponseError("a line of the response's head does not end with CRLF")
@@ -120,7 +135,7 @@ def _decide(message: _Message, method: str) -> Response:
     fields = response.fields
     length: int | None = None
     coding: bytes | None = None
-    options: list[bytes] | None = None
+    options: tuple[bytes, ...] = ()
     for field in message.raw_headers:
         name = field[0].lower()
         if name not in _SPECIAL:
@@ -136,7 +151,7 @@ def _decide(message: _Message, method: str) -> Response:
             response.has_date = True
             fields.append(field)
         elif name == b"connection":
-            options = [*(options or ()), *tokens(field[1])]
+            options += tokens(field[1])
         elif name == b"transfer-encoding":
             coding = field[1].lower() if coding is None else coding + b"," + field[1].lower()
         elif name == b"via":
@@ -144,13 +159,13 @@ def _decide(message: _Message, method: str) -> Response:
             fields.append(field)
         elif name == b"upgrade":
             response.upgrade = field[1]
-    if options is not None:
+    if options and (http10 or options != _KEEP_ALIVE):
         _apply_connection(response, options, http10)
     _frame(response, method, length, coding, http10)
     return response
 
 
-def _apply_connection(response: Response, options: list[bytes], http10: bool) -> None:
+def _apply_connection(response: Response, options: tuple[bytes, ...], http10: bool) -> None:
     if b"close" in options:
         response.keep_alive = False
     elif http10 and b"keep-alive" in options:
@@ -179,9 +194,9 @@ def _frame(response: Response, method: str, length: int | None, coding: bytes | 
     elif method == "HEAD" or status == 304:
         pass
     elif coding is not None:
-        response.body = ChunkedBody()
+        response.length = CHUNKED
     elif length is None:
-        response.body = UntilCloseBody()
+        response.length = UNTIL_CLOSE
         response.keep_alive = False
-    elif length:
-        response.body = LengthBody(length)
+    else:
+        response.length = length

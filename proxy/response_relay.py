@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from proxy.body import ChunkedBody, UntilCloseBody
+from proxy.body import ChunkedBody, UntilCloseBody, body_of
 from proxy.response_parser import Response
 
 
@@ -23,7 +23,7 @@ class ResponseRelay:
 
     def __init__(self, response: Response, http10: bool, keep_alive: bool) -> None:
         """``http10``: the client's version. ``keep_alive``: its connection may live on."""
-        body = self._body = response.body
+        body = self._body = body_of(response.length)
         self._framing = _Framing.AS_IT_IS
         self.chunked = False
         """Whether the client gets chunks."""

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, cast
 
-from proxy.read_hold import ReadHold, Reason
+from proxy.read_hold import OTHER_SIDE, ReadHold
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -97,14 +97,18 @@ class Upstream(asyncio.Protocol):
 
     def hold(self) -> None:
         """Stop to read: the client does not keep up."""
-        self._hold.add(Reason.OTHER_SIDE)
+        self._hold.add(OTHER_SIDE)
 
     def release(self) -> None:
         """Read on."""
-        self._hold.remove(Reason.OTHER_SIDE)
+        self._hold.remove(OTHER_SIDE)
 
-    def is_usable(self) -> bool:
-        """Whether it can carry another exchange, as far as is known."""
+    def is_open(self) -> bool:
+        """Whether it is not closed, as far as is known."""
+        return not self._transport.is_closing()
+
+    def is_reusable(self) -> bool:
+        """Whether it can carry another exchange: open, and with nothing left to send of the last one."""
         return not self._transport.is_closing() and self._transport.get_write_buffer_size() == 0
 
     def has_ended(self) -> bool:

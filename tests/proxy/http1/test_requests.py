@@ -99,6 +99,18 @@ def test_request_id_is_made_where_there_is_none() -> None:
     assert b"x-request-id: " in seen[1]
 
 
+def test_requests_with_the_same_head_do_not_share_what_is_added() -> None:
+    seen: list[bytes] = []
+    with server(answering(ok(), seen)) as web, bed(config((web.port,))) as proxy, proxy.connect() as client:
+        heads = []
+        for _ in range(3):
+            client.sendall(get())
+            heads.append(read_response(client)[0])
+    assert len(set(seen)) == 3
+    assert {head.count(b"\r\n") for head in seen} == {seen[0].count(b"\r\n")}
+    assert len(set(heads)) == 1
+
+
 def test_absolute_form_and_its_authority() -> None:
     seen: list[bytes] = []
     with server(answering(ok(), seen)) as web, bed(config((web.port,))) as proxy, proxy.connect() as client:
@@ -385,4 +397,6 @@ def test_access_log() -> None:
         assert (entry.method, entry.path, entry.protocol, entry.status) == ("GET", "/a?b", "HTTP/1.1", 200)
         assert (entry.bytes_received, entry.bytes_sent, entry.details) == (0, 5, "via_upstream")
         assert (entry.user_agent, entry.request_id, entry.authority) == ("test", "id", "web")
+        assert entry.forwarded_for == "10.1.0.7"
+        assert entry.upstream_service_time is not None
         assert (entry.upstream_host, entry.upstream_cluster) == (f"127.0.0.1:{web.port}", "web")
