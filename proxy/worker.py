@@ -18,6 +18,7 @@ from meshd.datapath.flows import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
 from meshd.datapath.layout import Layout
 from meshd.fdchannel import ChannelError, FdChannel
+from meshd.model.snapshot import Delta, Snapshot, difference
 from meshd.model.wire import (
     AddWorkload,
     Applied,
@@ -28,6 +29,7 @@ from meshd.model.wire import (
     Hello,
     Holding,
     RemoveWorkload,
+    Replace,
     Stats,
     ToWorker,
     Update,
@@ -138,11 +140,11 @@ class Worker:
     async def _do(self, channel: FdChannel[ToWorker], message: ToWorker, fds: Sequence[int]) -> None:
         match message:
             case Update(delta=delta):
-                self._runtime.config.apply(delta)
-                usable = self._runtime.config.usable()
-                for served in self._served.values():
-                    served.caller.config_changed(usable)
+                self._apply(delta)
                 channel.send(Applied(generation=delta.generation))
+            case Replace(snapshot=snapshot):
+                self._apply(difference(self._runtime.config.snapshot, Snapshot().apply(snapshot)))
+                channel.send(Applied(generation=snapshot.generation))
             case AddWorkload(workload=workload):
                 await self._add(workload.uid, lambda: self._serve(message, fds))
                 channel.send(Enrolled(uid=workload.uid))
@@ -155,11 +157,21 @@ class Worker:
             case Drain(seconds=seconds):
                 self.stop(seconds)
 
+    def _apply(self, delta: Delta) -> None:
+        self._runtime.config.apply(delta)
+        usable = self._runtime.config.usable()
+        for served in self._served.values():
+            served.caller.config_changed(usable)
+
     def _configure(self, message: Configure, fds: Sequence[int]) -> None:
         """Take the kernel's maps over. Raises OSError, KeyError, msgspec.MsgspecError, and closes the fds."""
-        flows_fd, heartbeat_fd = fds
-        layout = Layout.from_json(message.layout)
-        flows, heartbeat = FlowTable(flows_fd, layout), Heartbeat(heartbeat_fd)
+        with contextlib.ExitStack() as undo:
+            for fd in fds:
+                undo.callback(os.close, fd)
+            flows_fd, heartbeat_fd = fds
+            layout = Layout.from_json(message.layout)
+            flows, heartbeat = FlowTable(flows_fd, layout), Heartbeat(heartbeat_fd)
+            undo.pop_all()
         for old in (self._flows, self._heartbeat):
             if old is not None:
                 old.close()

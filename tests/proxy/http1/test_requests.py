@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 
 import pytest
 
@@ -109,6 +110,29 @@ def test_requests_with_the_same_head_do_not_share_what_is_added() -> None:
     assert len(set(seen)) == 3
     assert {head.count(b"\r\n") for head in seen} == {seen[0].count(b"\r\n")}
     assert len(set(heads)) == 1
+
+
+def test_heads_cut_at_every_byte() -> None:
+    request = b"POST /x HTTP/1.1\r\nHost: web\r\nContent-Length: 3\r\n\r\nabc"
+
+    def script(sock: socket.socket) -> None:
+        response = ok(b"hello", b"X-Y: z")
+        for cut in range(1, len(response)):
+            assert receive_until(sock, b"\r\n\r\nabc").startswith(b"POST /x HTTP/1.1\r\n")
+            sock.sendall(response[:cut])
+            time.sleep(0.001)
+            sock.sendall(response[cut:])
+
+    with server(script) as web, bed(config((web.port,))) as proxy, proxy.connect() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for cut in range(1, len(request)):
+            client.sendall(request[:cut])
+            time.sleep(0.001)
+            client.sendall(request[cut:])
+            assert read_response(client)[1] == b"hello"
+        for byte in request:
+            client.sendall(bytes((byte,)))
+        assert read_response(client)[1] == b"hello"
 
 
 def test_absolute_form_and_its_authority() -> None:

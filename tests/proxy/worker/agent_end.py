@@ -24,6 +24,7 @@ from meshd.model.wire import (
     Enrolled,
     FromWorker,
     Hello,
+    Replace,
     Stats,
     ToWorker,
     Update,
@@ -101,6 +102,10 @@ class AgentEnd:
     def update(self, delta: Delta) -> None:
         self.send(Update(delta=delta))
         assert self.receive(Applied)[0].generation == delta.generation
+
+    def replace(self, snapshot: Delta) -> None:
+        self.send(Replace(snapshot=snapshot))
+        assert self.receive(Applied)[0].generation == snapshot.generation
 
     def stats(self) -> Stats:
         self.send(Collect(request=7))

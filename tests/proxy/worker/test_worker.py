@@ -100,6 +100,20 @@ def test_update_is_in_force_when_it_is_answered(
     assert client.recv(1) == b""
 
 
+def test_a_whole_config_leaves_nothing_of_the_one_before(
+    mesh: Mesh, agent: AgentEnd, worker: WorkerProcess, serve: Serve
+) -> None:
+    old, new = serve(answering(ok(b"old"))), serve(answering(ok(b"new")))
+    bring_up(mesh, agent, old.port)
+    client = mesh.connect(VIP, SERVICE_PORT)
+    assert exchange(client) == b"old"
+    agent.replace(both_families(config((new.port,), generation=9)))
+    assert exchange(client) == b"new"
+    agent.replace(Delta(generation=10))
+    assert client.recv(1) == b""
+    assert agent.stats().generation == 10
+
+
 def test_worker_outlives_its_agent_and_gives_its_listeners_back(
     mesh: Mesh, agent: AgentEnd, worker: WorkerProcess, serve: Serve
 ) -> None:
