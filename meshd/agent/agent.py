@@ -28,7 +28,7 @@ from meshd.datapath.errors import CaptureError
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.status import ConfigStatus
 from meshd.model.view import CaptureView, ControlView, StatusView, WorkerView
-from meshd.model.wire import Configure, Hello, Update
+from meshd.model.wire import Configure, Hello, Replace
 
 _logger = logging.getLogger("meshd.agent")
 
@@ -142,7 +142,7 @@ class Agent:
             ),
             (self._datapath.flows_fd, self._datapath.heartbeat_fd),
         )
-        slot.send(Update(delta=self._config.snapshot.as_delta()))
+        slot.send(Replace(snapshot=self._config.announced.as_delta()))
         self._enrolment.introduce(slot, hello)
 
     async def _on_change(self, delta: Delta, status: ConfigStatus) -> None:

@@ -32,6 +32,8 @@ class ConfigInForce:
 
     def __init__(self, maps: ServiceMaps, workers: Workers, path: Path) -> None:
         self.snapshot = Snapshot()
+        self.announced = self.snapshot
+        """What workers have been told; ahead of ``snapshot`` while a change is under way."""
         self._maps = maps
         self._workers = workers
         self._path = path
@@ -46,7 +48,7 @@ class ConfigInForce:
         except (OSError, msgspec.MsgspecError) as error:
             log.event(_logger, logging.WARNING, "kept config is unreadable", file=self._path, reason=error)
             return False
-        self.snapshot = Snapshot().apply(kept)
+        self.snapshot = self.announced = Snapshot().apply(kept)
         # The maps may be older or newer than the file: write all of it.
         self._maps.apply(Snapshot(), self.snapshot)
         log.event(
@@ -74,13 +76,13 @@ class ConfigInForce:
             # captured connection meets a worker that does not know its service.
             less = old.apply(Delta(generation=old.generation, removed_listeners=delta.removed_listeners))
             self._maps.apply(old, less)
-            await self._update_workers(delta)
+            await self._update_workers(delta, new)
             try:
                 self._maps.apply(less, new)
             except CaptureError:
                 back = _numbered(difference(new, old), new.generation + 1)
                 self.snapshot = new.apply(back)
-                await self._update_workers(back)
+                await self._update_workers(back, self.snapshot)
                 self._maps.apply(Snapshot(), self.snapshot)
                 raise
             self.snapshot = new
@@ -97,7 +99,9 @@ class ConfigInForce:
                 ),
             )
 
-    async def _update_workers(self, delta: Delta) -> None:
+    async def _update_workers(self, delta: Delta, result: Snapshot) -> None:
+        # First: a worker that connects while others are being waited for is sent this.
+        self.announced = result
         self._workers.broadcast(Update(delta=delta))
         await self._workers.applied(delta.generation)
 

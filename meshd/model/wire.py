@@ -46,6 +46,14 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     delta: Delta
 
 
+class Replace(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The whole config: what a worker has and this does not is gone. Sent to a worker that connects; answered
+    as an ``Update`` is."""
+
+    snapshot: Delta
+    """From nothing."""
+
+
 class Collect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Asks for ``Stats``."""
 
@@ -58,7 +66,7 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     seconds: float
 
 
-ToWorker = Configure | AddWorkload | RemoveWorkload | Update | Collect | Drain
+ToWorker = Configure | AddWorkload | RemoveWorkload | Update | Replace | Collect | Drain
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
