@@ -7,6 +7,7 @@ import asyncio
 import logging
 import re
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from meshd import log
@@ -62,7 +63,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT."""
-    from meshd.agent.agent import Agent, Options
     from meshd.datapath.datapath import ensure_loaded
     from meshd.datapath.errors import DatapathError
 
@@ -71,8 +71,12 @@ def run(args: argparse.Namespace) -> int:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     workloads = args.workloads or directory / "workloads"
     workloads.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ThreadPoolExecutor(1) as loader:
+        loading = loader.submit(ensure_loaded, args.instance, args.cgroup)
+        # Importing gRPC and aiohttp takes about as long as compiling the programs, which is another process.
+        from meshd.agent.agent import Agent, Options
     try:
-        datapath = ensure_loaded(args.instance, args.cgroup)
+        datapath = loading.result()
     except DatapathError as error:
         raise CommandError(str(error)) from error
     host, port = args.metrics_listen
