@@ -11,13 +11,28 @@ from pathlib import Path
 
 from bench.network import Namespace, Network
 
-_SCRIPT = Path(__file__).with_name("wrk_report.lua")
+_FOLDER = Path(__file__).parent
 _MARK = "REPORT "
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class LoadError(Exception):
     """A run that says nothing: wrk failed, or requests did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How wrk calls."""
+
+    name: str
+    connections: int
+    distinct: bool = False
+    """Each request's head differs from those before it, as those of real callers do."""
+
+    @property
+    def script(self) -> Path:
+        """What wrk runs."""
+        return _FOLDER / ("wrk_distinct.lua" if self.distinct else "wrk_report.lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +91,16 @@ def run(
     where: Namespace,
     url: str,
     *,
-    connections: int,
+    scenario: Scenario,
     seconds: int,
     cpu: int,
     proxies: Sequence[int],
 ) -> Run:
-    """Run wrk with one thread on one CPU. Raises LoadError."""
+    """Run wrk with one thread on one CPU, in a namespace. Raises LoadError."""
     command = [
-        "taskset", "--cpu-list", str(cpu), "wrk", "--threads", "1", "--connections", str(connections),
-        "--duration", f"{seconds}s", "--script", str(_SCRIPT), url,
+        "taskset", "--cpu-list", str(cpu), "wrk", "--threads", "1",
+        "--connections", str(scenario.connections), "--duration", f"{seconds}s",
+        "--script", str(scenario.script), url,
     ]  # fmt: skip
     cpu_before, ticks_before = _cpu_seconds(proxies), _machine_ticks()
     try:

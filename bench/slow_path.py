@@ -17,17 +17,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import load, meshd_target, report, targets
+from bench.load import Scenario
 from bench.network import Network
+from tests.support.mesh_node import MeshNodeError
 
-_CONNECTIONS = (1, 16, 64)
+_SCENARIOS = (
+    Scenario("c=1", 1),
+    Scenario("c=16", 16),
+    Scenario("c=64", 64),
+    Scenario("c=64 distinct", 64, distinct=True),
+)
 _LOAD_CPU, _PROXY_CPU = 0, 1
 _PROGRAMS = ("ip", "nginx", "taskset", "wrk")
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.slow_path", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of all targets (default: %(default)s)")
-    parser.add_argument("--seconds", type=int, default=2, help="seconds for each run (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of all targets (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=1, help="seconds for each run (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="write all figures to this file, as JSON")
     return parser.parse_args(arguments)
 
@@ -37,11 +44,11 @@ def _measure(
 ) -> dict[str, dict[str, list[load.Run]]]:
     """Every target in turn, each round beginning with another one: the machine's drift hits all alike."""
     results: dict[str, dict[str, list[load.Run]]] = {
-        way.name: {f"c={connections}": [] for connections in _CONNECTIONS} for way in ways
+        way.name: {scenario.name: [] for scenario in _SCENARIOS} for way in ways
     }
-    for connections in _CONNECTIONS:
+    for scenario in _SCENARIOS:
         # With one connection nothing overlaps: on one CPU its time is the work's, on two the wake-ups'.
-        load_cpu = _PROXY_CPU if connections == 1 else _LOAD_CPU
+        load_cpu = _PROXY_CPU if scenario.connections == 1 else _LOAD_CPU
         load.pin(server, load_cpu)
         for way in ways:
             for pid in way.proxies:
@@ -53,14 +60,14 @@ def _measure(
                     network,
                     network.client,
                     way.url,
-                    connections=connections,
+                    scenario=scenario,
                     seconds=seconds,
                     cpu=load_cpu,
                     proxies=way.proxies,
                 )
-                results[way.name][f"c={connections}"].append(run)
+                results[way.name][scenario.name].append(run)
                 print(
-                    f"c={connections:<3} round {turn + 1}  {way.name:<15}"
+                    f"{scenario.name:<13} round {turn + 1}  {way.name:<15}"
                     f" {run.requests_per_second:>9,.0f} req/s  p50 {run.p50:>5.0f} us"
                     f"  proxy CPU {run.proxy_cpu:>5.1f} us  steal {run.steal:.1f}%",
                     file=sys.stderr,
@@ -91,7 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 targets.wait_until_it_answers(network, way)
             results = _measure(network, ways, server, options.rounds, options.seconds)
             resident = {way.name: sum(map(load.resident_bytes, way.proxies)) for way in ways}
-    except (targets.TargetError, load.LoadError, OSError, subprocess.CalledProcessError) as error:
+    except (
+        targets.TargetError,
+        load.LoadError,
+        MeshNodeError,
+        OSError,
+        subprocess.CalledProcessError,
+    ) as error:
         print(f"bench.slow_path: {error}", file=sys.stderr)
         return 1
     print(report.markdown(results, resident))

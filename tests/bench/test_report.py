@@ -10,11 +10,12 @@ def runs(*throughputs: float, p50: float = 100.0, cpu: float = 20.0) -> list[Run
     return [Run(t, p50, 2 * p50, cpu, steal=0.5) for t in throughputs]
 
 
+SCENARIOS = ("c=1", "c=16", "c=64", "c=64 distinct")
 RESULTS = {
-    "direct": {c: runs(90.0, 100.0, 300.0, cpu=0.0) for c in ("c=1", "c=16", "c=64")},
-    "meshd": {c: runs(20.0, 30.0, 10.0, p50=90.0) for c in ("c=1", "c=16", "c=64")},
-    "one Envoy": {c: runs(20.0, 20.0, 20.0) for c in ("c=1", "c=16", "c=64")},
-    "pair of Envoys": {c: runs(10.0, 10.0, 10.0, cpu=50.0) for c in ("c=1", "c=16", "c=64")},
+    "direct": {c: runs(90.0, 100.0, 300.0, cpu=0.0) for c in SCENARIOS},
+    "meshd": {c: runs(20.0, 30.0, 10.0, p50=90.0) for c in SCENARIOS},
+    "one Envoy": {c: runs(20.0, 20.0, 20.0) for c in SCENARIOS},
+    "pair of Envoys": {c: runs(10.0, 10.0, 10.0, cpu=50.0) for c in SCENARIOS},
 }
 
 
@@ -23,9 +24,11 @@ def test_ratios_are_medians_within_rounds() -> None:
     assert found == {
         "c=64 throughput, of one Envoy's (goal: 0.9)": 1.0,
         "c=64 throughput, of a pair's (goal: 2)": 2.0,
+        "c=64 distinct heads throughput, of one Envoy's": 1.0,
         "c=1 p50, of one Envoy's (goal: at most 1)": 0.9,
         "c=64 CPU time a request, of one Envoy's": 1.0,
         "c=64 CPU time a request, of a pair's": 0.4,
+        "c=64 distinct heads CPU time a request, of one Envoy's": 1.0,
     }
 
 
@@ -33,8 +36,8 @@ def test_medians_and_table() -> None:
     direct = report.medians(RESULTS)["direct"]["c=16"]
     assert (direct["requests_per_second"], direct["requests_per_second_min"]) == (100.0, 90.0)
     table = report.markdown(RESULTS, {"direct": 0, "meshd": 44_000_000})
-    assert "| direct | 100 us | 100 | 100 | - | - | 0.5% |" in table
-    assert "| meshd | 90 us | 20 | 20 | 20 us | 44 MB | 0.5% |" in table
+    assert "| direct | 100 us | 100 | 100 | 100 | - | - | - | 0.5% |" in table
+    assert "| meshd | 90 us | 20 | 20 | 20 | 20 us | 20 us | 44 MB | 0.5% |" in table
     assert "- c=64 throughput, of a pair's (goal: 2): **2.00**" in table
 
 
