@@ -206,6 +206,7 @@ class Agent:
             target=self._options.control,
             connected=self._ads.connected,
             synced=self._ads.synced,
+            version=self._ads.version,
             nacks=self._ads.nacks,
             refused=dict(self._ads.refused),
             last_error=self._ads.last_error,

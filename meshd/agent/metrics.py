@@ -87,6 +87,13 @@ def _control(status: StatusView) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "meshd_control_connected", "Whether the stream to the control plane is up.", value=control.connected
     )
+    version = GaugeMetricFamily(
+        "meshd_xds_version_info",
+        "The control plane's name for its last config, always 1.",
+        labels=("version",),
+    )
+    version.add_metric((control.version,), 1)
+    yield version
     yield CounterMetricFamily("meshd_xds_nacks", "xDS resources refused.", value=control.nacks)
     yield GaugeMetricFamily(
         "meshd_xds_refused", "xDS resources that are refused now.", value=len(control.refused)

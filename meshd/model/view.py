@@ -14,6 +14,8 @@ class ControlView(msgspec.Struct, frozen=True, kw_only=True):
     connected: bool
     synced: bool
     """All resources that the agent asked for have come at least once."""
+    version: str
+    """The control plane's name for the config that it sent last."""
     nacks: int
     """Resources refused since the agent's start."""
     refused: dict[str, str]
