@@ -49,6 +49,7 @@ class Downstream(asyncio.Protocol):
         "_since",
         "_state",
         "_transport",
+        "_unsent",
         "caller",
         "eof",
         "ipv6",
@@ -90,6 +91,7 @@ class Downstream(asyncio.Protocol):
         self._serving = False
         self._requests = 0
         self._lingered = 0
+        self._unsent = 0
         self._since = runtime.now
         """When the state was entered; for LINGER, IDLE and HEAD."""
         self.eof = False
@@ -150,7 +152,7 @@ class Downstream(asyncio.Protocol):
         elif state is _EXCHANGE and exchange is not None and exchange.request_done:
             # It may have finished sending and wait for its answer, or be gone.
             self._check_presence()
-        else:
+        elif self._buffer is None or state is not _IDLE:
             self.close()
         return True
 
@@ -200,6 +202,8 @@ class Downstream(asyncio.Protocol):
                     self._keep(data[at:])
                 break
         self._serving = False
+        if self.eof:
+            self._close_if_done()
 
     def _exchange_for(self, request: Request, data: bytes, end: int) -> int:
         self._to(_EXCHANGE)
@@ -208,12 +212,19 @@ class Downstream(asyncio.Protocol):
 
     def _next(self) -> None:
         """Go on with what has been kept."""
+        if self._serving or self.write_paused:
+            return
         buffer = self._buffer
-        if buffer is not None and not self._serving and not self.write_paused:
+        if buffer is not None:
             self._buffer = None
             self._hold.remove(PIPELINE)
             self._serve(bytes(buffer))
-        if self.eof and self._state in (_IDLE, _HEAD) and not self._transport.is_closing():
+        elif self.eof:
+            self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        """The client has sent its last byte: close if no request is left, or none that can be completed."""
+        if self._state is _HEAD or (self._state is _IDLE and self._buffer is None):
             self.close()
 
     def _keep(self, data: bytes) -> None:
@@ -260,7 +271,7 @@ class Downstream(asyncio.Protocol):
 
     def may_keep_alive(self) -> bool:
         """Whether the connection may carry another request, for all that we know."""
-        return not (self.runtime.draining or self.listener.removed or self.eof)
+        return not (self.runtime.draining or self.listener.removed)
 
     def write(self, data: bytes) -> None:
         """Send to the client."""
@@ -383,7 +394,17 @@ class Downstream(asyncio.Protocol):
                 message = f"the request's head was not complete within {options.request_headers_timeout:g} s"
                 head = bytes(self._buffer or b"")
                 self._refuse(Refusal(408, message, flags, response_flags.REQUEST_HEADER_TIMEOUT), head)
-        elif state is _LINGER and waited > LINGER_SECONDS:
+        elif state is _LINGER or state is _CLOSED:
+            self._check_unsent(now)
+
+    def _check_unsent(self, now: float) -> None:
+        """Wait for a slow reader as long as it reads; when all is sent, not long."""
+        unsent = self._transport.get_write_buffer_size()
+        limit = self.listener.options.stream_idle_timeout if unsent else LINGER_SECONDS
+        if unsent != self._unsent:
+            self._unsent = unsent
+            self._since = now
+        elif 0 < limit < now - self._since:
             self._transport.abort()
 
     def _check_presence(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from meshd import log
-from meshd.model.config import Cluster, EndpointSet, Health, HttpOptions, Listener, RouteConfig
+from meshd.model.config import Cluster, EndpointSet, Health, HttpOptions, Listener, Protocol, RouteConfig
 from meshd.model.regex import RegexError
 from meshd.model.snapshot import Delta, Snapshot
 from proxy.balancing import Balancer
@@ -84,7 +84,8 @@ class ConfigInForce:
 
     def _compile_listeners(self, snapshot: Snapshot) -> None:
         by_address: dict[tuple[str, int], ListenerState] = {}
-        for name, listener in snapshot.listeners.items():
+        served = {n: each for n, each in snapshot.listeners.items() if each.protocol is Protocol.HTTP}
+        for name, listener in served.items():
             routes = self._tables.get(listener.route_config) or _NO_ROUTES
             state = self._listeners.get(name)
             if state is None:
@@ -92,7 +93,7 @@ class ConfigInForce:
             state.listener, state.options, state.routes = listener, listener.http, routes
             for address in listener.addresses:
                 by_address[address, listener.port] = state
-        for name in self._listeners.keys() - snapshot.listeners.keys():
+        for name in self._listeners.keys() - served.keys():
             self._listeners.pop(name).removed = True
         self._by_address = by_address
 

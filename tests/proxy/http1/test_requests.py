@@ -20,7 +20,9 @@ from meshd.model.config import (
     RouteMatch,
     WeightedCluster,
 )
+from proxy.downstream import LINGER_SECONDS
 from tests.support.http_bed import (
+    FORWARD,
     answering,
     bed,
     config,
@@ -211,6 +213,33 @@ def test_pipelined_requests_are_answered_in_order() -> None:
         for i in range(200):
             _, body, rest = read_response(client, rest)
             assert body == b"answer %d" % i
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_pipelined_requests_are_all_answered_after_a_half_close(local: bool) -> None:
+    routes = (Route(name="say", action=DirectResponse(status=200, body="hello")),) if local else (FORWARD,)
+    with (
+        server(answering(ok())) as web,
+        bed(config((web.port,), routes)) as proxy,
+        proxy.connect() as client,
+    ):
+        client.sendall(get() * 50)
+        client.shutdown(socket.SHUT_WR)
+        assert receive_all(client).count(b"hello") == 50
+
+
+def test_slow_reader_of_a_last_response_gets_all_of_it() -> None:
+    body = bytes(6 << 20)
+
+    def script(sock: socket.socket) -> None:
+        receive_head(sock)
+        sock.sendall(ok(body))
+
+    with server(script) as web, bed(config((web.port,))) as proxy, proxy.connect() as client:
+        client.sendall(get(b"/", b"Connection: close"))
+        time.sleep(LINGER_SECONDS + 0.6)
+        got = receive_all(client)
+        assert len(got) - got.index(b"\r\n\r\n") - 4 == len(body)
 
 
 def test_a_flood_of_pipelined_requests_is_held_back() -> None:
