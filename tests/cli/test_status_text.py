@@ -28,6 +28,7 @@ STATUS = StatusView(
         target="127.0.0.1:15010",
         connected=False,
         synced=True,
+        version="v",
         nacks=1,
         refused={"CDS x": "no"},
         last_error="gone",

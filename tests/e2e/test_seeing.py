@@ -52,6 +52,8 @@ def test_each_request_is_counted_once_with_its_labels(lab: Lab) -> None:
 def test_health_and_node_metrics(lab: Lab) -> None:
     samples = _scrape(lab, "node1")
     assert samples["meshd_control_connected"] == [({}, 1.0)]
+    (version,) = samples["meshd_xds_version_info"]
+    assert version[0]["version"] == lab.status().control.version != ""
     assert samples["meshd_worker_up"] == [({"worker": "0"}, 1.0)]
     assert samples["meshd_workloads"][0][1] == 3
     netns = f"meshd-{lab.name}-node1"
