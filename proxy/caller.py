@@ -24,13 +24,17 @@ class Caller:
         self._netns_fd = netns_fd
         self._home_fd = home_fd
         self._mark = mark
+        self._pools: dict[EndpointKey, Pool] = {}
+
+    def renew(self, workload: Workload) -> None:
+        """Take over a workload's name and addresses."""
+        self.source = f"{workload.namespace}/{workload.name}"
         self._addresses = {
             version: next(
                 (ip for ip in workload.ips if ipaddress.ip_address(ip).version == version), ""
             ).encode()
             for version in (4, 6)
         }
-        self._pools: dict[EndpointKey, Pool] = {}
 
     def address(self, ipv6: bool) -> bytes:
         """The workload's own address of that family, else of the other; empty where it has none."""

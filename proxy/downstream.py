@@ -30,7 +30,6 @@ MAX_LINGER_BYTES = 1024 * 1024
 _IDLE = ConnectionState.IDLE
 _HEAD = ConnectionState.HEAD
 _EXCHANGE = ConnectionState.EXCHANGE
-_TUNNEL = ConnectionState.TUNNEL
 _LINGER = ConnectionState.LINGER
 _CLOSED = ConnectionState.CLOSED
 
@@ -134,9 +133,6 @@ class Downstream(asyncio.Protocol):
                 self._keep(data)
         elif state is _HEAD:
             self._more_of_head(data)
-        elif state is _TUNNEL:
-            if self._exchange is not None:
-                self._exchange.tunnel_data(data)
         elif state is _LINGER:
             self._lingered += len(data)
             if self._lingered > MAX_LINGER_BYTES:
@@ -147,7 +143,7 @@ class Downstream(asyncio.Protocol):
         self.eof = True
         state = self._state
         exchange = self._exchange
-        if state is _TUNNEL and exchange is not None:
+        if exchange is not None and exchange.is_tunnel:
             exchange.tunnel_eof()
         elif state is _EXCHANGE and exchange is not None and exchange.request_done:
             # It may have finished sending and wait for its answer, or be gone.
@@ -282,15 +278,15 @@ class Downstream(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write_eof()
 
-    def become_tunnel(self) -> None:
-        """The exchange has changed protocols: bytes, from here."""
-        self._to(_TUNNEL)
-        self._hold.remove(PIPELINE)
+    def request_goes_on(self) -> None:
+        """What was taken for the next request belongs to this exchange: it has become a tunnel."""
         buffer, self._buffer = self._buffer, None
-        if buffer is not None and self._exchange is not None:
-            self._exchange.tunnel_data(bytes(buffer))
-        if self.eof and self._exchange is not None:
-            self._exchange.tunnel_eof()
+        self._hold.remove(PIPELINE)
+        if self._exchange is not None:
+            if buffer is not None:
+                self._exchange.feed_request(bytes(buffer))
+            if self.eof:
+                self._exchange.tunnel_eof()
 
     def hold_for_upstream(self) -> None:
         """Do not read: the server's side cannot take more."""
@@ -374,9 +370,9 @@ class Downstream(asyncio.Protocol):
         """Runtime's sweep: act on what has taken too long."""
         state = self._state
         options = self.listener.options
-        if state is _EXCHANGE or state is _TUNNEL:
+        if state is _EXCHANGE:
             if self._exchange is not None:
-                if self.eof and state is _EXCHANGE:
+                if self.eof and self._exchange.request_done:
                     self._check_presence()
                 if self._exchange is not None:
                     self._exchange.check(now)

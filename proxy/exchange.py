@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from proxy import failures, heads, response_flags
-from proxy.body import BodyError, body_of
+from proxy.body import BodyError, UntilCloseBody, body_of
 from proxy.dispatch import Dispatch
 from proxy.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.refusal import Refusal
@@ -176,13 +176,10 @@ class Exchange:
     def upstream_data(self, data: bytes) -> None:
         """Bytes from the server."""
         self._last_activity = self._downstream.runtime.now
-        if self.state is _STREAMING:
-            self._pass_on(b"", data, 0)
-        elif self.state is _WAITING:
+        if self.state is _WAITING:
             self._read_heads(data)
-        elif self.state is _TUNNEL:
-            self.account.bytes_sent += len(data)
-            self._downstream.write(data)
+        else:
+            self._pass_on(b"", data, 0)
 
     def _read_heads(self, data: bytes) -> None:
         """Interim responses, and the final one's head."""
@@ -196,7 +193,7 @@ class Exchange:
             if response is None:
                 return
             if response.status == 101:
-                self._switch(response, data[at:])
+                self._switch(response, data, at)
                 return
             if response.status >= 200:
                 self._respond(response, data, at)
@@ -210,7 +207,8 @@ class Exchange:
         self._to(_STREAMING)
         self._response_begins(response)
         self._response_keeps_alive = response.keep_alive
-        relay = ResponseRelay(response, request.http10, request.keep_alive and downstream.may_keep_alive())
+        keep_alive = request.keep_alive and downstream.may_keep_alive()
+        relay = ResponseRelay(body_of(response.length), request.http10, keep_alive)
         self._relay = relay
         head = heads.response_head(
             response,
@@ -279,27 +277,28 @@ class Exchange:
 
     # -- the tunnel ----------------------------------------------------------------------------------
 
-    def _switch(self, response: Response, rest: bytes) -> None:
-        """101: from here on it is a stream of bytes. ``rest``: what followed the head."""
+    def _switch(self, response: Response, data: bytes, at: int) -> None:
+        """101: from here on both directions are streams without an end of their own."""
         if not self.request.upgrade or not response.upgrade or not self.request_done:
             self.fail(failures.bad_response("the server changed protocols unasked"))
             return
         self._to(_TUNNEL)
         self._disarm_timeout()
         self._response_begins(response)
+        self._body = UntilCloseBody()
+        self.request_done = False
+        # As to an HTTP/1.0 client, which gets a stream that ends by closing just as it is.
+        self._relay = ResponseRelay(UntilCloseBody(), http10=True, keep_alive=False)
         downstream = self._downstream
         edit, options = self._decision.response_edit, downstream.listener.options
         head = heads.response_head(response, edit, options, downstream.runtime.date, False, b"Upgrade")
-        self.account.bytes_sent += len(rest)
-        downstream.write(head + rest)
-        downstream.become_tunnel()
+        self._pass_on(head, data, at)
+        downstream.request_goes_on()
 
-    def tunnel_data(self, data: bytes) -> None:
-        """Bytes from the client, after 101."""
-        self._last_activity = self._downstream.runtime.now
-        self.account.bytes_received += len(data)
-        if self.upstream is not None:
-            self.upstream.write(data)
+    @property
+    def is_tunnel(self) -> bool:
+        """Whether each direction goes on until its sender ends it."""
+        return self.state is _TUNNEL
 
     def tunnel_eof(self) -> None:
         """The client has sent its last byte."""
@@ -374,7 +373,6 @@ class Exchange:
     def _complete(self) -> None:
         """The response's last byte has gone to the client's socket."""
         relay = self._relay
-        self.account.bytes_sent = relay.passed
         upstream = self._end()
         if upstream is not None:
             if relay.surplus or not self._response_keeps_alive or not self.request_done:
@@ -392,7 +390,7 @@ class Exchange:
 
     def _end(self) -> Upstream | None:
         """Settle the accounts; returns the upstream connection, detached."""
-        if self.state is _STREAMING:
+        if self.state in (_STREAMING, _TUNNEL):
             self.account.bytes_sent = self._relay.passed
         self._to(_ENDED)
         self._disarm_timeout()

@@ -15,9 +15,7 @@ class ConnectionState(enum.Enum):
     HEAD = "head"
     """Part of a request's head has come."""
     EXCHANGE = "exchange"
-    """A request is being answered."""
-    TUNNEL = "tunnel"
-    """It has become a stream of bytes (101)."""
+    """A request is being answered, or has become a tunnel."""
     LINGER = "linger"
     """The last response is out; what still comes is read and dropped, so that no RST overtakes it."""
     CLOSED = "closed"
@@ -36,6 +34,7 @@ class ExchangeState(enum.Enum):
     STREAMING = "streaming"
     """The response's head has gone to the client."""
     TUNNEL = "tunnel"
+    """It has changed protocols (101): two streams of bytes, each ended by its sender."""
     ENDED = "ended"
 
 
@@ -47,9 +46,8 @@ CONNECTION_WAYS: dict[ConnectionState, frozenset[ConnectionState]] = {
         (ConnectionState.EXCHANGE, ConnectionState.LINGER, ConnectionState.CLOSED)
     ),
     ConnectionState.EXCHANGE: frozenset(
-        (ConnectionState.IDLE, ConnectionState.TUNNEL, ConnectionState.LINGER, ConnectionState.CLOSED)
+        (ConnectionState.IDLE, ConnectionState.LINGER, ConnectionState.CLOSED)
     ),
-    ConnectionState.TUNNEL: frozenset((ConnectionState.LINGER, ConnectionState.CLOSED)),
     ConnectionState.LINGER: frozenset((ConnectionState.CLOSED,)),
     ConnectionState.CLOSED: frozenset(),
 }

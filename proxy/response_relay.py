@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from proxy.body import ChunkedBody, UntilCloseBody, body_of
-from proxy.response_parser import Response
+from proxy.body import Body, ChunkedBody, UntilCloseBody
 
 
 class _Framing(enum.Enum):
@@ -21,9 +20,12 @@ class ResponseRelay:
 
     __slots__ = ("_body", "_framing", "chunked", "done", "keep_alive", "passed", "surplus")
 
-    def __init__(self, response: Response, http10: bool, keep_alive: bool) -> None:
-        """``http10``: the client's version. ``keep_alive``: its connection may live on."""
-        body = self._body = body_of(response.length)
+    def __init__(self, body: Body | None, http10: bool, keep_alive: bool) -> None:
+        """``body``: as the server frames it. ``http10``: the client's version.
+
+        ``keep_alive``: the client's connection may live on.
+        """
+        self._body = body
         self._framing = _Framing.AS_IT_IS
         self.chunked = False
         """Whether the client gets chunks."""

@@ -51,6 +51,11 @@ class Served:
             listener.setblocking(False)
             self._servers.append(await self._runtime.loop.create_server(self._arrival, sock=listener))
 
+    def renew(self, workload: Workload) -> None:
+        """Other labels or addresses of the same pod: its connections go on."""
+        self.workload = workload
+        self.caller.renew(workload)
+
     def stop_accepting(self) -> None:
         """Leave further connections to the other workers."""
         for server in self._servers:

@@ -146,7 +146,12 @@ class Worker:
                 self._apply(difference(self._runtime.config.snapshot, Snapshot().apply(snapshot)))
                 channel.send(Applied(generation=snapshot.generation))
             case AddWorkload(workload=workload):
-                await self._add(workload.uid, lambda: self._serve(message, fds))
+                if (served := self._served.get(workload.uid)) and served.workload.netns == workload.netns:
+                    for fd in fds:
+                        os.close(fd)
+                    served.renew(workload)
+                else:
+                    await self._add(workload.uid, lambda: self._serve(message, fds))
                 channel.send(Enrolled(uid=workload.uid))
             case RemoveWorkload(uid=uid):
                 self._remove(uid)

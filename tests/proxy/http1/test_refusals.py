@@ -8,6 +8,7 @@ import time
 import pytest
 
 from meshd.model.config import Cluster, Forward, HttpOptions, Route, WeightedCluster
+from proxy import downstream
 from tests.support.http_bed import (
     answering,
     bed,
@@ -103,6 +104,13 @@ def test_tls_gets_an_alert_and_a_counter() -> None:
         client.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500))
         assert receive_all(client) == bytes((0x15, 3, 1, 0, 2, 2, 40))
         assert proxy.counter("downstream_tls_on_http_total") == 1
+
+
+def test_client_that_waits_for_the_server_to_speak_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downstream, "FIRST_BYTE_SECONDS", 0.3)
+    with bed(config(())) as proxy, proxy.connect() as client:
+        assert client.recv(1) == b""
+        assert proxy.counter("downstream_silent_connections_total") == 1
 
 
 def test_slow_head_gets_408() -> None:
