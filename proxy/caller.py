@@ -19,8 +19,10 @@ class Caller:
     def __init__(self, runtime: Runtime, workload: Workload, netns_fd: int, home_fd: int, mark: int) -> None:
         """``mark``: SO_MARK of upstream sockets, which keeps capture away from them; 0: none."""
         self.runtime = runtime
-        self.workload = workload
-        self.source = f"{workload.namespace}/{workload.name}"
+        self.source: str
+        """``namespace/name``."""
+        self._addresses: dict[int, bytes]
+        self.renew(workload)
         self._netns_fd = netns_fd
         self._home_fd = home_fd
         self._mark = mark

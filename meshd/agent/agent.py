@@ -33,6 +33,7 @@ from meshd.model.wire import Configure, Hello, Replace
 _logger = logging.getLogger("meshd.agent")
 
 HEARTBEAT_SECONDS = 0.25
+FIRST_ENROLMENT_SECONDS = 4.0
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +63,8 @@ class Agent:
         self._totals = Totals()
         self._status = ConfigStatus()
         self._received = Snapshot()
+        self._configured = asyncio.Event()
+        """There is a config in force: a whole one, or an earlier agent's."""
         self._workers = Workers(
             options.workers,
             options.run_dir,
@@ -79,6 +82,8 @@ class Agent:
         options = self._options
         listener = self._workers.listen()
         restored = self._config.restore()
+        if restored:
+            self._configured.set()
         try:
             async with (
                 serving_admin(
@@ -127,6 +132,12 @@ class Agent:
     async def _follow_workloads(self) -> None:
         # A worker of an earlier agent holds listeners: to open them anew would move the pod's port.
         await self._workers.returned()
+        # A pod that is started once it is enrolled must find proxy and routes: without them its first
+        # connections would go past both. Pods that run already do not wait for longer than this.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_ENROLMENT_SECONDS):
+                await self._workers.ready()
+                await self._configured.wait()
         async for workloads in watch_workloads(self._options.workloads):
             await self._enrolment.reconcile(workloads)
 
@@ -155,6 +166,8 @@ class Agent:
             await self._config.change(lambda _: self._received)
         except CaptureError as error:
             raise NotAppliedError(str(error)) from error
+        if self._ads.synced:
+            self._configured.set()
 
     def _why_not_ready(self) -> str:
         if not self._config.snapshot.generation and not self._ads.synced:

@@ -73,6 +73,8 @@ class WorkerSlot:
         self.settled = asyncio.Event()
         """Filled by a worker of an earlier agent, or none is left."""
         self.connected = asyncio.Event()
+        self.ready = asyncio.Event()
+        """It beats, and has put a config in force."""
         self.disconnected = asyncio.Event()
         self.progress = asyncio.Condition()
         self.stats: dict[int, asyncio.Future[Stats]] = {}
@@ -140,6 +142,15 @@ class Workers:
         """Wait until every worker of an earlier agent came back, or was given up."""
         for slot in self.slots:
             await slot.settled.wait()
+
+    async def ready(self) -> None:
+        """Wait until a worker beats and has a config."""
+        waiting = [asyncio.create_task(slot.ready.wait()) for slot in self.slots]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
 
     async def applied(self, generation: int) -> None:
         """Wait until every connected worker has that generation in force; a stuck one is killed."""
@@ -254,6 +265,7 @@ class Workers:
         slot.channel = None
         slot.state = WorkerState.LOST
         slot.connected.clear()
+        slot.ready.clear()
         slot.disconnected.set()
         async with slot.progress:
             slot.progress.notify_all()
@@ -262,6 +274,7 @@ class Workers:
         match message:
             case Applied(generation=generation):
                 slot.generation = generation
+                slot.ready.set()
             case Enrolled(uid=uid):
                 slot.enrolled.add(uid)
             case Stats(request=request):

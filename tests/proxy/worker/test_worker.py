@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from meshd.model.config import Protocol
@@ -112,6 +113,22 @@ def test_a_whole_config_leaves_nothing_of_the_one_before(
     agent.replace(Delta(generation=10))
     assert client.recv(1) == b""
     assert agent.stats().generation == 10
+
+
+def test_a_workload_that_changes_keeps_its_connections(
+    mesh: Mesh, agent: AgentEnd, worker: WorkerProcess, serve: Serve
+) -> None:
+    seen: list[bytes] = []
+    web = serve(answering(ok(), seen))
+    bring_up(mesh, agent, web.port)
+    client = mesh.connect(VIP, SERVICE_PORT)
+    assert exchange(client) == b"hello"
+    files = worker.open_files()
+    agent.enrol(mesh, msgspec.structs.replace(WORKLOAD, ips=("10.1.0.8",), labels={"version": "2"}))
+    assert worker.open_files() == files
+    assert exchange(client) == b"hello"
+    assert b"x-forwarded-for: 10.1.0.8\r\n" in seen[-1]
+    assert web.connections == 1
 
 
 def test_worker_outlives_its_agent_and_gives_its_listeners_back(
