@@ -9,6 +9,8 @@ Field = tuple[bytes, bytes]
 """A field's name as it came, and its value without the whitespace around it."""
 
 MAX_BODY_LENGTH = 2**63 - 1
+MAX_HOST_BYTES = 300
+"""A DNS name has at most 253, and then there is the port."""
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
 )
@@ -17,10 +19,18 @@ HOP_BY_HOP = frozenset(
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
-@functools.lru_cache(maxsize=1024)
 def tokens(value: bytes) -> tuple[bytes, ...]:
     """The members of a comma-separated list, in lower case, empty ones left out (RFC 9110, 5.6.1)."""
+    return _known_tokens(value) if len(value) <= _MAX_KNOWN_BYTES else _tokens(value)
+
+
+def _tokens(value: bytes) -> tuple[bytes, ...]:
     return tuple(token for part in value.lower().split(b",") if (token := part.strip(b" \t")))
+
+
+# What clients choose is remembered only while it is short: the caches are to stay small.
+_MAX_KNOWN_BYTES = 64
+_known_tokens = functools.lru_cache(maxsize=512)(_tokens)
 
 
 def content_length(value: bytes) -> int | None:
@@ -31,9 +41,13 @@ def content_length(value: bytes) -> int | None:
     return length if length <= MAX_BODY_LENGTH else None
 
 
-@functools.lru_cache(maxsize=1024)
 def is_host(value: bytes) -> bool:
     """Whether ``value`` is a host with an optional port (RFC 3986, 3.2.2), or empty (RFC 9110, 7.2)."""
+    return len(value) <= MAX_HOST_BYTES and _is_host(value)
+
+
+@functools.lru_cache(maxsize=512)
+def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
