@@ -19,14 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="meshd", description="A sidecarless service mesh: eBPF capture and one shared L7 proxy a node."
     )
     parser.add_argument("--version", action="version", version=f"meshd {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(commands)
     parsed = parser.parse_args(arguments)
     try:
         return int(parsed.run(parsed))
     except CommandError as error:
-        print(f"meshd {parsed.command}: {error}", file=sys.stderr)
+        print(f"meshd {parsed.subcommand}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
