@@ -9,41 +9,76 @@ from proxy import failures
 from proxy.balancing import Balancer
 from proxy.pool import ConnectionLimitError, Pool
 from proxy.refusal import Refusal
-from proxy.runtime import Runtime
 from proxy.upstream import Upstream
 
 if TYPE_CHECKING:
-    from proxy.caller import Caller
+    from proxy.downstream import Downstream
     from proxy.exchange import Exchange
 
+_SELECTION_ATTEMPTS = 5
+"""Draws for an endpoint that has not failed yet (RetryPolicy.host_selection_retry_max_attempts)."""
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # RFC 9110, 9.2.2
 
 
 class Dispatch:
     """One request's search for a connection. Holds the endpoint's count while the request is out."""
 
-    __slots__ = ("_balancer", "_connecting", "_exchange", "_retried", "endpoint", "pool", "unanswered")
+    __slots__ = (
+        "_balancer",
+        "_connect_retries",
+        "_connecting",
+        "_downstream",
+        "_exchange",
+        "_failed",
+        "_retried",
+        "endpoint",
+        "pool",
+        "unanswered",
+    )
 
-    def __init__(self, exchange: Exchange, balancer: Balancer, data: bytes) -> None:
-        """``data``: the request's head and what has come of its body."""
+    def __init__(
+        self,
+        exchange: Exchange,
+        downstream: Downstream,
+        balancer: Balancer,
+        data: bytes,
+        connect_retries: int,
+    ) -> None:
+        """``data``: the request's head and what has come of its body.
+
+        ``connect_retries``: on how many other endpoints it may be tried when a connection cannot be made.
+        """
         self._exchange = exchange
+        self._downstream = downstream
         self._balancer = balancer
         self._connecting = False
+        self._connect_retries = connect_retries
+        self._failed: tuple[tuple[str, int], ...] = ()
         self._retried = False
         self.pool: Pool
         self.endpoint: Endpoint | None = None
         self.unanswered = data
         """All that has been sent or is to be, as long as it can be sent again; else empty."""
 
-    def pick(self, caller: Caller, runtime: Runtime, ipv6: bool) -> Refusal | None:
-        """Choose the endpoint. ``ipv6``: the family that the client called."""
-        endpoint = self._balancer.pick(runtime.random, ipv6)
+    def pick(self) -> Refusal | None:
+        """Choose an endpoint, of the family that the client called."""
+        endpoint = self._balancer.pick(self._downstream.runtime.random, self._downstream.ipv6)
         if endpoint is None:
             return failures.no_endpoint(self._balancer.cluster.name)
+        self._take(endpoint)
+        return None
+
+    def pick_again(self) -> Refusal | None:
+        """Choose among the endpoints of now: the config may have changed since the request came."""
+        cluster = self._balancer.cluster.name
+        self._balancer = self._downstream.runtime.config.balancers.get(cluster, self._balancer)
+        return self.pick()
+
+    def _take(self, endpoint: Endpoint) -> None:
+        self.leave()
         self.endpoint = endpoint
         self._balancer.started(endpoint)
-        self.pool = caller.pool(self._balancer.cluster, endpoint)
-        return None
+        self.pool = self._downstream.caller.pool(self._balancer.cluster, endpoint)
 
     def idle_connection(self) -> Upstream | None:
         """A connection that waits for a request, or None."""
@@ -74,9 +109,21 @@ class Dispatch:
 
     def connect_failed(self, reason: str, timed_out: bool) -> None:
         """Pool: the connection could not be made."""
-        if self._connecting and self.endpoint is not None:
-            self._connecting = False
-            self._exchange.fail(failures.no_connection(self.endpoint, reason, timed_out))
+        failed = self.endpoint
+        if not self._connecting or failed is None:
+            return
+        self._connecting = False
+        if self._connect_retries > 0:
+            self._connect_retries -= 1
+            self._failed += ((failed.address, failed.port),)
+            for _ in range(_SELECTION_ATTEMPTS):
+                if self.pick_again() is not None or self.endpoint is None:
+                    break
+                if (self.endpoint.address, self.endpoint.port) not in self._failed:
+                    self._downstream.runtime.counters.add("upstream_connect_retries_total")
+                    self._exchange.connect_elsewhere()
+                    return
+        self._exchange.fail(failures.no_connection(failed, reason, timed_out))
 
     def may_try_again(self, upstream: Upstream) -> bool:
         """Whether a request whose connection died unanswered may be sent on a new one. True only once.

@@ -138,20 +138,33 @@ class Exchange:
             downstream.forwarded_for(),
         )
         head = heads.request_head(request.head.method, decision.target, fields)
-        dispatch = self.dispatch = Dispatch(self, balancer, head + body if body else head)
-        refusal = dispatch.pick(downstream.caller, downstream.runtime, downstream.ipv6)
+        data = head + body if body else head
+        dispatch = self.dispatch = Dispatch(self, downstream, balancer, data, decision.connect_retries)
+        if self.request_done:
+            self._arm_timeout()
+        refusal = dispatch.pick()
         if refusal is not None:
             self.fail(refusal)
             return
+        self._begin_or_connect(dispatch)
+
+    def _begin_or_connect(self, dispatch: Dispatch) -> None:
         upstream = dispatch.idle_connection()
         if upstream is not None:
             self.begin(upstream)
         else:
             self._connect(dispatch)
 
+    def connect_elsewhere(self) -> None:
+        """The endpoint could not be reached; another one has been picked."""
+        assert self.dispatch is not None
+        self._begin_or_connect(self.dispatch)
+
     def _connect(self, dispatch: Dispatch) -> None:
         self._to(_CONNECTING)
-        self._downstream.hold_for_upstream()
+        if not self.request_done:
+            # What comes of its body waits with the client. Else read on: the client may go.
+            self._downstream.hold_for_upstream()
         refusal = dispatch.connect()
         if refusal is not None:
             self.fail(refusal)
@@ -168,8 +181,6 @@ class Exchange:
             self._downstream.release_for_upstream()
         if self._downstream.write_paused:
             upstream.hold()
-        if self.request_done:
-            self._arm_timeout()
 
     # -- the response --------------------------------------------------------------------------------
 
@@ -267,9 +278,8 @@ class Exchange:
     def _retry(self, dispatch: Dispatch) -> None:
         downstream = self._downstream
         self.upstream = None
-        self._disarm_timeout()
         downstream.runtime.counters.add("upstream_replays_total")
-        refusal = dispatch.pick(downstream.caller, downstream.runtime, downstream.ipv6)
+        refusal = dispatch.pick_again()
         if refusal is not None:
             self.fail(refusal)
         else:

@@ -54,7 +54,10 @@ CONNECTION_WAYS: dict[ConnectionState, frozenset[ConnectionState]] = {
 
 EXCHANGE_WAYS: dict[ExchangeState, frozenset[ExchangeState]] = {
     ExchangeState.NEW: frozenset((ExchangeState.CONNECTING, ExchangeState.WAITING, ExchangeState.ENDED)),
-    ExchangeState.CONNECTING: frozenset((ExchangeState.WAITING, ExchangeState.ENDED)),
+    # To itself: the endpoint could not be reached, and another is tried.
+    ExchangeState.CONNECTING: frozenset(
+        (ExchangeState.CONNECTING, ExchangeState.WAITING, ExchangeState.ENDED)
+    ),
     # Back to CONNECTING: a reused connection that died before it answered is replaced, once.
     ExchangeState.WAITING: frozenset(
         (ExchangeState.CONNECTING, ExchangeState.STREAMING, ExchangeState.TUNNEL, ExchangeState.ENDED)

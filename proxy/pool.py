@@ -56,7 +56,7 @@ class Pool:
         self._open_socket = open_socket
         self._idle: deque[Upstream] = deque()
         self._all: set[Upstream] = set()
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._connecting: dict[asyncio.Task[None], Waiter] = {}
         runtime.timed.add(self)
 
     def take(self) -> Upstream | None:
@@ -72,8 +72,8 @@ class Pool:
         if len(self._all) + len(self._connecting) >= MAX_CONNECTIONS:
             raise ConnectionLimitError
         task = self.runtime.loop.create_task(self._connect(waiter))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        self._connecting[task] = waiter
+        task.add_done_callback(self._connecting.pop)
 
     def release(self, upstream: Upstream) -> None:
         """Take back a connection whose exchange ended cleanly."""
@@ -96,16 +96,20 @@ class Pool:
         self.discard(upstream)
 
     def drain(self) -> None:
-        """The endpoint is gone or going: close what is idle, let the rest end."""
+        """The endpoint is gone or going: close what is idle, give up on what is not made, let the rest end.
+
+        An address that is gone does not even refuse: a connect to it would hang until its timeout.
+        """
         self.draining = True
+        for task, waiter in tuple(self._connecting.items()):
+            if task.cancel():
+                waiter.connect_failed("the endpoint has been removed", False)
         while self._idle:
             self._idle.pop().close()
 
     def close(self) -> None:
         """Close everything at once."""
         self.drain()
-        for task in tuple(self._connecting):
-            task.cancel()
         for upstream in tuple(self._all):
             upstream.abort()
         self.runtime.timed.discard(self)

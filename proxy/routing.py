@@ -26,6 +26,7 @@ class ForwardTo:
 
     __slots__ = (
         "cluster",
+        "connect_retries",
         "host",
         "missing_cluster_status",
         "request_edit",
@@ -44,6 +45,7 @@ class ForwardTo:
         request_edit: Edit,
         response_edit: Edit,
         timeout: float,
+        connect_retries: int,
         missing_cluster_status: int,
     ) -> None:
         """``target``: new origin form with its query. ``host``: the new Host; None: as it was.
@@ -57,6 +59,7 @@ class ForwardTo:
         self.request_edit = request_edit
         self.response_edit = response_edit
         self.timeout = timeout
+        self.connect_retries = connect_retries
         self.missing_cluster_status = missing_cluster_status
 
 
@@ -140,6 +143,7 @@ class _Forwarding:
             share.request_edit,
             share.response_edit,
             forward.timeout,
+            forward.connect_retries,
             forward.missing_cluster_status,
         )
 

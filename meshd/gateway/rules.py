@@ -21,6 +21,8 @@ from meshd.model.config import (
     WeightedCluster,
 )
 
+CONNECT_RETRIES = 2
+"""As Istio's default: an endpoint may be gone before the mesh hears of it."""
 INVALID_BACKEND_STATUS = 500
 """What a request to a backend that does not resolve gets (HTTPRouteRule.backendRefs)."""
 
@@ -122,6 +124,7 @@ def _action(
     forward = Forward(
         clusters=tuple(clusters),
         timeout=_timeout(rule.timeouts),
+        connect_retries=CONNECT_RETRIES,
         host=rewrite.hostname or "" if rewrite else "",
         path=filters.path_rewrite(rewrite.path, f"{where}.filters.urlRewrite.path") if rewrite else None,
         missing_cluster_status=INVALID_BACKEND_STATUS,

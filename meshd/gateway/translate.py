@@ -11,6 +11,7 @@ from meshd.gateway.attached import Attached, PortKey, RouteKey, attach_all
 from meshd.gateway.endpoints import SERVICE_NAME, endpoint_set
 from meshd.gateway.protocols import protocol
 from meshd.gateway.references import Backends
+from meshd.gateway.rules import CONNECT_RETRIES
 from meshd.kube.collection import Objects
 from meshd.kube.httproute import HTTPRoute
 from meshd.kube.objects import EndpointSlice, Key, Service
@@ -135,7 +136,8 @@ def _route_config(attached: Attached, port: PortKey, name: str) -> RouteConfig:
     if port in attached.ranked:
         routes = attached.routes(port)
     else:
-        routes = (Route(name=DEFAULT_ROUTE, action=Forward(clusters=(WeightedCluster(name=name),))),)
+        forward = Forward(clusters=(WeightedCluster(name=name),), connect_retries=CONNECT_RETRIES)
+        routes = (Route(name=DEFAULT_ROUTE, action=forward),)
     return RouteConfig(name=name, virtual_hosts=(VirtualHost(name=name, routes=routes),))
 
 

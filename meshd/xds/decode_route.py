@@ -23,7 +23,7 @@ from meshd.model.config import (
     WeightedCluster,
 )
 from meshd.model.regex import Regex, RegexError
-from meshd.xds import header_edits, path_rewrites
+from meshd.xds import header_edits, path_rewrites, retries
 from meshd.xds.decode import seconds
 from meshd.xds.encode_route import MISSING_CLUSTER, REDIRECT_STATUS
 from meshd.xds.unsupported import UnsupportedError, only
@@ -178,7 +178,7 @@ def _forward(message: route_components_pb2.RouteAction, path: PathMatch, name: s
     only(
         message,
         {"cluster", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite",
-         "host_rewrite_literal", "timeout"},
+         "host_rewrite_literal", "timeout", "retry_policy"},
         name,
         where,
     )  # fmt: skip
@@ -189,6 +189,7 @@ def _forward(message: route_components_pb2.RouteAction, path: PathMatch, name: s
         timeout=seconds(message, "timeout", DEFAULT_ROUTE_TIMEOUT),
         host=message.host_rewrite_literal,
         path=path_rewrites.read(message, path, name, where),
+        connect_retries=retries.read(message, name, where),
         missing_cluster_status=_MISSING_CLUSTER[message.cluster_not_found_response_code],
     )
 

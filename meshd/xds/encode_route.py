@@ -19,7 +19,7 @@ from meshd.model.config import (
     VirtualHost,
     WeightedCluster,
 )
-from meshd.xds import header_edits, path_rewrites
+from meshd.xds import header_edits, path_rewrites, retries
 
 _NOT_FOUND = route_components_pb2.RouteAction.ClusterNotFoundResponseCode
 MISSING_CLUSTER = {
@@ -122,6 +122,7 @@ def _forward(model: Forward, match: RouteMatch) -> route_components_pb2.RouteAct
         action.weighted_clusters.clusters.extend(_weighted(c) for c in model.clusters)
     if model.host:
         action.host_rewrite_literal = model.host
+    retries.write(action, model.connect_retries)
     path_rewrites.write(action, model.path, match.path)
     return action
 

@@ -157,6 +157,7 @@ def actions(draw: st.DrawFn, match: RouteMatch) -> Action:
         return Forward(
             clusters=tuple(draw(shares.filter(lambda found: any(c.weight for c in found)))),
             timeout=draw(seconds),
+            connect_retries=draw(st.integers(0, 5)),
             host=draw(st.one_of(st.just(""), tokens)),
             path=draw(rewrites(match)),
             missing_cluster_status=draw(st.sampled_from([503, 500, 404])),

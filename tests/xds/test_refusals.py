@@ -95,7 +95,16 @@ ROUTES: list[tuple[str, Callable[[route_components_pb2.Route], object]]] = [
         "match.query_parameters[0].present_match",
         lambda m: m.match.query_parameters.add(name="x", present_match=True),
     ),
-    ("route.retry_policy", lambda m: m.route.retry_policy.SetInParent()),
+    ("route.retry_policy.retry_on", lambda m: m.route.retry_policy.SetInParent()),
+    (
+        "route.retry_policy.retry_on",
+        lambda m: setattr(m.route.retry_policy, "retry_on", "connect-failure,5xx"),
+    ),
+    (
+        "route.retry_policy.retry_host_predicate",
+        lambda m: setattr(m.route.retry_policy, "retry_on", "connect-failure"),
+    ),
+    ("route.retry_policy.retry_back_off", lambda m: m.route.retry_policy.retry_back_off.SetInParent()),
     ("route.request_mirror_policies", lambda m: m.route.request_mirror_policies.add()),
     ("route.cluster_header", lambda m: setattr(m.route, "cluster_header", "x")),
     ("route.prefix_rewrite", lambda m: setattr(m.route, "prefix_rewrite", "/x/")),

@@ -1,0 +1,115 @@
+"""An endpoint that cannot be reached: the request is tried on another one, as none of it was sent."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+from meshd.model.config import Cluster, Forward, Route, WeightedCluster
+from tests.support.http_bed import answering, bed, config, get, ok, read_response, receive_head, server
+
+POST = b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 3\r\n\r\nabc"
+
+
+def _route(retries: int, timeout: float = 0.0) -> tuple[Route, ...]:
+    forward = Forward(clusters=(WeightedCluster(name="web"),), connect_retries=retries, timeout=timeout)
+    return (Route(name="default/web/0", action=forward),)
+
+
+def _refusing_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        return int(closed.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _silent_port() -> Iterator[int]:
+    """One that answers no SYN: its queue is full, as good as an address that is gone."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        with socket.create_connection(full.getsockname()):
+            yield int(full.getsockname()[1])
+
+
+def test_a_refused_request_goes_to_another_endpoint_whatever_its_method() -> None:
+    seen: list[bytes] = []
+    with server(answering(ok(), seen)) as web:
+        ports = (_refusing_port(), web.port)
+        with bed(config(ports, _route(2))) as proxy, proxy.connect() as client:
+            for _ in range(6):
+                client.sendall(POST)
+                assert read_response(client)[0].startswith(b"HTTP/1.1 200 ")
+            # In turn, from either of the two: refused, served, refused, served, ...
+            assert proxy.counter("upstream_connect_retries_total") in (5, 6)
+            assert [(row.status, row.flags, row.count) for row in proxy.rows()] == [(200, "", 6)]
+            assert proxy.log.entries[0].upstream_host == f"127.0.0.1:{web.port}"
+        assert len(seen) == 6
+
+
+def test_retries_are_bounded_and_the_last_failure_is_told() -> None:
+    ports = tuple(_refusing_port() for _ in range(6))
+    with bed(config(ports, _route(2))) as proxy, proxy.connect() as client:
+        client.sendall(get())
+        head, body, _ = read_response(client)
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"Connection refused" in body
+        assert proxy.counter("upstream_connect_failures_total") == 3
+        assert [(row.status, row.flags, row.count) for row in proxy.rows()] == [(503, "UF", 1)]
+
+
+def test_without_another_endpoint_there_is_one_attempt() -> None:
+    with bed(config((_refusing_port(),), _route(2))) as proxy, proxy.connect() as client:
+        client.sendall(get())
+        assert receive_head(client).startswith(b"HTTP/1.1 503 ")
+        assert proxy.counter("upstream_connect_failures_total") == 1
+
+
+def test_an_endpoint_that_is_removed_is_not_waited_for() -> None:
+    with contextlib.ExitStack() as stack:
+        silent, web = stack.enter_context(_silent_port()), stack.enter_context(server(answering(ok())))
+        proxy = stack.enter_context(bed(config((silent,), _route(2))))
+        client = stack.enter_context(proxy.connect())
+        client.sendall(get())
+        time.sleep(0.1)
+        began = time.monotonic()
+        proxy.apply(config((web.port,), _route(2), generation=2))
+        assert read_response(client)[0].startswith(b"HTTP/1.1 200 ")
+        assert time.monotonic() - began < 2
+
+
+def test_an_endpoint_that_is_removed_and_has_no_successor_fails_the_request_at_once() -> None:
+    with _silent_port() as silent, bed(config((silent,), _route(2))) as proxy, proxy.connect() as client:
+        client.sendall(get())
+        time.sleep(0.1)
+        proxy.apply(config((), _route(2), generation=2))
+        head, body, _ = read_response(client)
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"the endpoint has been removed" in body
+
+
+def test_the_route_timeout_includes_connecting_and_all_attempts() -> None:
+    with _silent_port() as one, _silent_port() as other:
+        cluster = Cluster(name="web", connect_timeout=0.4)
+        delta = config((one, other), _route(2, timeout=0.6), cluster=cluster)
+        with bed(delta) as proxy, proxy.connect() as client:
+            began = time.monotonic()
+            client.sendall(get())
+            assert receive_head(client).startswith(b"HTTP/1.1 504 ")
+            assert 0.5 < time.monotonic() - began < 2
+            assert [row.flags for row in proxy.rows()] == ["UT"]
+
+
+def test_a_client_that_leaves_while_another_endpoint_is_tried_leaves_nothing() -> None:
+    with _silent_port() as silent, bed(config((silent,), _route(2))) as proxy:
+        with proxy.connect() as client:
+            client.sendall(get())
+            time.sleep(0.1)
+            proxy.present = False
+        deadline = time.monotonic() + 5
+        while not proxy.rows():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        proxy.apply(config((), _route(2), generation=2))
+        assert [row.flags for row in proxy.rows()] == ["DC"]
