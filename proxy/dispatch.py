@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from meshd.model.config import Endpoint
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _SELECTION_ATTEMPTS = 5
 """Draws for an endpoint that has not failed yet (RetryPolicy.host_selection_retry_max_attempts)."""
+_FIRST_BACKOFF = 0.05
+"""Seconds, give or take a half, before the same endpoints are tried again; doubled each time. A change of the
+endpoints takes about as long from the control plane to here."""
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # RFC 9110, 9.2.2
 
 
@@ -24,6 +28,7 @@ class Dispatch:
     """One request's search for a connection. Holds the endpoint's count while the request is out."""
 
     __slots__ = (
+        "_backoff",
         "_balancer",
         "_connect_retries",
         "_connecting",
@@ -46,12 +51,13 @@ class Dispatch:
     ) -> None:
         """``data``: the request's head and what has come of its body.
 
-        ``connect_retries``: on how many other endpoints it may be tried when a connection cannot be made.
+        ``connect_retries``: how often it may be tried again when a connection cannot be made.
         """
         self._exchange = exchange
         self._downstream = downstream
         self._balancer = balancer
         self._connecting = False
+        self._backoff: asyncio.TimerHandle | None = None
         self._connect_retries = connect_retries
         self._failed: tuple[tuple[str, int], ...] = ()
         self._retried = False
@@ -116,14 +122,26 @@ class Dispatch:
         if self._connect_retries > 0:
             self._connect_retries -= 1
             self._failed += ((failed.address, failed.port),)
+            self._downstream.runtime.counters.add("upstream_connect_retries_total")
             for _ in range(_SELECTION_ATTEMPTS):
                 if self.pick_again() is not None or self.endpoint is None:
                     break
                 if (self.endpoint.address, self.endpoint.port) not in self._failed:
-                    self._downstream.runtime.counters.add("upstream_connect_retries_total")
-                    self._exchange.connect_elsewhere()
+                    self._exchange.connect_again()
                     return
+            # Nowhere else to go: soon there may be, for an endpoint often ends before the mesh hears of it.
+            runtime = self._downstream.runtime
+            delay = _FIRST_BACKOFF * 2 ** (len(self._failed) - 1) * (0.5 + runtime.random())
+            self._backoff = runtime.loop.call_later(delay, self._after_backoff)
+            return
         self._exchange.fail(failures.no_connection(failed, reason, timed_out))
+
+    def _after_backoff(self) -> None:
+        refusal = self.pick_again()
+        if refusal is not None:
+            self._exchange.fail(refusal)
+        else:
+            self._exchange.connect_again()
 
     def may_try_again(self, upstream: Upstream) -> bool:
         """Whether a request whose connection died unanswered may be sent on a new one. True only once.
@@ -144,6 +162,9 @@ class Dispatch:
     def leave(self) -> None:
         """The request is out no more."""
         self._connecting = False
+        if self._backoff is not None:
+            self._backoff.cancel()
+            self._backoff = None
         if self.endpoint is not None:
             self._balancer.finished(self.endpoint)
             self.endpoint = None

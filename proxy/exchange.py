@@ -155,8 +155,8 @@ class Exchange:
         else:
             self._connect(dispatch)
 
-    def connect_elsewhere(self) -> None:
-        """The endpoint could not be reached; another one has been picked."""
+    def connect_again(self) -> None:
+        """The endpoint could not be reached; one has been picked anew."""
         assert self.dispatch is not None
         self._begin_or_connect(self.dispatch)
 

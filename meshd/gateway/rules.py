@@ -21,8 +21,8 @@ from meshd.model.config import (
     WeightedCluster,
 )
 
-CONNECT_RETRIES = 2
-"""As Istio's default: an endpoint may be gone before the mesh hears of it."""
+CONNECT_RETRIES = 3
+"""An endpoint may be gone before the mesh hears of it. Istio's default is 2; the third covers a busy node."""
 INVALID_BACKEND_STATUS = 500
 """What a request to a backend that does not resolve gets (HTTPRouteRule.backendRefs)."""
 

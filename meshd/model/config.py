@@ -155,8 +155,9 @@ class Forward(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     """Replaces Host (host_rewrite_literal); empty: kept."""
     path: PathRewrite | None = None
     connect_retries: int = 0
-    """On how many other endpoints a request is tried whose connection could not be made: none of it has been
-    sent then, so this is safe for every method (retry_policy: connect-failure, previous_hosts)."""
+    """How often a request is tried again whose connection could not be made, on another endpoint where there
+    is one: nothing of it has been sent, so this is safe for every method (retry_policy: connect-failure,
+    previous_hosts)."""
     missing_cluster_status: int = 503
     """The answer when the chosen cluster does not exist (cluster_not_found_response_code)."""
 

@@ -116,11 +116,11 @@ def test_weights() -> None:
             WeightedCluster(name="default/v2:80"),
             WeightedCluster(name="default/v2:80", weight=0),
         ),
-        connect_retries=2,
+        connect_retries=3,
         missing_cluster_status=500,
     )
     assert action(http_route(rule(backendRefs=[{"name": "v2", "port": 80, "weight": 7}]))) == Forward(
-        clusters=(WeightedCluster(name="default/v2:80"),), connect_retries=2, missing_cluster_status=500
+        clusters=(WeightedCluster(name="default/v2:80"),), connect_retries=3, missing_cluster_status=500
     )
 
 
@@ -154,7 +154,7 @@ def test_filters() -> None:
         timeout=61.5,
         host="x.org",
         path=ReplacePrefix("/y"),
-        connect_retries=2,
+        connect_retries=3,
         missing_cluster_status=500,
     )
 

@@ -59,8 +59,26 @@ def test_retries_are_bounded_and_the_last_failure_is_told() -> None:
         assert [(row.status, row.flags, row.count) for row in proxy.rows()] == [(503, "UF", 1)]
 
 
-def test_without_another_endpoint_there_is_one_attempt() -> None:
+def test_without_another_endpoint_the_same_is_tried_again_after_a_moment() -> None:
     with bed(config((_refusing_port(),), _route(2))) as proxy, proxy.connect() as client:
+        began = time.monotonic()
+        client.sendall(get())
+        assert receive_head(client).startswith(b"HTTP/1.1 503 ")
+        # Two waits, of at least half of 50 and 100 ms.
+        assert 0.075 <= time.monotonic() - began < 1
+        assert proxy.counter("upstream_connect_failures_total") == 3
+
+
+def test_an_endpoint_that_comes_in_that_moment_serves_the_request() -> None:
+    delta = config((_refusing_port(),), _route(2))
+    with server(answering(ok())) as web, bed(delta) as proxy, proxy.connect() as client:
+        client.sendall(get())
+        proxy.apply(config((web.port,), _route(2), generation=2))
+        assert read_response(client)[0].startswith(b"HTTP/1.1 200 ")
+
+
+def test_without_retries_there_is_one_attempt() -> None:
+    with bed(config((_refusing_port(), _refusing_port()))) as proxy, proxy.connect() as client:
         client.sendall(get())
         assert receive_head(client).startswith(b"HTTP/1.1 503 ")
         assert proxy.counter("upstream_connect_failures_total") == 1
@@ -79,14 +97,14 @@ def test_an_endpoint_that_is_removed_is_not_waited_for() -> None:
         assert time.monotonic() - began < 2
 
 
-def test_an_endpoint_that_is_removed_and_has_no_successor_fails_the_request_at_once() -> None:
+def test_an_endpoint_that_is_removed_and_has_no_successor_fails_the_request_soon() -> None:
     with _silent_port() as silent, bed(config((silent,), _route(2))) as proxy, proxy.connect() as client:
         client.sendall(get())
         time.sleep(0.1)
         proxy.apply(config((), _route(2), generation=2))
         head, body, _ = read_response(client)
         assert head.startswith(b"HTTP/1.1 503 ")
-        assert b"the endpoint has been removed" in body
+        assert b"no healthy endpoint" in body
 
 
 def test_the_route_timeout_includes_connecting_and_all_attempts() -> None:
