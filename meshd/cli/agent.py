@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import logging
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from meshd import log
 from meshd.cli.errors import CommandError
@@ -69,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     log.configure(args.log_level)
     directory = run_dir(args.instance)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _lock(directory / "agent.lock", args.instance)
     workloads = args.workloads or directory / "workloads"
     workloads.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ThreadPoolExecutor(1) as loader:
@@ -106,8 +109,22 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"node {args.node}: {error}") from error
     finally:
         datapath.close()
+        lock.close()
         logging.shutdown()
     return 0
+
+
+def _lock(path: Path, instance: str) -> IO[str]:
+    """Hold the instance while this process lives: two agents would take each other's workers away."""
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise CommandError(
+            f"an agent of instance {instance!r} runs already: stop it, or give this one another --instance"
+        ) from error
+    return file
 
 
 def _count(text: str) -> int:
