@@ -193,7 +193,7 @@ class Workers:
             log.event(
                 _logger, logging.ERROR, "worker stuck", worker=slot.index, pid=slot.pid, generation=generation
             )
-            _kill(slot.pid)
+            self._kill(slot.pid)
 
     async def _progress(self, slot: WorkerSlot, reached: Callable[[], bool]) -> bool:
         async with slot.progress:
@@ -296,7 +296,7 @@ class Workers:
         while True:
             began = time.monotonic()
             if not (survivor and await self._arrives(slot, process, RETURN_SECONDS)):
-                _kill(survivor)
+                self._kill(survivor)
                 await asyncio.sleep(_RESTART_DELAYS[min(row, len(_RESTART_DELAYS) - 1)])
                 row += 1
                 began = time.monotonic()
@@ -305,7 +305,7 @@ class Workers:
                     log.event(
                         _logger, logging.ERROR, "worker does not start", worker=slot.index, pid=process.pid
                     )
-                    _kill(process.pid)
+                    self._kill(process.pid)
             if slot.connected.is_set():
                 await slot.disconnected.wait()
             if time.monotonic() - began > _STEADY_SECONDS:
@@ -313,7 +313,7 @@ class Workers:
             if process is not None and await _ended(process):
                 process = None
             slot.restarts += 1
-            survivor = slot.pid if _is_worker(slot.pid) else 0
+            survivor = slot.pid if self._is_ours(slot.pid) else 0
             log.event(
                 _logger, logging.WARNING, "worker lost", worker=slot.index, pid=slot.pid, alive=bool(survivor)
             )
@@ -359,7 +359,20 @@ class Workers:
             pid = int((self._run_dir / f"worker-{index}.pid").read_text())
         except (OSError, ValueError):
             return 0
-        return pid if _is_worker(pid) else 0
+        return pid if self._is_ours(pid) else 0
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether that process is a worker of this instance: pids are used again, by other agents' too."""
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return b"--worker" in command and str(self._socket_path).encode() in command
+
+    def _kill(self, pid: int) -> None:
+        if self._is_ours(pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 async def _ended(process: subprocess.Popen[bytes]) -> bool:
@@ -369,21 +382,6 @@ async def _ended(process: subprocess.Popen[bytes]) -> bool:
             return True
         await asyncio.sleep(_POLL_SECONDS)
     return False
-
-
-def _is_worker(pid: int) -> bool:
-    """Whether that process is a proxy worker: pids are used again, so a number alone proves nothing."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return b"proxy" in command and b"--worker" in command
-
-
-def _kill(pid: int) -> None:
-    if _is_worker(pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def _close(fds: Iterable[int]) -> None:
