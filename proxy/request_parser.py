@@ -1,8 +1,6 @@
 """Requests' heads: parsed by aiohttp's C parser, then held to what a proxy must be strict about.
 
-The parser is private API of aiohttp and leaves more to its caller than a proxy may: tests/proxy/http1/
-test_parser_contract.py holds what is relied on. It is fed exactly one head at a time and made to think that
-no request has a body, so that one parser object serves all connections of a worker.
+One parser object serves all connections of a worker.
 """
 
 from __future__ import annotations
@@ -17,13 +15,12 @@ from proxy import response_flags
 from proxy.body import CHUNKED
 from proxy.field_values import HOP_BY_HOP, Field, content_length, is_host, tokens, without
 from proxy.head_cache import HeadCache
+from proxy.message_parser import HeadError, MessageParser
 from proxy.refusal import Refusal
 from proxy.request_head import RequestHead
 from proxy.response_flags import Flag
 
 MAX_TARGET_BYTES = 32 * 1024
-MAX_FIELDS = 1024
-_PARSER_LIMIT = 1 << 24  # the head's size is bounded before the parser sees it
 
 _PROTOCOL_ERROR = response_flags.joined(Flag.DOWNSTREAM_PROTOCOL_ERROR)
 
@@ -95,7 +92,7 @@ class RequestParser:
     __slots__ = ("_cache", "_parser")
 
     def __init__(self) -> None:
-        self._parser = _new_parser()
+        self._parser: MessageParser[_Message] = MessageParser(HttpRequestParser, "request")
         self._cache: HeadCache[Request] = HeadCache()
 
     def parse(self, head: bytes) -> Request:
@@ -107,34 +104,11 @@ class RequestParser:
         return request
 
     def _parse(self, head: bytes) -> Request:
-        lines = head.count(b"\n")
-        if head.count(b"\r\n") != lines or head.count(b"\r") != lines:
-            raise malformed("a line of the request's head does not end with CRLF")
         try:
-            messages, upgraded, _ = self._parser.feed_data(head)
-        except http_exceptions.BadHttpMessage as error:
-            self._parser = _new_parser()
-            raise _refusal(error, head) from None
-        if len(messages) != 1:
-            self._parser = _new_parser()
-            raise malformed("the request's head is malformed")
-        message: _Message = messages[0][0]
-        if upgraded or message.should_close:
-            self._parser = _new_parser()
+            message = self._parser.read(head)
+        except HeadError as error:
+            raise (_refusal(error.cause, head) if error.cause else malformed(str(error))) from None
         return _decide(message)
-
-
-def _new_parser() -> HttpRequestParser:
-    return HttpRequestParser(
-        None,
-        None,
-        1 << 16,
-        max_line_size=_PARSER_LIMIT,
-        max_field_size=_PARSER_LIMIT,
-        max_headers=MAX_FIELDS,
-        response_with_body=False,
-        auto_decompress=False,
-    )
 
 
 def _refusal(error: http_exceptions.BadHttpMessage, head: bytes) -> Refusal:

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from aiohttp import http_exceptions
 from aiohttp._http_parser import HttpResponseParser
 
 from proxy.body import CHUNKED, UNTIL_CLOSE
 from proxy.field_values import HOP_BY_HOP, Field, content_length, tokens, without
 from proxy.head_cache import HeadCache
-from proxy.request_parser import MAX_FIELDS
-
-_PARSER_LIMIT = 1 << 24
+from proxy.message_parser import HeadError, MessageParser
 
 _KEEP_ALIVE = (b"keep-alive",)
 _SPECIAL = HOP_BY_HOP | {b"content-length", b"date", b"via"}
@@ -73,7 +70,7 @@ class ResponseParser:
     __slots__ = ("_cache", "_cache_for_head", "_parser")
 
     def __init__(self) -> None:
-        self._parser = _new_parser()
+        self._parser: MessageParser[_Message] = MessageParser(HttpResponseParser, "response")
         self._cache: HeadCache[Response] = HeadCache()
         self._cache_for_head: HeadCache[Response] = HeadCache()
 
@@ -90,36 +87,14 @@ class ResponseParser:
         return response
 
     def _parse(self, head: bytes, method: str) -> Response:
-        lines = head.count(b"\n")
-        if head.count(b"\r\n") != lines or head.count(b"\r") != lines:
-            raise ResponseError("a line of the response's head does not end with CRLF")
         try:
-            messages, upgraded, _ = self._parser.feed_data(head)
-        except http_exceptions.BadHttpMessage as error:
-            self._parser = _new_parser()
-            reason = next(iter(error.message.strip().splitlines()), "it is not HTTP/1").rstrip(":.")
-            raise ResponseError(f"the response's head is malformed: {reason}") from None
-        if len(messages) != 1:
-            self._parser = _new_parser()
-            raise ResponseError("the response's head is malformed")
-        message: _Message = messages[0][0]
-        response = _decide(message, method)
-        if upgraded or message.should_close:
-            self._parser = _new_parser()
-        return response
-
-
-def _new_parser() -> HttpResponseParser:
-    return HttpResponseParser(
-        None,
-        None,
-        1 << 16,
-        max_line_size=_PARSER_LIMIT,
-        max_field_size=_PARSER_LIMIT,
-        max_headers=MAX_FIELDS,
-        response_with_body=False,
-        auto_decompress=False,
-    )
+            message = self._parser.read(head)
+        except HeadError as error:
+            if error.cause is None:
+                raise ResponseError(str(error)) from None
+            reason = next(iter(error.cause.message.strip().splitlines()), "it is not HTTP/1").rstrip(":.")
+            raise ResponseError(f"{error}: {reason}") from None
+        return _decide(message, method)
 
 
 def _decide(message: _Message, method: str) -> Response:

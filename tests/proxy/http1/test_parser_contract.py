@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.refusal import Refusal
 from proxy.request_parser import RequestParser
-from proxy.response_parser import ResponseParser
+from proxy.response_parser import ResponseError, ResponseParser
 
 _TOKEN = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _names = st.text(_TOKEN, min_size=1, max_size=12).map(lambda name: "X" + name)
@@ -133,3 +133,19 @@ def test_what_is_accepted_is_framed_as_h11_frames_it(head: bytes, mutations: lis
         if name.lower() in (b"content-length", b"transfer-encoding")
     }
     assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"HTTP/1.1 099 x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 x\r\nConnection: close\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"HTTP/1.0 200 x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 x\r\nConnection: close\r\nContent-Length: x\r\n\r\n",
+    ],
+)
+def test_one_servers_bad_response_does_not_spoil_anothers_good_one(bad: bytes) -> None:
+    parser = ResponseParser()
+    with pytest.raises(ResponseError):
+        parser.parse(bad, "GET")
+    assert parser.parse(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "GET").status == 200
