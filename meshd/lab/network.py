@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -70,6 +71,17 @@ async def _index(connection: AsyncIPRoute, name: str) -> int:
     return int(found[0])
 
 
+async def _bridge(connection: AsyncIPRoute, name: str, ip: str) -> int:
+    """A bridge with a MAC address of its own, made from its IPv4 address; its index.
+
+    A bridge that is given none takes the lowest of its ports', and another one when a port joins or leaves:
+    those who have the old one in their neighbour tables then lose their gateway.
+    """
+    mac = ":".join(f"{byte:02x}" for byte in (2, 0, *ipaddress.IPv4Address(ip).packed))
+    await connection.link("add", ifname=name, kind="bridge", address=mac)
+    return await _index(connection, name)
+
+
 async def _addresses(connection: AsyncIPRoute, link: int, addresses: Iterable[str]) -> None:
     for address in addresses:
         ip, _, length = address.partition("/")
@@ -93,8 +105,7 @@ async def make_fabric(path: Path) -> None:
     """The network between the nodes. Raises NetworkError, OSError."""
     await _namespace(path, _HOST | _ROUTER)
     async with _routes_of(path) as connection:
-        await connection.link("add", ifname="fabric", kind="bridge")
-        bridge = await _index(connection, "fabric")
+        bridge = await _bridge(connection, "fabric", FABRIC_ADDRESS)
         await _addresses(
             connection,
             bridge,
@@ -108,8 +119,7 @@ async def make_node(path: Path, fabric: Path, node: NodeNet) -> None:
     await _namespace(path, _HOST | _ROUTER)
     port = await _wire(path, fabric, node.name, "fabric")
     async with _routes_of(path) as connection:
-        await connection.link("add", ifname="pods", kind="bridge")
-        bridge = await _index(connection, "pods")
+        bridge = await _bridge(connection, "pods", node.gateway_v4)
         uplink = await _index(connection, "eth0")
         await _addresses(connection, bridge, (f"{node.gateway_v4}/24", f"{node.gateway_v6}/64"))
         await _addresses(

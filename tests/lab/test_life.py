@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -131,6 +132,17 @@ def test_a_rollout_loses_no_request(lab: Lab, tmp_path: Path) -> None:
     answers = Counter(output.split())
     assert set(answers) == {"v1", "v2"}, answers
     assert lab.curl("http://web/") == "v2\n"
+
+
+def test_the_gateways_mac_address_does_not_depend_on_the_pods(lab: Lab) -> None:
+    # A bridge takes its lowest port's, so another one at times when a pod comes, unless it has its own.
+    for number in (1, 2):
+        namespace = LabNames(lab.name).netns(f"node{number}")
+        link = subprocess.run(
+            ["ip", "-json", "-netns", namespace.name, "link", "show"], capture_output=True, check=True
+        )
+        (mac,) = {each["address"] for each in json.loads(link.stdout) if each["ifname"] == "pods"}
+        assert mac == f"02:00:0a:f4:{number:02x}:01"
 
 
 def test_a_deployment_is_scaled_and_deleted(lab: Lab, tmp_path: Path) -> None:
