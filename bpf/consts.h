@@ -29,6 +29,75 @@
 #define MESHD_MAX_WORKERS 64
 #endif
 
+/* Connections between the proxy and servers, each with one end on this node. */
+#ifndef MESHD_MAX_CONNECTIONS
+#define MESHD_MAX_CONNECTIONS 131072
+#endif
+
+/* Paths that routes name, of all services. During a change a service has its old and its new ones. */
+#ifndef MESHD_MAX_PATHS
+#define MESHD_MAX_PATHS 131072
+#endif
+
+/* Rows of the requests map: service, route, cluster, caller, method and status that met. */
+#ifndef MESHD_MAX_REQUEST_ROWS
+#define MESHD_MAX_REQUEST_ROWS 65536
+#endif
+
+/* Rows of the upcalls map: service and reason. */
+#ifndef MESHD_MAX_UPCALL_ROWS
+#define MESHD_MAX_UPCALL_ROWS 65536
+#endif
+
+/* A request's head that is longer is the proxy's. The verifier walks this many steps. */
+#ifndef MESHD_MAX_REQUEST_HEAD
+#define MESHD_MAX_REQUEST_HEAD 2048
+#endif
+
+/* The same of a response's head. */
+#ifndef MESHD_MAX_RESPONSE_HEAD
+#define MESHD_MAX_RESPONSE_HEAD 2048
+#endif
+
+/* Redirected bytes are held back by no window: what a reader that lags leaves in the kernel is
+ * bounded by these, for each body.
+ */
+#ifndef MESHD_MAX_REQUEST_BODY
+#define MESHD_MAX_REQUEST_BODY (2 << 20)
+#endif
+#ifndef MESHD_MAX_RESPONSE_BODY
+#define MESHD_MAX_RESPONSE_BODY (2 << 20)
+#endif
+/* To another node the bytes go into U's send buffer, which may not overflow. */
+#ifndef MESHD_MAX_REMOTE_REQUEST_BODY
+#define MESHD_MAX_REMOTE_REQUEST_BODY (16 << 10)
+#endif
+
+/* A connection that waited for longer may be the one that its server closes now: the proxy, which
+ * can send a request again, takes the next one.
+ */
+#ifndef MESHD_MAX_QUIET_NS
+#define MESHD_MAX_QUIET_NS 1000000000ULL
+#endif
+
+/* Longest path of a request, without its query, and of a route. */
+#define MAX_PATH_BYTES 256
+/* Path elements at which a prefix route may end. */
+#define MAX_PREFIX_ELEMENTS 8
+/* Routes that may take the requests of one path, in their order. */
+#define MAX_CANDIDATES 4
+#define MAX_ROUTE_CLUSTERS 4
+#define MAX_CONDITIONS 2
+#define MAX_CONDITION_BYTES 32
+/* Header names that a service's routes ask for. */
+#define MAX_INDEXED_HEADERS 4
+#define MAX_HEADER_NAME_BYTES 32
+/* Upstream connections of one flow, and its entries for endpoints that it has no connection to. */
+#define MAX_FLOW_UPSTREAMS 16
+#define MAX_FORWARDED_FOR_BYTES 64
+/* Upper bounds as of meshd.model.wire.LATENCY_BUCKETS, and one more for the rest. */
+#define LATENCY_BUCKETS 16
+
 #define AF_INET	    2
 #define AF_INET6    10
 #define SOCK_STREAM 1

@@ -19,11 +19,30 @@ BPF_F_TABLE("hash", struct address_port, struct service, services, MESHD_MAX_SER
 BPF_F_TABLE("hash", struct endpoint_key, struct address_port, endpoints, MESHD_MAX_ENDPOINTS,
 	BPF_F_NO_PREALLOC);
 
-/* client's end of a captured connection -> the destination that it asked for. An entry lives as
- * long as the client's socket is connected.
+/* client's end of a captured connection -> what the kernel knows of it. An entry lives as long as the
+ * client's socket is connected.
  */
-BPF_F_TABLE(
-	"hash", struct flow_key, struct address_port, flows, MESHD_MAX_FLOWS, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct flow_key, struct flow, flows, MESHD_MAX_FLOWS, BPF_F_NO_PREALLOC);
+
+/* the same -> what the proxy decided for it. */
+BPF_F_TABLE("hash", struct flow_key, struct arming, armed, MESHD_MAX_FLOWS, BPF_F_NO_PREALLOC);
+
+/* both ends of an upstream connection -> what the kernel knows of it, as long as U is connected. */
+BPF_F_TABLE("hash", struct connection_key, struct connection, connections, MESHD_MAX_CONNECTIONS,
+	BPF_F_NO_PREALLOC);
+
+/* fingerprint of a service's rules -> what is common to them. */
+BPF_F_TABLE("hash", u64, struct rule_set, rules, MESHD_MAX_SERVICES, BPF_F_NO_PREALLOC);
+
+/* rules and path -> the routes of that path. */
+BPF_F_TABLE("hash", struct path_key, struct path_routes, paths, MESHD_MAX_PATHS, BPF_F_NO_PREALLOC);
+
+/* what requests had in common -> how many the kernel carried on this CPU. */
+BPF_F_TABLE("percpu_hash", struct request_row, struct request_count, requests,
+	MESHD_MAX_REQUEST_ROWS, BPF_F_NO_PREALLOC);
+
+/* service and reason -> upcalls on this CPU. */
+BPF_F_TABLE("percpu_hash", struct upcall_row, u64, upcalls, MESHD_MAX_UPCALL_ROWS, BPF_F_NO_PREALLOC);
 
 /* client socket -> the destination that it asked for; freed by the kernel with the socket. */
 BPF_F_TABLE("sk_storage", int, struct origin, origins, 0, BPF_F_NO_PREALLOC);
@@ -37,7 +56,13 @@ BPF_F_TABLE("array", u32, struct settings, settings, 1, 0);
 /* 0 -> counters of this CPU; 1 -> what they were under an earlier layout, written by user space. */
 BPF_F_TABLE("percpu_array", u32, struct stats, stats, 2, 0);
 
-/* client's end of a captured connection -> its socket. The verdict program runs on these. */
-BPF_SOCKHASH(sockets, struct flow_key, MESHD_MAX_FLOWS);
+/* client's end of a captured connection -> its socket (C). */
+BPF_SOCKHASH(clients, struct flow_key, MESHD_MAX_FLOWS);
+
+/* both ends of an upstream connection -> the server's socket (S), where it is on this node. */
+BPF_SOCKHASH(servers, struct connection_key, MESHD_MAX_CONNECTIONS);
+
+/* the same -> the proxy's socket (U), where the server is on another node; entered by the proxy. */
+BPF_SOCKHASH(upstreams, struct connection_key, MESHD_MAX_CONNECTIONS);
 
 #endif

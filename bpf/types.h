@@ -5,6 +5,8 @@
 #ifndef MESHD_TYPES_H
 #define MESHD_TYPES_H
 
+#include "consts.h"
+
 /* A TCP destination or source. IPv4 addresses are in their v4-mapped IPv6 form (::ffff:a.b.c.d), so
  * that an IPv4 socket and an IPv6 socket that carries IPv4 meet in the same entry.
  */
@@ -47,6 +49,7 @@ struct service {
 	__u32 slots;
 	enum protocol protocol;
 	enum failure_policy failure_policy;
+	__u64 rules; /* names its compiled routes, see struct rule_set; 0: it has none, all is upcall */
 };
 
 struct endpoint_key {
@@ -74,7 +77,269 @@ struct origin {
 struct settings {
 	__u64 heartbeat_timeout_ns; /* a worker that has not beaten for longer is not alive */
 	__u32 mark;		    /* SO_MARK of the proxy's own sockets */
-	__u32 fast_path;	    /* 1: enrol sockets for the verdict program */
+	__u32 fast_path;	    /* 1: requests may take the fast path */
+	__u32 sample;		    /* one in so many requests is an upcall; 0: none */
+};
+
+enum method {
+	METHOD_ANY = 0, /* of a route; of a request: not one of these, an upcall */
+	METHOD_GET = 1,
+	METHOD_HEAD = 2,
+	METHOD_POST = 3,
+	METHOD_PUT = 4,
+	METHOD_DELETE = 5,
+	METHOD_OPTIONS = 6,
+	METHOD_PATCH = 7,
+	METHOD_TRACE = 8,
+};
+
+/* Why the proxy was given what the kernel might have carried. Names as user space shows them. */
+enum upcall {
+	UPCALL_NONE = 0,
+	UPCALL_OFF = 1,		  /* the fast path is off: on the node, for the workload or the service */
+	UPCALL_NEW = 2,		  /* the proxy has not armed the flow: its first request, mostly */
+	UPCALL_SLOW = 3,	  /* the proxy has not consumed all, or the client not read all */
+	UPCALL_PIPELINED = 4,	  /* sent before the answer to the one before had ended */
+	UPCALL_CONFIG = 5,	  /* the flow was armed under other rules than those in force */
+	UPCALL_SAMPLED = 6,
+	UPCALL_INCOMPLETE = 7,	  /* the head is not whole in one message, or too long */
+	UPCALL_SYNTAX = 8,	  /* the head is not in the plain form that the kernel reads */
+	UPCALL_METHOD = 9,	  /* a method that the kernel does not know */
+	UPCALL_TARGET = 10,	  /* target not in origin form, too long or with unusual bytes */
+	UPCALL_FIELD = 11,	  /* a field that only the proxy handles */
+	UPCALL_BODY = 12,	  /* a body that is chunked or too long */
+	UPCALL_ROUTE = 13,	  /* the route does what only the proxy can do, or there is none */
+	UPCALL_CONDITION = 14,	  /* a condition that only the proxy can test */
+	UPCALL_NO_CONNECTION = 15, /* the flow has no connection to the endpoint picked */
+	UPCALL_QUIET = 16,	  /* that connection has been idle for long */
+	UPCALL_UNREAD = 17,	  /* the server has not read all that the proxy sent it */
+	UPCALL_SERVER_GONE = 18,  /* the server's socket left between two looks */
+	UPCALL_MEMORY = 19,	  /* the kernel had no memory for a changed head */
+	UPCALL_RESPONSE = 20,	  /* the answer to a redirected request, of a form only the proxy handles */
+	UPCALL_REASONS = 21,
+};
+
+/* A connection from the proxy (U) to a server (S). On one node both ends have the same record. */
+struct connection_key {
+	struct address_port proxy;  /* U's own end */
+	struct address_port server; /* S's own end */
+};
+
+enum place {
+	PLACE_ELSEWHERE = 0, /* the server's socket has not been seen on this node */
+	PLACE_HERE = 1,	     /* it is in the servers map */
+	PLACE_GONE = 2,	     /* it was here and is closed */
+};
+
+/* What has come of the answer to the request that the kernel carries on a connection. */
+enum response_state {
+	RESPONSE_NONE = 0,     /* no request is carried */
+	RESPONSE_HEAD = 1,     /* the next byte is the head's first */
+	RESPONSE_BODY = 2,     /* response_left bytes are to come */
+	RESPONSE_UPCALLED = 3, /* the proxy reads it, from the byte on at which it was upcalled */
+};
+
+/* What the parser makes of a response's head. */
+struct response_head {
+	__u32 length; /* bytes, the empty line included */
+	__u32 status;
+	__u32 chunked;	     /* 1 */
+	__u32 has_length;    /* 1 */
+	__u64 content_length;
+};
+
+/* One direction's bytes are counted by TCP's own sequence numbers, from that of the first byte. */
+struct connection {
+	__u32 first_to_server;	 /* sequence number of the first byte from U to S */
+	__u32 first_from_server; /* and from S to U */
+	enum place place;
+	__u32 received; /* bytes that S had got from U when it last sent, mod 2^32 */
+	__u32 unread;	/* 1: it had not read all of them by then */
+	enum response_state response;
+	__u64 response_left;
+	__u64 last_used; /* CLOCK_MONOTONIC in ns: end of the last answer that the kernel carried */
+	struct flow_key flow; /* whose request it carries, or carried last */
+	__u32 zero;
+	struct response_head head;
+};
+
+/* Where a path element ends in a request's path, and the hash of the path up to there. */
+struct path_element {
+	__u64 hash;
+	__u32 end;
+	__u32 zero;
+};
+
+/* Where the value of an indexed field stands in a request's head. */
+struct indexed_field {
+	__u32 start;
+	__u32 length;
+	__u32 count; /* fields of that name; the value is the last one's */
+};
+
+/* What the parser makes of a request's head. In the flow's record, not in per-CPU memory: a program
+ * may be preempted by another task's.
+ */
+struct request_head {
+	__u32 length; /* bytes, the empty line included */
+	enum method method;
+	__u32 path_start;
+	__u32 path_end;
+	__u64 path_hash;
+	__u64 content_length;
+	__u32 has_query;	   /* 1 */
+	__u32 has_forwarded_proto; /* 1 */
+	__u32 has_request_id;	   /* 1 */
+	__u32 host_start;
+	__u32 host_length;
+	__u32 elements; /* of path_element: ends of elements before the last one */
+	struct path_element element[MAX_PREFIX_ELEMENTS];
+	struct indexed_field field[MAX_INDEXED_HEADERS];
+};
+
+/* A captured connection. Counts of bytes and requests wrap at 2^32. */
+struct flow {
+	struct address_port destination; /* that the client asked for */
+	__u32 first_sent;		 /* sequence number of the client's first byte */
+	__u32 first_received;		 /* and of the first byte to it */
+	__u32 requests;			 /* that the kernel has carried, by the client's program */
+	__u32 responses;		 /* whose answer it has carried to its end, by the server's */
+	__u32 upcalls;			 /* messages passed up to the proxy */
+	__u64 request_left;		 /* bytes of the request's body still to carry */
+	__u64 began;			 /* CLOCK_MONOTONIC in ns, of the request carried now or last */
+	__u64 rules;			 /* it was decided by */
+	__u64 cluster;			 /* it went to */
+	__u32 route;			 /* it took: index among the rules' routes */
+	__u32 remote;			 /* 1: its server is on another node */
+	struct connection_key connection; /* that carries it */
+	struct request_head head;
+};
+
+enum upstream_kind {
+	UPSTREAM_HERE = 1,    /* redirect to S */
+	UPSTREAM_REMOTE = 2,  /* redirect to U */
+	UPSTREAM_MISSING = 3, /* endpoints that the flow has no connection to yet: an upcall opens one */
+};
+
+/* What a flow may use for a cluster, picked at random by weight. */
+struct flow_upstream {
+	struct connection_key connection;
+	__u64 cluster; /* meshd.datapath.fingerprint.cluster_id of its name */
+	__u32 weight;
+	__u32 written; /* bytes that the proxy has sent on it, mod 2^32 */
+	enum upstream_kind kind;
+	__u32 zero;
+};
+
+enum arming_flag {
+	ARMED_REQUEST_ID = 1,	   /* add x-request-id to a request that has none */
+	ARMED_FORWARDED_PROTO = 2, /* add x-forwarded-proto to a request that has none */
+};
+
+/* What the proxy has decided for a flow. Written by the proxy alone, as a whole. The kernel carries
+ * the next request only while client and proxy have each consumed all of the other's bytes and the
+ * service's rules are these.
+ */
+struct arming {
+	__u64 rules;
+	__u32 consumed; /* bytes that the proxy has consumed of the client's, mod 2^32 */
+	__u32 written;	/* bytes that it has sent to the client, mod 2^32 */
+	__u32 answered; /* carried requests whose answer the proxy brought to its end */
+	enum arming_flag flags;
+	__u32 upstreams;
+	__u32 forwarded_for_length;
+	__u8 forwarded_for[MAX_FORWARDED_FOR_BYTES]; /* the line to add to each request, with its CRLF */
+	struct flow_upstream upstream[MAX_FLOW_UPSTREAMS];
+};
+
+/* A service's compiled routes, by their fingerprint: two sets of rules that differ in anything
+ * (routes, clusters, endpoints, options) have different ones, on all nodes and in all processes.
+ */
+struct rule_set {
+	__u32 exact;	/* 1: some route names an exact path */
+	__u32 prefixes; /* most elements of a path prefix other than "/"; 0: there is none */
+	__u32 headers;	/* indexed names */
+	__u32 zero;
+	__u64 header_hash[MAX_INDEXED_HEADERS];
+	__u32 header_length[MAX_INDEXED_HEADERS];
+	__u8 header[MAX_INDEXED_HEADERS][MAX_HEADER_NAME_BYTES]; /* in lower case */
+};
+
+enum path_kind {
+	PATH_EXACT = 1,
+	PATH_PREFIX = 2, /* by elements; "/" is the empty path's hash */
+};
+
+struct path_key {
+	__u64 rules;
+	__u64 hash;
+	enum path_kind kind;
+	__u32 zero;
+};
+
+/* A condition on an indexed field: its only value is exactly this one. */
+struct field_condition {
+	__u32 header; /* index in the rule set */
+	__u32 length; /* 0xffffffff: whoever has the field is the proxy's to judge */
+	__u8 value[MAX_CONDITION_BYTES];
+};
+
+enum candidate_action {
+	CANDIDATE_FORWARD = 1,
+	CANDIDATE_UPCALL = 2,
+};
+
+/* A share of a route's requests: [bound of the one before, bound). */
+struct cluster_share {
+	__u64 cluster;
+	__u32 bound;
+	__u32 zero;
+};
+
+/* One route. The first whose conditions hold takes the request. */
+struct candidate {
+	__u32 route; /* index among the rules' routes */
+	enum method method;
+	enum candidate_action action;
+	__u32 query;	  /* 1: it asks for query parameters: a request that has a query is an upcall */
+	__u32 conditions;
+	__u32 shares;
+	__u32 total; /* the last share's bound */
+	__u32 zero;
+	struct field_condition condition[MAX_CONDITIONS];
+	struct cluster_share share[MAX_ROUTE_CLUSTERS];
+};
+
+/* All routes that may take a request whose longest match is this path, those of shorter prefixes
+ * included. After the last: none takes it, which is the proxy's to say.
+ */
+struct path_routes {
+	__u32 length;
+	__u32 candidates;
+	__u8 path[MAX_PATH_BYTES];
+	struct candidate candidate[MAX_CANDIDATES];
+};
+
+/* Requests that ended alike. */
+struct request_row {
+	__u64 rules;
+	__u64 netns; /* the caller's cookie */
+	__u64 cluster;
+	__u32 route;
+	enum method method;
+	__u32 status;
+	__u32 zero;
+};
+
+struct request_count {
+	__u64 count;
+	__u64 nanoseconds;
+	__u64 bucket[LATENCY_BUCKETS]; /* not cumulative */
+};
+
+struct upcall_row {
+	__u32 service;
+	enum upcall reason;
 };
 
 /* Counters since load. The names are those that user space shows. */
@@ -89,8 +354,10 @@ struct stats {
 	__u64 flows_opened;    /* captured connections whose handshake was done */
 	__u64 flows_closed;    /* of those, the ones that have ended */
 	__u64 flows_full;      /* captured connections that found no room in flows */
-	__u64 enrolled;	       /* sockets put into the sockets map */
+	__u64 enrolled;	       /* sockets put into the clients and servers maps */
 	__u64 enrol_failed;    /* sockets that could not be */
+	__u64 connections_full; /* upstream connections that found no room in connections */
+	__u64 rows_full;       /* carried requests and upcalls that found no room for their row */
 };
 
 #endif

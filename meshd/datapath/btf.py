@@ -40,6 +40,14 @@ class BtfType:
     rest: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class BtfArray:
+    """What an array consists of."""
+
+    type_id: int
+    count: int
+
+
 class Btf:
     """The types of one BTF blob, by id (from 1)."""
 
@@ -95,6 +103,13 @@ class Btf:
     def enum_values(self, found: BtfType) -> dict[str, int]:
         """An enum's names and values."""
         return {self.string(name): value for name, value in _ENUM.iter_unpack(found.rest)}
+
+    def array_of(self, found: BtfType) -> BtfArray | None:
+        """The elements of an array type; None for another type."""
+        if found.kind != _ARRAY_KIND:
+            return None
+        element, _, count = _ARRAY.unpack(found.rest)
+        return BtfArray(element, count)
 
     def is_struct(self, found: BtfType) -> bool:
         """Whether this is a struct."""

@@ -1,7 +1,8 @@
 """How the maps' keys and values are packed: read from the programs' BTF, kept as JSON, used by every process.
 
 A struct is flattened: the field ``destination`` of type ``struct address_port`` in ``struct origin`` gives
-``destination.address``, ``destination.port``. Arrays are opaque bytes.
+``destination.address``, ``destination.port``. An array of structs gives ``upstream[0].weight`` and so on;
+other arrays are opaque bytes.
 """
 
 from __future__ import annotations
@@ -147,6 +148,16 @@ class Shapes:
             for member, member_type, at in btf.struct_members(found):
                 fields += self._flatten(member_type, prefix + member, offset + at)
             return fields
+        element = btf.array_of(found)
+        if element and btf.is_struct(btf.resolved(element.type_id)):
+            self.add(element.type_id)
+            return [
+                field
+                for index in range(element.count)
+                for field in self._flatten(
+                    element.type_id, f"{name}[{index}]", offset + index * btf.size(element.type_id)
+                )
+            ]
         size = btf.size(type_id)
         if btf.is_enum(found):
             self.enums[found.name] = btf.enum_values(found)
