@@ -30,21 +30,10 @@ static __always_inline void set_ipv4(struct address_port *a, __be32 address, __u
  */
 #define CTX_U32(field) (*(volatile __u32 *)&(field))
 
-/* The local end of an established socket. An IPv6 socket that carries IPv4 (family AF_INET6) has
- * the v4-mapped address in local_ip6 already.
- */
-static __always_inline void set_local(struct address_port *a, struct bpf_sock_ops *ops)
+static __always_inline void set_address_port(
+	struct address_port *a, u32 family, __be32 ipv4, const __be32 ipv6[4], __u16 port)
 {
-	__be32 ipv4 = CTX_U32(ops->local_ip4);
-	__be32 ipv6[4] = {
-		CTX_U32(ops->local_ip6[0]),
-		CTX_U32(ops->local_ip6[1]),
-		CTX_U32(ops->local_ip6[2]),
-		CTX_U32(ops->local_ip6[3]),
-	};
-	__u16 port = CTX_U32(ops->local_port);
-
-	if (ops->family == AF_INET) {
+	if (family == AF_INET) {
 		set_ipv4(a, ipv4, port);
 		return;
 	}
@@ -55,5 +44,26 @@ static __always_inline void set_local(struct address_port *a, struct bpf_sock_op
 	a->port = port;
 	a->zero = 0;
 }
+
+/* The ends of an established socket, from a context of sock_ops, sk_msg or sk_skb, whose fields have
+ * the same names. An IPv6 socket that carries IPv4 (family AF_INET6) has the v4-mapped addresses in
+ * its IPv6 fields already. The local port is in host order, the remote one is not.
+ */
+#define SET_LOCAL(a, ctx)                                                                          \
+	do {                                                                                       \
+		__be32 ipv4_ = CTX_U32((ctx)->local_ip4);                                          \
+		__be32 ipv6_[4] = {CTX_U32((ctx)->local_ip6[0]), CTX_U32((ctx)->local_ip6[1]),     \
+			CTX_U32((ctx)->local_ip6[2]), CTX_U32((ctx)->local_ip6[3])};               \
+		set_address_port(a, (ctx)->family, ipv4_, ipv6_, CTX_U32((ctx)->local_port));      \
+	} while (0)
+
+#define SET_REMOTE(a, ctx)                                                                         \
+	do {                                                                                       \
+		__be32 ipv4_ = CTX_U32((ctx)->remote_ip4);                                         \
+		__be32 ipv6_[4] = {CTX_U32((ctx)->remote_ip6[0]), CTX_U32((ctx)->remote_ip6[1]),   \
+			CTX_U32((ctx)->remote_ip6[2]), CTX_U32((ctx)->remote_ip6[3])};             \
+		set_address_port(a, (ctx)->family, ipv4_, ipv6_,                                   \
+			bpf_ntohl(CTX_U32((ctx)->remote_port)));                                   \
+	} while (0)
 
 #endif

@@ -7,6 +7,28 @@
 #include "maps.h"
 #include "stats.h"
 
+static __always_inline struct settings *fast_path_settings(void)
+{
+	struct settings *config;
+	u32 zero = 0;
+
+	config = settings.lookup(&zero);
+	return config && config->fast_path ? config : NULL;
+}
+
+/* Whether sockets of this network namespace may be put into a map. */
+static __always_inline bool may_enrol(u64 netns)
+{
+	struct member *member = members.lookup(&netns);
+
+	return member && member->flags & MEMBER_FAST_PATH;
+}
+
+static __always_inline void watch_states(struct bpf_sock_ops *ops)
+{
+	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
 static __always_inline struct origin *captured_origin(struct bpf_sock_ops *ops)
 {
 	struct bpf_sock *sk = ops->sk;
@@ -21,25 +43,18 @@ static __always_inline struct origin *captured_origin(struct bpf_sock_ops *ops)
 static __always_inline void set_flow_key(struct flow_key *key, struct bpf_sock_ops *ops)
 {
 	key->netns = bpf_get_netns_cookie(ops);
-	set_local(&key->client, ops);
+	SET_LOCAL(&key->client, ops);
 	key->zero = 0;
 }
 
-static __always_inline void enrol(struct bpf_sock_ops *ops, struct flow_key *key)
+static __always_inline void enrol_client(struct bpf_sock_ops *ops, struct flow_key *key)
 {
-	struct settings *config;
-	struct member *member;
-	u32 zero = 0;
 	int error;
 
-	config = settings.lookup(&zero);
-	if (!config || !config->fast_path)
-		return;
-	member = members.lookup(&key->netns);
-	if (!member || !(member->flags & MEMBER_FAST_PATH))
+	if (!fast_path_settings() || !may_enrol(key->netns))
 		return;
 	/* Not in the condition: what bcc rewrites this call to ends with a semicolon. */
-	error = sockets.sock_hash_update(ops, key, BPF_NOEXIST);
+	error = clients.sock_hash_update(ops, key, BPF_NOEXIST);
 	if (error)
 		COUNT(enrol_failed);
 	else
@@ -49,26 +64,32 @@ static __always_inline void enrol(struct bpf_sock_ops *ops, struct flow_key *key
 /* The client's handshake is done, and its last segment not yet sent: the proxy cannot have accepted
  * the connection before its record is there.
  */
-static __always_inline void open_flow(struct bpf_sock_ops *ops)
+static __always_inline void open_flow(struct bpf_sock_ops *ops, struct origin *origin)
 {
-	struct origin *origin = captured_origin(ops);
 	struct flow_key key;
+	struct flow *flow;
+	u32 zero = 0;
 	int error;
 
-	if (!origin)
-		return;
 	set_flow_key(&key, ops);
-	error = flows.insert(&key, &origin->destination);
+	flow = blank_flow.lookup(&zero);
+	if (!flow)
+		return;
+	error = flows.insert(&key, flow);
 	if (error == -EEXIST) /* left by a version of the programs that was detached in between */
-		error = flows.update(&key, &origin->destination);
+		error = flows.update(&key, flow);
 	else if (!error)
 		COUNT(flows_opened);
-	if (error) {
+	flow = flows.lookup(&key);
+	if (error || !flow) {
 		COUNT(flows_full);
 		return;
 	}
-	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
-	enrol(ops, &key);
+	flow->destination = origin->destination;
+	flow->first_sent = ops->snd_nxt;
+	flow->first_received = ops->rcv_nxt;
+	watch_states(ops);
+	enrol_client(ops, &key);
 }
 
 /* Another program may have asked for state callbacks of sockets that are not ours. */
@@ -76,9 +97,8 @@ static __always_inline void close_flow(struct bpf_sock_ops *ops)
 {
 	struct flow_key key;
 
-	if (!captured_origin(ops))
-		return;
 	set_flow_key(&key, ops);
+	armed.delete(&key);
 	if (!flows.delete(&key))
 		COUNT(flows_closed);
 }

@@ -24,7 +24,10 @@ BPF_F_TABLE("hash", struct endpoint_key, struct address_port, endpoints, MESHD_M
  */
 BPF_F_TABLE("hash", struct flow_key, struct flow, flows, MESHD_MAX_FLOWS, BPF_F_NO_PREALLOC);
 
-/* the same -> what the proxy decided for it. */
+/* 0 -> a flow of which nothing is known yet: all zeros, for it is too large for a program's stack. */
+BPF_F_TABLE("array", u32, struct flow, blank_flow, 1, 0);
+
+/* client's end of a captured connection -> what the proxy decided for it. */
 BPF_F_TABLE("hash", struct flow_key, struct arming, armed, MESHD_MAX_FLOWS, BPF_F_NO_PREALLOC);
 
 /* both ends of an upstream connection -> what the kernel knows of it, as long as U is connected. */
@@ -32,7 +35,7 @@ BPF_F_TABLE("hash", struct connection_key, struct connection, connections, MESHD
 	BPF_F_NO_PREALLOC);
 
 /* fingerprint of a service's rules -> what is common to them. */
-BPF_F_TABLE("hash", u64, struct rule_set, rules, MESHD_MAX_SERVICES, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", u64, struct rule_set, rule_sets, MESHD_MAX_SERVICES, BPF_F_NO_PREALLOC);
 
 /* rules and path -> the routes of that path. */
 BPF_F_TABLE("hash", struct path_key, struct path_routes, paths, MESHD_MAX_PATHS, BPF_F_NO_PREALLOC);
@@ -40,6 +43,9 @@ BPF_F_TABLE("hash", struct path_key, struct path_routes, paths, MESHD_MAX_PATHS,
 /* what requests had in common -> how many the kernel carried on this CPU. */
 BPF_F_TABLE("percpu_hash", struct request_row, struct request_count, requests,
 	MESHD_MAX_REQUEST_ROWS, BPF_F_NO_PREALLOC);
+
+/* 0 -> a count of nothing. */
+BPF_F_TABLE("array", u32, struct request_count, blank_count, 1, 0);
 
 /* service and reason -> upcalls on this CPU. */
 BPF_F_TABLE("percpu_hash", struct upcall_row, u64, upcalls, MESHD_MAX_UPCALL_ROWS, BPF_F_NO_PREALLOC);

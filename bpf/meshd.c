@@ -10,8 +10,11 @@
 
 #include "address.h"
 #include "capture.h"
+#include "connection.h"
 #include "flow.h"
 #include "maps.h"
+#include "request.h"
+#include "response.h"
 
 #define ALLOW  1
 #define REJECT 0
@@ -97,23 +100,60 @@ int getpeername6(struct bpf_sock_addr *ctx)
 	return ALLOW;
 }
 
-/* sock_ops: a captured connection is made, or ends. */
+/* sock_ops: a connection is made, or ends. */
 int sock_ops(struct bpf_sock_ops *ops)
 {
+	struct origin *origin;
+
 	switch (ops->op) {
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		open_flow(ops);
+		origin = captured_origin(ops);
+		if (origin)
+			open_flow(ops, origin);
+		else
+			open_connection(ops);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		join_connection(ops);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
-		if (ops->args[1] == BPF_TCP_CLOSE)
+		if (ops->args[0] == BPF_TCP_ESTABLISHED)
+			leave_connection(ops);
+		if (ops->args[1] != BPF_TCP_CLOSE)
+			break;
+		if (captured_origin(ops))
 			close_flow(ops);
+		else
+			close_connection(ops);
 		break;
 	}
 	return 1;
 }
 
-/* sk_msg: an enrolled socket sends. Every message takes the proxy's way. */
-int sk_msg(struct sk_msg_md *msg)
+/* sk_msg of the clients map: an app sends a request, or some of one. */
+int client_msg(struct sk_msg_md *msg)
+{
+	return from_client(msg);
+}
+
+/* sk_msg of the servers map: an app sends an answer, or some of one. */
+int server_msg(struct sk_msg_md *msg)
+{
+	return from_server(msg);
+}
+
+/* sk_skb of the clients and servers maps: bytes have come by TCP, and stay. That there is a program at
+ * all makes them join the queue of the redirected ones. Without it a socket has two queues, of which it
+ * reads the redirected one first, and its FIONREAD counts one alone (kernels since 6.6.128, 6.12.75 and
+ * 6.18.14).
+ */
+int arrived(struct __sk_buff *skb)
 {
 	return SK_PASS;
+}
+
+/* sk_skb of the upstreams map: an answer has come from another node. */
+int remote_answer(struct __sk_buff *skb)
+{
+	return from_remote(skb);
 }

@@ -163,6 +163,11 @@ struct connection {
 	struct response_head head;
 };
 
+enum path_kind {
+	PATH_EXACT = 1,
+	PATH_PREFIX = 2, /* by elements; "/" is the empty path's hash */
+};
+
 /* Where a path element ends in a request's path, and the hash of the path up to there. */
 struct path_element {
 	__u64 hash;
@@ -192,6 +197,9 @@ struct request_head {
 	__u32 has_request_id;	   /* 1 */
 	__u32 host_start;
 	__u32 host_length;
+	__u32 match_length; /* of the longest path that a route names, in bytes; see routes.h */
+	enum path_kind match_kind;
+	__u64 match_hash;
 	__u32 elements; /* of path_element: ends of elements before the last one */
 	struct path_element element[MAX_PREFIX_ELEMENTS];
 	struct indexed_field field[MAX_INDEXED_HEADERS];
@@ -263,11 +271,6 @@ struct rule_set {
 	__u64 header_hash[MAX_INDEXED_HEADERS];
 	__u32 header_length[MAX_INDEXED_HEADERS];
 	__u8 header[MAX_INDEXED_HEADERS][MAX_HEADER_NAME_BYTES]; /* in lower case */
-};
-
-enum path_kind {
-	PATH_EXACT = 1,
-	PATH_PREFIX = 2, /* by elements; "/" is the empty path's hash */
 };
 
 struct path_key {

@@ -11,7 +11,7 @@ from meshd.datapath import bpf
 from meshd.datapath.errors import DatapathError
 from meshd.datapath.layout import Layout
 from meshd.datapath.pins import Pins
-from meshd.datapath.programs import CGROUP_PROGRAMS, VERDICT, VERDICT_MAP, Program
+from meshd.datapath.programs import CGROUP_PROGRAMS, SOCKET_PROGRAMS, Program
 
 
 def attach(pins: Pins, layout: Layout, cgroup: Path, cgroup_number: int) -> None:
@@ -26,7 +26,8 @@ def attach(pins: Pins, layout: Layout, cgroup: Path, cgroup_number: int) -> None
     try:
         for program in CGROUP_PROGRAMS:
             _attach_cgroup(pins, layout, program, folder, cgroup_number)
-        _attach_verdict(pins, layout)
+        for program, name in SOCKET_PROGRAMS:
+            _attach_to_map(pins, layout, program, name)
     finally:
         os.close(folder)
 
@@ -37,7 +38,7 @@ def in_force(pins: Pins, layout: Layout, cgroup_number: int) -> bool:
         for program in CGROUP_PROGRAMS:
             if _link(pins, program) != (cgroup_number, _program_id(pins, layout, program)):
                 return False
-        return _verdict_in_force(pins, layout)
+        return all(_map_has(pins, layout, program, name) for program, name in SOCKET_PROGRAMS)
     except FileNotFoundError:
         return False
 
@@ -105,31 +106,31 @@ def _attach_cgroup(pins: Pins, layout: Layout, program: Program, folder: int, cg
         os.close(fd)
 
 
-def _attach_verdict(pins: Pins, layout: Layout) -> None:
-    if _verdict_in_force(pins, layout):
+def _attach_to_map(pins: Pins, layout: Layout, program: Program, name: str) -> None:
+    if _map_has(pins, layout, program, name):
         return
-    fd = bpf.open_pinned(str(pins.program(layout.digest, VERDICT.name)))
-    map_fd = bpf.open_pinned(str(pins.map(layout, VERDICT_MAP)))
+    fd = bpf.open_pinned(str(pins.program(layout.digest, program.name)))
+    map_fd = bpf.open_pinned(str(pins.map(layout, name)))
     try:
-        bpf.attach_to_map(fd, map_fd, VERDICT.attach_type)
+        bpf.attach_to_map(fd, map_fd, program.attach_type)
     except OSError as error:
-        raise DatapathError(_explain(VERDICT, error)) from error
+        raise DatapathError(_explain(program, error)) from error
     finally:
         os.close(map_fd)
         os.close(fd)
 
 
-def _verdict_in_force(pins: Pins, layout: Layout) -> bool:
-    map_fd = bpf.open_pinned(str(pins.map(layout, VERDICT_MAP)))
+def _map_has(pins: Pins, layout: Layout, program: Program, name: str) -> bool:
+    map_fd = bpf.open_pinned(str(pins.map(layout, name)))
     try:
-        attached = bpf.attached(map_fd, VERDICT.attach_type)
+        attached = bpf.attached(map_fd, program.attach_type)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         return False  # a kernel before 6.0 cannot be asked: attach (again)
     finally:
         os.close(map_fd)
-    return attached == (_program_id(pins, layout, VERDICT),)
+    return attached == (_program_id(pins, layout, program),)
 
 
 def _link(pins: Pins, program: Program) -> tuple[int, int]:

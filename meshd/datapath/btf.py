@@ -7,6 +7,7 @@ headers in bpf/ the only definition of what the maps hold.
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 
 _HEADER = struct.Struct("=HBBIIIII")
@@ -46,6 +47,35 @@ class BtfArray:
 
     type_id: int
     count: int
+
+
+def member_offsets(blob: bytes, name: str, members: Collection[str]) -> dict[str, int]:
+    """Where members of a struct are, in bytes; those that it does not have are left out.
+
+    For a kernel's own BTF, of which ``Btf`` would make a hundred thousand objects. Raises BadBtfError.
+    """
+    magic, _, _, header, type_at, type_size, string_at, _ = _HEADER.unpack_from(blob)
+    if magic != _MAGIC:
+        raise BadBtfError(f"magic number {magic:#x}, not {_MAGIC:#x}")
+    strings = header + string_at
+    wanted = blob.index(b"\0" + name.encode() + b"\0", strings) + 1 - strings
+    at, end = header + type_at, header + type_at + type_size
+    while at < end:
+        type_name, info, _ = _TYPE.unpack_from(blob, at)
+        kind, count = info >> 24 & 0x1F, info & 0xFFFF
+        at += _TYPE.size
+        extra = _EXTRA.get(kind, 0) + _EXTRA_PER_MEMBER.get(kind, 0) * count
+        if kind == _STRUCT and type_name == wanted:
+            found = {}
+            for member, _, bits in _MEMBER.iter_unpack(blob[at : at + extra]):
+                start = strings + member
+                text = blob[start : blob.index(b"\0", start)].decode()
+                if text in members:
+                    # With kind_flag set the upper eight bits are a bit field's size.
+                    found[text] = (bits & 0xFFFFFF if info >> 31 else bits) // 8
+            return found
+        at += extra
+    return {}
 
 
 class Btf:

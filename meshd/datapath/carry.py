@@ -10,7 +10,7 @@ from meshd.datapath.bpf_map import Map
 from meshd.datapath.layout import Layout, StructLayout
 from meshd.datapath.pins import Pins
 
-# Not: origins (on sockets, out of our reach), sockets (its values are sockets), heartbeat (beats go on).
+# Not: origins (on sockets, out of our reach), clients and the like (their values are sockets), heartbeat (beats go on).
 LIVE, EARLIER = struct.pack("=I", 0), struct.pack("=I", 1)
 """Keys of the stats map: see bpf/maps.h."""
 CARRIED = ("members", "services", "endpoints", "flows", "settings")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from meshd.datapath import bpf, pins
-from meshd.datapath.programs import CGROUP_PROGRAMS, VERDICT, VERDICT_MAP
+from meshd.datapath.bpf_map import Map
+from meshd.datapath.programs import CGROUP_PROGRAMS, SOCKET_PROGRAMS
 from meshd.paths import PIN_ROOT
+
+_FIRST = struct.pack("=I", 0)
 
 
 def instances(root: Path = PIN_ROOT) -> list[str]:
@@ -34,8 +38,14 @@ def remove(instance: str, root: Path = PIN_ROOT) -> Iterator[str]:
         found[name].unlink()
         yield f"program {name} detached ({found[name]})"
     for pin in _entries(own.maps):
-        if pin.name.startswith(VERDICT_MAP + "-") and _detach_verdict(pin):
-            yield f"program {VERDICT.name} detached ({pin})"
+        if pin.name.startswith("settings-"):
+            # Sockets keep the programs that they were enrolled with, until they close.
+            with contextlib.closing(Map.pinned(pin)) as settings:
+                settings[_FIRST] = bytes(settings.value_size)
+    for program, name in SOCKET_PROGRAMS:
+        for pin in _entries(own.maps):
+            if pin.name.startswith(name + "-") and _detach(pin, program.attach_type):
+                yield f"program {program.name} detached ({pin})"
     for folder in (*_entries(own.programs), own.maps):
         pinned = _entries(folder)
         for pin in pinned:
@@ -56,14 +66,14 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _detach_verdict(pin: Path) -> bool:
+def _detach(pin: Path, attach_type: bpf.AttachType) -> bool:
     map_fd = bpf.open_pinned(str(pin))
     try:
         detached = False
-        for number in bpf.attached(map_fd, VERDICT.attach_type):
+        for number in bpf.attached(map_fd, attach_type):
             fd = bpf.program_by_id(number)
             try:
-                bpf.detach_from_map(fd, map_fd, VERDICT.attach_type)
+                bpf.detach_from_map(fd, map_fd, attach_type)
                 detached = True
             finally:
                 os.close(fd)

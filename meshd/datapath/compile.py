@@ -6,9 +6,10 @@ Importing bcc costs 70 MB resident and compiling 50 MB more, which no daemon sho
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from meshd.datapath import bpf, source
-from meshd.datapath.btf import Btf
+from meshd.datapath.btf import BadBtfError, Btf, member_offsets
 from meshd.datapath.errors import DatapathError
 from meshd.datapath.layout import Layout, MapLayout, Shapes
 from meshd.datapath.programs import MAPS, Program
@@ -24,7 +25,8 @@ class Compiled:
     def __init__(self, text: str, digest: str) -> None:
         """Raises DatapathError; the compiler writes its reasons to standard error."""
         try:
-            self._bpf = bcc.BPF(text=text.encode("ascii"), cflags=list(source.FLAGS), allow_rlimit=False)
+            flags = [*source.FLAGS, *tcp_sock_flags()]
+            self._bpf = bcc.BPF(text=text.encode("ascii"), cflags=flags, allow_rlimit=False)
         except Exception as error:  # bcc raises nothing more exact
             raise DatapathError(
                 f"the BPF programs do not compile, or their maps cannot be made: {error}"
@@ -74,6 +76,18 @@ class Compiled:
                 shapes.add(info.btf_value_type) if info.btf_value_type else "",
             )
         return Layout(self.digest, maps, shapes.structs, shapes.enums)
+
+
+def tcp_sock_flags(kernel: Path = Path("/sys/kernel/btf/vmlinux")) -> list[str]:
+    """Where struct tcp_sock has what bpf/tcp.h reads; nothing on a kernel that does not say."""
+    members = ("write_seq", "rcv_nxt", "copied_seq")
+    try:
+        offsets = member_offsets(kernel.read_bytes(), "tcp_sock", members)
+    except (OSError, ValueError, BadBtfError):
+        return []
+    if len(offsets) < len(members):
+        return []
+    return [f"-DTCP_SOCK_{name.upper()}={offset}" for name, offset in offsets.items()]
 
 
 def bcc_version() -> str:

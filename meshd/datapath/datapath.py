@@ -61,11 +61,14 @@ class Datapath:
             opened.close()
         self._maps.clear()
 
-    def configure(self, heartbeat_timeout: float, fast_path: bool) -> None:
-        """Write the settings. ``heartbeat_timeout`` in seconds. Raises OSError."""
+    def configure(self, heartbeat_timeout: float, fast_path: bool, sample: int = 0) -> None:
+        """Write the settings. Raises OSError.
+
+        ``heartbeat_timeout``: in seconds. ``sample``: one in so many requests takes the slow path; 0: none.
+        """
         self._maps["settings"][_FIRST] = self.layout.codec(
-            "settings", "heartbeat_timeout_ns", "mark", "fast_path"
-        ).pack(round(heartbeat_timeout * 1e9), self.mark, fast_path)
+            "settings", "heartbeat_timeout_ns", "mark", "fast_path", "sample"
+        ).pack(round(heartbeat_timeout * 1e9), self.mark, fast_path, sample)
 
     def set_member(self, cookie: int, port: int, ipv6: bool, fast_path: bool = False) -> None:
         """Capture in the network namespace of that cookie.

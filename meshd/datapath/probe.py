@@ -17,7 +17,7 @@ import msgspec
 from meshd.datapath import bpf, source
 from meshd.datapath.errors import DatapathError
 from meshd.datapath.load import compile_unit
-from meshd.datapath.programs import CGROUP_PROGRAMS, VERDICT, VERDICT_MAP
+from meshd.datapath.programs import CGROUP_PROGRAMS, SOCKET_PROGRAMS
 
 
 class Probe(msgspec.Struct, kw_only=True):
@@ -59,11 +59,12 @@ def probe(cgroup: Path) -> Probe:
                 found.programs[program.name] = ""
             except (DatapathError, OSError) as error:
                 found.programs[program.name] = str(error)
-    try:
-        bpf.attach_to_map(compiled.load(VERDICT), compiled.map_fd(VERDICT_MAP), VERDICT.attach_type)
-        found.programs[VERDICT.name] = ""
-    except (DatapathError, OSError) as error:
-        found.programs[VERDICT.name] = str(error)
+    for program, name in SOCKET_PROGRAMS:
+        try:
+            bpf.attach_to_map(compiled.load(program), compiled.map_fd(name), program.attach_type)
+            found.programs[program.name] = ""
+        except (DatapathError, OSError) as error:
+            found.programs[program.name] = str(error)
     return found
 
 

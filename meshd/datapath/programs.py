@@ -8,6 +8,7 @@ from meshd.datapath.bpf import AttachType
 
 # enum bpf_prog_type
 SOCK_OPS = 13
+SK_SKB = 14
 SK_MSG = 16
 CGROUP_SOCK_ADDR = 18
 
@@ -30,19 +31,35 @@ CGROUP_PROGRAMS = (
     Program("connect4", CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT, "5.18"),
     Program("connect6", CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT, "5.18"),
 )
-VERDICT = Program("sk_msg", SK_MSG, AttachType.SK_MSG_VERDICT, "5.15")
-VERDICT_MAP = "sockets"
+# What runs when an enrolled socket sends, or has received: a program and the map whose sockets it is for.
+SOCKET_PROGRAMS = (
+    (Program("client_msg", SK_MSG, AttachType.SK_MSG_VERDICT, "5.15"), "clients"),
+    (Program("server_msg", SK_MSG, AttachType.SK_MSG_VERDICT, "5.15"), "servers"),
+    (Program("arrived", SK_SKB, AttachType.SK_SKB_VERDICT, "5.15"), "clients"),
+    (Program("arrived", SK_SKB, AttachType.SK_SKB_VERDICT, "5.15"), "servers"),
+    (Program("remote_answer", SK_SKB, AttachType.SK_SKB_VERDICT, "5.15"), "upstreams"),
+)
 
-PROGRAMS = (*CGROUP_PROGRAMS, VERDICT)
+PROGRAMS = tuple(dict.fromkeys((*CGROUP_PROGRAMS, *(program for program, _ in SOCKET_PROGRAMS))))
 
 MAPS = (
     "members",
     "services",
     "endpoints",
     "flows",
+    "blank_flow",
+    "armed",
+    "connections",
+    "rule_sets",
+    "paths",
+    "requests",
+    "blank_count",
+    "upcalls",
     "origins",
     "heartbeat",
     "settings",
     "stats",
-    "sockets",
+    "clients",
+    "servers",
+    "upstreams",
 )

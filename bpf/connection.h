@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The record of an upstream connection: made when the proxy's end is established, joined by the server's
+ * end where that is on this node too.
+ */
+#ifndef MESHD_CONNECTION_H
+#define MESHD_CONNECTION_H
+
+#include "flow.h"
+
+static __always_inline bool is_proxys(struct bpf_sock_ops *ops, const struct settings *config)
+{
+	struct bpf_sock *sk = ops->sk;
+
+	return sk && config->mark && sk->mark == config->mark;
+}
+
+/* U is established. S follows: it gets the segment that ends the handshake only after this. */
+static __always_inline void open_connection(struct bpf_sock_ops *ops)
+{
+	struct settings *config = fast_path_settings();
+	struct connection_key key = {};
+	struct connection new = {};
+
+	if (!config || !is_proxys(ops, config) || !may_enrol(bpf_get_netns_cookie(ops)))
+		return;
+	SET_LOCAL(&key.proxy, ops);
+	SET_REMOTE(&key.server, ops);
+	new.first_to_server = ops->snd_nxt;
+	new.first_from_server = ops->rcv_nxt;
+	if (connections.update(&key, &new)) {
+		COUNT(connections_full);
+		return;
+	}
+	watch_states(ops);
+}
+
+/* S is established. It belongs to U if both agree about two random 32-bit numbers, whatever addresses
+ * somebody may have given himself.
+ */
+static __always_inline void join_connection(struct bpf_sock_ops *ops)
+{
+	struct connection *connection;
+	struct connection_key key = {};
+	int error;
+
+	if (!fast_path_settings())
+		return;
+	SET_REMOTE(&key.proxy, ops);
+	SET_LOCAL(&key.server, ops);
+	connection = connections.lookup(&key);
+	if (!connection || connection->place != PLACE_ELSEWHERE ||
+		connection->first_to_server != ops->rcv_nxt ||
+		connection->first_from_server != ops->snd_nxt)
+		return;
+	if (!may_enrol(bpf_get_netns_cookie(ops)))
+		return;
+	error = servers.sock_hash_update(ops, &key, BPF_NOEXIST);
+	if (error) {
+		COUNT(enrol_failed);
+		return;
+	}
+	COUNT(enrolled);
+	connection->place = PLACE_HERE;
+	watch_states(ops);
+}
+
+/* U is closed. */
+static __always_inline void close_connection(struct bpf_sock_ops *ops)
+{
+	struct connection_key key = {};
+
+	SET_LOCAL(&key.proxy, ops);
+	SET_REMOTE(&key.server, ops);
+	connections.delete(&key);
+}
+
+/* S is being closed, by either side: no further request for it. */
+static __always_inline void leave_connection(struct bpf_sock_ops *ops)
+{
+	struct connection *connection;
+	struct connection_key key = {};
+
+	SET_REMOTE(&key.proxy, ops);
+	SET_LOCAL(&key.server, ops);
+	connection = connections.lookup(&key);
+	if (connection && connection->place == PLACE_HERE)
+		connection->place = PLACE_GONE;
+}
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What becomes of the bytes that a client sends: carried to a server, or passed up to the proxy. */
+#ifndef MESHD_REQUEST_H
+#define MESHD_REQUEST_H
+
+#include "connection.h"
+#include "flow_state.h"
+#include "http_head.h"
+#include "request_lines.h"
+#include "routes.h"
+#include "tcp.h"
+#include "upcalls.h"
+
+/* Sends the next bytes on the flow's connection. False: there is no socket for them. */
+static __always_inline bool to_server(struct sk_msg_md *msg, struct flow *flow)
+{
+	if (flow->remote)
+		return upstreams.msg_redirect_hash(msg, &flow->connection, 0) == SK_PASS;
+	return servers.msg_redirect_hash(msg, &flow->connection, BPF_F_INGRESS) == SK_PASS;
+}
+
+/* The rest of a carried request's body goes where its head went. Once the server is gone, the rest goes
+ * up: the proxy sees request_left, and does not take it for a request.
+ */
+static __always_inline int carry_body(struct sk_msg_md *msg, struct flow *flow)
+{
+	u32 size = msg->size;
+
+	if (!to_server(msg, flow))
+		return SK_PASS;
+	if (size > flow->request_left) {
+		size = flow->request_left;
+		bpf_msg_apply_bytes(msg, size);
+	}
+	flow->request_left -= size;
+	return SK_PASS;
+}
+
+static __always_inline enum upcall may_carry(struct sk_msg_md *msg, const struct flow *flow,
+	const struct arming *arming)
+{
+	struct tcp_counts tcp;
+	struct flow_counts counts = {
+		.consumed = arming->consumed,
+		.written = arming->written,
+		.requests = flow->requests,
+		.responses = flow->responses,
+		.answered = arming->answered,
+	};
+
+	if (!tcp_counts(msg->sk, &tcp))
+		return UPCALL_OFF;
+	counts.passed_up = tcp.sent - flow->first_sent;
+	counts.arrived = tcp.received - flow->first_received;
+	counts.read = tcp.read - flow->first_received;
+	switch (flow_state(&counts)) {
+	case FLOW_IDLE:
+		return UPCALL_NONE;
+	case FLOW_ANSWERING:
+		return UPCALL_PIPELINED;
+	default:
+		return UPCALL_SLOW;
+	}
+}
+
+static __always_inline enum upcall usable(
+	const struct flow_upstream *upstream, const struct connection *connection, u64 now)
+{
+	if (upstream->kind == UPSTREAM_HERE) {
+		if (connection->place != PLACE_HERE)
+			return UPCALL_SERVER_GONE;
+		if (connection->received != upstream->written || connection->unread)
+			return UPCALL_UNREAD;
+	}
+	if (connection->response == RESPONSE_HEAD || connection->response == RESPONSE_BODY)
+		return UPCALL_SERVER_GONE; /* its last request was never answered */
+	/* Signed: another CPU's clock may be ahead. */
+	if ((s64)(now - connection->last_used) > (s64)MESHD_MAX_QUIET_NS)
+		return UPCALL_QUIET;
+	return UPCALL_NONE;
+}
+
+static __always_inline enum upcall carry_request(
+	struct sk_msg_md *msg, struct flow_key *key, struct flow *flow, struct service *service)
+{
+	struct settings *config = fast_path_settings();
+	struct request_head *head = &flow->head;
+	struct candidate *candidate = NULL;
+	struct flow_upstream *upstream;
+	struct connection *connection;
+	const u8 *data, *data_end;
+	struct rule_set *set;
+	struct arming *arming;
+	struct lines lines;
+	enum upcall reason;
+	u32 size, total;
+	u64 rules, cluster, now;
+
+	if (!config || !service->rules)
+		return UPCALL_OFF;
+	arming = armed.lookup(key);
+	if (!arming)
+		return UPCALL_NEW;
+	reason = may_carry(msg, flow, arming);
+	if (reason)
+		return reason;
+	rules = arming->rules;
+	set = rule_sets.lookup(&rules);
+	if (rules != service->rules || !set)
+		return UPCALL_CONFIG;
+	if (config->sample && bpf_get_prandom_u32() % config->sample == 0)
+		return UPCALL_SAMPLED;
+
+	size = msg->size;
+	if (bpf_msg_pull_data(msg, 0, size < MESHD_MAX_REQUEST_HEAD ? size : MESHD_MAX_REQUEST_HEAD, 0))
+		return UPCALL_MEMORY;
+	data = (const u8 *)(long)msg->data;
+	data_end = (const u8 *)(long)msg->data_end;
+	reason = parse_request(data, data_end, head, set);
+	if (reason)
+		return reason;
+	if (head->content_length > MESHD_MAX_REQUEST_BODY)
+		return UPCALL_BODY;
+	reason = route_request(set, rules, head, data, data_end, &candidate);
+	if (reason)
+		return reason;
+	if (!candidate)
+		return UPCALL_ROUTE;
+	cluster = pick_cluster(candidate);
+	upstream = pick_upstream(arming, cluster);
+	if (!upstream)
+		return UPCALL_NO_CONNECTION;
+	flow->connection = upstream->connection;
+	connection = connections.lookup(&flow->connection);
+	if (!connection)
+		return UPCALL_SERVER_GONE;
+	now = bpf_ktime_get_ns();
+	reason = usable(upstream, connection, now);
+	if (reason)
+		return reason;
+	flow->remote = upstream->kind == UPSTREAM_REMOTE;
+	if (flow->remote && head->content_length > MESHD_MAX_REMOTE_REQUEST_BODY)
+		return UPCALL_BODY;
+
+	plan_lines(&lines, arming, head);
+	if (lines.total && !insert_lines(msg, &lines, arming, head))
+		return UPCALL_MEMORY;
+	/* On the wire each piece of a message would be a segment of its own. */
+	if (flow->remote && lines.total)
+		bpf_msg_pull_data(msg, 0, head->length + lines.total, 0);
+	if (!to_server(msg, flow)) {
+		if (lines.total)
+			bpf_msg_pop_data(msg, head->length - 2, lines.total, 0);
+		return UPCALL_SERVER_GONE;
+	}
+	size += lines.total;
+	total = head->length + lines.total + head->content_length;
+	flow->request_left = 0;
+	if (size > total)
+		bpf_msg_apply_bytes(msg, total);
+	else
+		flow->request_left = total - size;
+	flow->began = now;
+	flow->rules = rules;
+	flow->cluster = cluster;
+	flow->route = candidate->route;
+	flow->requests++;
+	connection->flow = *key;
+	connection->response = RESPONSE_HEAD;
+	return UPCALL_NONE;
+}
+
+/* The bytes from the client that msg begins with. */
+static __always_inline int from_client(struct sk_msg_md *msg)
+{
+	struct service *service;
+	struct flow_key key = {};
+	enum upcall reason;
+	struct flow *flow;
+
+	key.netns = bpf_get_netns_cookie(msg);
+	SET_LOCAL(&key.client, msg);
+	flow = flows.lookup(&key);
+	if (!flow)
+		return SK_PASS;
+	if (flow->request_left)
+		return carry_body(msg, flow);
+	service = services.lookup(&flow->destination);
+	if (!service)
+		return SK_PASS;
+	reason = carry_request(msg, &key, flow, service);
+	if (reason) {
+		flow->upcalls++;
+		count_upcall(service->id, reason);
+	}
+	return SK_PASS;
+}
+
+#endif
