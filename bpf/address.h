@@ -45,9 +45,9 @@ static __always_inline void set_address_port(
 	a->zero = 0;
 }
 
-/* The ends of an established socket, from a context of sock_ops, sk_msg or sk_skb, whose fields have
- * the same names. An IPv6 socket that carries IPv4 (family AF_INET6) has the v4-mapped addresses in
- * its IPv6 fields already. The local port is in host order, the remote one is not.
+/* The ends of an established socket, from a context of sock_ops, sk_msg or sk_skb, whose fields
+ * have the same names. An IPv6 socket that carries IPv4 (family AF_INET6) has the v4-mapped
+ * addresses in its IPv6 fields already. The local port is in host order, the remote one is not.
  */
 #define SET_LOCAL(a, ctx)                                                                          \
 	do {                                                                                       \
@@ -62,8 +62,8 @@ static __always_inline void set_address_port(
 		__be32 ipv4_ = CTX_U32((ctx)->remote_ip4);                                         \
 		__be32 ipv6_[4] = {CTX_U32((ctx)->remote_ip6[0]), CTX_U32((ctx)->remote_ip6[1]),   \
 			CTX_U32((ctx)->remote_ip6[2]), CTX_U32((ctx)->remote_ip6[3])};             \
-		set_address_port(a, (ctx)->family, ipv4_, ipv6_,                                   \
-			bpf_ntohl(CTX_U32((ctx)->remote_port)));                                   \
+		set_address_port(                                                                  \
+			a, (ctx)->family, ipv4_, ipv6_, bpf_ntohl(CTX_U32((ctx)->remote_port)));   \
 	} while (0)
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The record of an upstream connection: made when the proxy's end is established, joined by the server's
- * end where that is on this node too.
+/* The record of an upstream connection: made when the proxy's end is established, joined by the
+ * server's end where that is on this node too.
  */
 #ifndef MESHD_CONNECTION_H
 #define MESHD_CONNECTION_H
@@ -27,6 +27,7 @@ static __always_inline void open_connection(struct bpf_sock_ops *ops)
 	SET_REMOTE(&key.server, ops);
 	new.first_to_server = ops->snd_nxt;
 	new.first_from_server = ops->rcv_nxt;
+	new.last_used = bpf_ktime_get_ns();
 	if (connections.update(&key, &new)) {
 		COUNT(connections_full);
 		return;
@@ -34,8 +35,8 @@ static __always_inline void open_connection(struct bpf_sock_ops *ops)
 	watch_states(ops);
 }
 
-/* S is established. It belongs to U if both agree about two random 32-bit numbers, whatever addresses
- * somebody may have given himself.
+/* S is established. It belongs to U if both agree about two random 32-bit numbers, whatever
+ * addresses somebody may have given himself.
  */
 static __always_inline void join_connection(struct bpf_sock_ops *ops)
 {

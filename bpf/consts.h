@@ -34,7 +34,8 @@
 #define MESHD_MAX_CONNECTIONS 131072
 #endif
 
-/* Paths that routes name, of all services. During a change a service has its old and its new ones. */
+/* Paths that routes name, of all services. During a change a service has its old and its new ones.
+ */
 #ifndef MESHD_MAX_PATHS
 #define MESHD_MAX_PATHS 131072
 #endif
@@ -85,15 +86,15 @@
 /* Path elements at which a prefix route may end. */
 #define MAX_PREFIX_ELEMENTS 8
 /* Routes that may take the requests of one path, in their order. */
-#define MAX_CANDIDATES 4
-#define MAX_ROUTE_CLUSTERS 4
-#define MAX_CONDITIONS 2
+#define MAX_CANDIDATES	    4
+#define MAX_ROUTE_CLUSTERS  4
+#define MAX_CONDITIONS	    2
 #define MAX_CONDITION_BYTES 32
 /* Header names that a service's routes ask for. */
-#define MAX_INDEXED_HEADERS 4
+#define MAX_INDEXED_HEADERS   4
 #define MAX_HEADER_NAME_BYTES 32
 /* Upstream connections of one flow, and its entries for endpoints that it has no connection to. */
-#define MAX_FLOW_UPSTREAMS 16
+#define MAX_FLOW_UPSTREAMS	16
 #define MAX_FORWARDED_FOR_BYTES 64
 /* Upper bounds as of meshd.model.wire.LATENCY_BUCKETS, and one more for the rest. */
 #define LATENCY_BUCKETS 16

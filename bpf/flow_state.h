@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The states of a flow and what they do with the next bytes of the client. Pure: user space compiles
- * this too (tests/datapath/test_flow_state.py).
+/* The states of a flow and what they do with the next bytes of the client. Pure: user space
+ * compiles this too (tests/datapath/test_flow_state.py).
  *
- * No state is stored. It follows from counters that have one writer each, so that no two programs can
- * disagree about a transition:
+ * No state is stored. It follows from counters that have one writer each, so that no two programs
+ * can disagree about a transition:
  *
  *   body left | caught up | answered | state     | the client's next bytes are
  *   ----------+-----------+----------+-----------+-------------------------------------------------
  *   yes       | -         | -        | CARRYING  | carried: the rest of the request's body
- *   no        | no        | -        | SLOW      | passed up: the proxy is at work, or the client is
- *   no        | yes       | no       | ANSWERING | passed up: the client pipelines
- *   no        | yes       | yes      | IDLE      | carried, if they are a request that can be
+ *   no        | no        | -        | SLOW      | passed up: the proxy is at work, or the client
+ * is no        | yes       | no       | ANSWERING | passed up: the client pipelines no        | yes
+ * | yes      | IDLE      | carried, if they are a request that can be
  *
- * "Busy" is CARRYING or ANSWERING. body left: bytes of the carried request's body have not come yet.
- * caught up: the proxy has consumed all bytes that were passed up, and the client has read all that the
- * proxy sent. answered: each carried request has had its whole answer.
+ * "Busy" is CARRYING or ANSWERING. body left: bytes of the carried request's body have not come
+ * yet. caught up: the proxy has consumed all bytes that were passed up, and the client has read all
+ * that the proxy sent. answered: each carried request has had its whole answer.
  */
 #ifndef MESHD_FLOW_STATE_H
 #define MESHD_FLOW_STATE_H

@@ -19,12 +19,13 @@ BPF_F_TABLE("hash", struct address_port, struct service, services, MESHD_MAX_SER
 BPF_F_TABLE("hash", struct endpoint_key, struct address_port, endpoints, MESHD_MAX_ENDPOINTS,
 	BPF_F_NO_PREALLOC);
 
-/* client's end of a captured connection -> what the kernel knows of it. An entry lives as long as the
- * client's socket is connected.
+/* client's end of a captured connection -> what the kernel knows of it. An entry lives as long as
+ * the client's socket is connected.
  */
 BPF_F_TABLE("hash", struct flow_key, struct flow, flows, MESHD_MAX_FLOWS, BPF_F_NO_PREALLOC);
 
-/* 0 -> a flow of which nothing is known yet: all zeros, for it is too large for a program's stack. */
+/* 0 -> a flow of which nothing is known yet: all zeros, for it is too large for a program's stack.
+ */
 BPF_F_TABLE("array", u32, struct flow, blank_flow, 1, 0);
 
 /* client's end of a captured connection -> what the proxy decided for it. */
@@ -48,7 +49,8 @@ BPF_F_TABLE("percpu_hash", struct request_row, struct request_count, requests,
 BPF_F_TABLE("array", u32, struct request_count, blank_count, 1, 0);
 
 /* service and reason -> upcalls on this CPU. */
-BPF_F_TABLE("percpu_hash", struct upcall_row, u64, upcalls, MESHD_MAX_UPCALL_ROWS, BPF_F_NO_PREALLOC);
+BPF_F_TABLE(
+	"percpu_hash", struct upcall_row, u64, upcalls, MESHD_MAX_UPCALL_ROWS, BPF_F_NO_PREALLOC);
 
 /* client socket -> the destination that it asked for; freed by the kernel with the socket. */
 BPF_F_TABLE("sk_storage", int, struct origin, origins, 0, BPF_F_NO_PREALLOC);

@@ -19,8 +19,8 @@ static __always_inline bool to_server(struct sk_msg_md *msg, struct flow *flow)
 	return servers.msg_redirect_hash(msg, &flow->connection, BPF_F_INGRESS) == SK_PASS;
 }
 
-/* The rest of a carried request's body goes where its head went. Once the server is gone, the rest goes
- * up: the proxy sees request_left, and does not take it for a request.
+/* The rest of a carried request's body goes where its head went. Once the server is gone, the rest
+ * goes up: the proxy sees request_left, and does not take it for a request.
  */
 static __always_inline int carry_body(struct sk_msg_md *msg, struct flow *flow)
 {
@@ -36,8 +36,8 @@ static __always_inline int carry_body(struct sk_msg_md *msg, struct flow *flow)
 	return SK_PASS;
 }
 
-static __always_inline enum upcall may_carry(struct sk_msg_md *msg, const struct flow *flow,
-	const struct arming *arming)
+static __always_inline enum upcall may_carry(
+	struct sk_msg_md *msg, const struct flow *flow, const struct arming *arming)
 {
 	struct tcp_counts tcp;
 	struct flow_counts counts = {
@@ -96,7 +96,7 @@ static __always_inline enum upcall carry_request(
 	u32 size, total;
 	u64 rules, cluster, now;
 
-	if (!config || !service->rules)
+	if (!config || !service->rules || !may_enrol(key->netns))
 		return UPCALL_OFF;
 	arming = armed.lookup(key);
 	if (!arming)
@@ -112,7 +112,8 @@ static __always_inline enum upcall carry_request(
 		return UPCALL_SAMPLED;
 
 	size = msg->size;
-	if (bpf_msg_pull_data(msg, 0, size < MESHD_MAX_REQUEST_HEAD ? size : MESHD_MAX_REQUEST_HEAD, 0))
+	if (bpf_msg_pull_data(
+		    msg, 0, size < MESHD_MAX_REQUEST_HEAD ? size : MESHD_MAX_REQUEST_HEAD, 0))
 		return UPCALL_MEMORY;
 	data = (const u8 *)(long)msg->data;
 	data_end = (const u8 *)(long)msg->data_end;

@@ -5,8 +5,8 @@
 
 #include "types.h"
 
-#define CHARS2(a, b)		     ((u16)(u8)(a) | (u16)(u8)(b) << 8)
-#define CHARS4(a, b, c, d)	     ((u32)CHARS2(a, b) | (u32)CHARS2(c, d) << 16)
+#define CHARS2(a, b)		       ((u16)(u8)(a) | (u16)(u8)(b) << 8)
+#define CHARS4(a, b, c, d)	       ((u32)CHARS2(a, b) | (u32)CHARS2(c, d) << 16)
 #define CHARS8(a, b, c, d, e, f, g, h) ((u64)CHARS4(a, b, c, d) | (u64)CHARS4(e, f, g, h) << 32)
 
 /* "x-forwarded-proto: http\r\n" */
@@ -91,7 +91,8 @@ static __always_inline bool insert_lines(struct sk_msg_md *msg, const struct lin
 
 	if (bpf_msg_push_data(msg, start, total, 0))
 		return false;
-	/* The inserted bytes are a piece of their own, so there is nothing to copy, and it cannot fail. */
+	/* The inserted bytes are a piece of their own, so there is nothing to copy, and it cannot
+	 * fail. */
 	if (bpf_msg_pull_data(msg, start, start + total, 0))
 		goto undo;
 	at = (u8 *)(long)msg->data;

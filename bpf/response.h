@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What becomes of the bytes that a server sends: carried to the client, or passed up to the proxy. */
+/* What becomes of the bytes that a server sends: carried to the client, or passed up to the proxy.
+ */
 #ifndef MESHD_RESPONSE_H
 #define MESHD_RESPONSE_H
 
@@ -21,11 +22,33 @@ static __always_inline void note_received(struct connection *connection, struct 
 	connection->unread = tcp.read != tcp.received;
 }
 
-/* Reads the head that size bytes begin with. Returns the length of the whole response, or 0: the proxy
- * shall have it.
+static __always_inline bool same_end(const struct address_port *a, const struct address_port *b)
+{
+	return a->address[3] == b->address[3] && a->port == b->port &&
+	       a->address[2] == b->address[2] && a->address[1] == b->address[1] &&
+	       a->address[0] == b->address[0];
+}
+
+/* The flow whose request this connection carries. NULL: its client is gone, even if another one has
+ * come with the same address and port, and the proxy is about to close the connection.
  */
-static __always_inline u64 begin_response(struct connection *connection, const struct flow *flow,
-	const u8 *data, const u8 *data_end)
+static __always_inline struct flow *carried_flow(
+	struct connection *connection, const struct connection_key *key)
+{
+	struct flow *flow = flows.lookup(&connection->flow);
+
+	if (!flow || !same_end(&flow->connection.proxy, &key->proxy) ||
+		!same_end(&flow->connection.server, &key->server) ||
+		flow->requests == flow->responses)
+		return NULL;
+	return flow;
+}
+
+/* Reads the head that size bytes begin with. Returns the length of the whole response, or 0: the
+ * proxy shall have it.
+ */
+static __always_inline u64 begin_response(
+	struct connection *connection, const struct flow *flow, const u8 *data, const u8 *data_end)
 {
 	struct response_head *head = &connection->head;
 
@@ -81,9 +104,9 @@ static __always_inline int from_server(struct sk_msg_md *msg)
 		connection->last_used = bpf_ktime_get_ns();
 		return SK_PASS;
 	}
-	flow = flows.lookup(&connection->flow);
+	flow = carried_flow(connection, &key);
 	if (!flow)
-		return SK_PASS; /* the client is gone, and the proxy about to close */
+		return SK_PASS;
 	left = connection->response_left;
 	if (connection->response == RESPONSE_HEAD) {
 		u32 pull = size < MESHD_MAX_RESPONSE_HEAD ? size : MESHD_MAX_RESPONSE_HEAD;
@@ -126,7 +149,7 @@ static __always_inline int from_remote(struct __sk_buff *skb)
 		connection->last_used = bpf_ktime_get_ns();
 		return SK_PASS;
 	}
-	flow = flows.lookup(&connection->flow);
+	flow = carried_flow(connection, &key);
 	if (!flow || !size)
 		return SK_PASS;
 	left = connection->response_left;

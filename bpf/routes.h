@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The routing decision, by the compiled routes (meshd/datapath/rules.py) and a request's parsed head. */
+/* The routing decision, by the compiled routes (meshd/datapath/rules.py) and a request's parsed
+ * head. */
 #ifndef MESHD_ROUTES_H
 #define MESHD_ROUTES_H
 
 #include "maps.h"
 
-static __always_inline bool bytes_are(const __u8 *data, const __u8 *data_end, u32 start, const __u8 *wanted,
-	u32 length, const u32 limit)
+static __always_inline bool bytes_are(const __u8 *data, const __u8 *data_end, u32 start,
+	const __u8 *wanted, u32 length, const u32 limit)
 {
 	start &= 0xfff;
 	for (u32 i = 0; i < limit; i++) {
@@ -29,11 +30,12 @@ static __always_inline struct path_routes *by_hash(u64 rules, u64 hash, enum pat
 
 #define PATH_HASH_OF_NOTHING 0xcbf29ce484222325ULL
 
-/* Finds the longest path that the rules know and the request's path begins with, by its hash. The result
- * is left in head, not in registers: what follows is then one case to the verifier, not one for each
- * place where the path may have been found.
+/* Finds the longest path that the rules know and the request's path begins with, by its hash. The
+ * result is left in head, not in registers: what follows is then one case to the verifier, not one
+ * for each place where the path may have been found.
  */
-static __always_inline void match_path(const struct rule_set *set, u64 rules, struct request_head *head)
+static __always_inline void match_path(
+	const struct rule_set *set, u64 rules, struct request_head *head)
 {
 	head->match_length = head->path_end - head->path_start;
 	head->match_hash = head->path_hash;
@@ -86,7 +88,8 @@ enum holds {
 static __always_inline enum holds condition_holds(const struct field_condition *condition,
 	const struct request_head *head, const __u8 *data, const __u8 *data_end)
 {
-	const struct indexed_field *field = &head->field[condition->header & (MAX_INDEXED_HEADERS - 1)];
+	const struct indexed_field *field =
+		&head->field[condition->header & (MAX_INDEXED_HEADERS - 1)];
 
 	if (!field->count)
 		return HOLDS_NOT;
@@ -96,8 +99,8 @@ static __always_inline enum holds condition_holds(const struct field_condition *
 		return HOLDS_NOT;
 	return bytes_are(data, data_end, field->start, condition->value, condition->length,
 		       MAX_CONDITION_BYTES)
-		? HOLDS
-		: HOLDS_NOT;
+		       ? HOLDS
+		       : HOLDS_NOT;
 }
 
 static __always_inline enum holds candidate_holds(const struct candidate *candidate,
@@ -128,7 +131,8 @@ static __always_inline enum holds candidate_holds(const struct candidate *candid
 
 /* The route that takes a request, in *chosen, or why the kernel cannot tell. */
 static __always_inline enum upcall route_request(const struct rule_set *set, u64 rules,
-	struct request_head *head, const __u8 *data, const __u8 *data_end, struct candidate **chosen)
+	struct request_head *head, const __u8 *data, const __u8 *data_end,
+	struct candidate **chosen)
 {
 	struct path_routes *routes;
 
@@ -171,8 +175,8 @@ static __always_inline u64 pick_cluster(const struct candidate *candidate)
 	return 0;
 }
 
-/* A connection of the flow to an endpoint of the cluster, each by its weight; NULL: it has none, or the
- * endpoint that is due is one that it has no connection to.
+/* A connection of the flow to an endpoint of the cluster, each by its weight; NULL: it has none, or
+ * the endpoint that is due is one that it has no connection to.
  */
 static __always_inline struct flow_upstream *pick_upstream(struct arming *arming, u64 cluster)
 {

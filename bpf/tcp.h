@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What TCP itself counts. No UAPI context tells a program how much of what has come an app has read,
- * so these few fields are read from struct tcp_sock; the loader takes their offsets from the running
- * kernel's BTF (meshd/datapath/compile.py).
+/* What TCP itself counts. No UAPI context tells a program how much of what has come an app has
+ * read, so these few fields are read from struct tcp_sock; the loader takes their offsets from the
+ * running kernel's BTF (meshd/datapath/compile.py).
  */
 #ifndef MESHD_TCP_H
 #define MESHD_TCP_H
@@ -13,9 +13,7 @@
 #define TCP_FIELD(tcp, offset)                                                                     \
 	({                                                                                         \
 		u32 value_;                                                                        \
-		asm volatile("%0 = *(u32 *)(%1 + %2)"                                              \
-			     : "=r"(value_)                                                        \
-			     : "r"(tcp), "i"(offset));                                             \
+		asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(value_) : "r"(tcp), "i"(offset));     \
 		value_;                                                                            \
 	})
 

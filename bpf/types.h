@@ -49,7 +49,8 @@ struct service {
 	__u32 slots;
 	enum protocol protocol;
 	enum failure_policy failure_policy;
-	__u64 rules; /* names its compiled routes, see struct rule_set; 0: it has none, all is upcall */
+	__u64 rules; /* names its compiled routes, see struct rule_set; 0: it has none, all is
+			upcall */
 };
 
 struct endpoint_key {
@@ -96,26 +97,27 @@ enum method {
 /* Why the proxy was given what the kernel might have carried. Names as user space shows them. */
 enum upcall {
 	UPCALL_NONE = 0,
-	UPCALL_OFF = 1,		  /* the fast path is off: on the node, for the workload or the service */
-	UPCALL_NEW = 2,		  /* the proxy has not armed the flow: its first request, mostly */
-	UPCALL_SLOW = 3,	  /* the proxy has not consumed all, or the client not read all */
-	UPCALL_PIPELINED = 4,	  /* sent before the answer to the one before had ended */
-	UPCALL_CONFIG = 5,	  /* the flow was armed under other rules than those in force */
+	UPCALL_OFF = 1,	 /* the fast path is off: on the node, for the workload or the service */
+	UPCALL_NEW = 2,	 /* the proxy has not armed the flow: its first request, mostly */
+	UPCALL_SLOW = 3, /* the proxy has not consumed all, or the client not read all */
+	UPCALL_PIPELINED = 4, /* sent before the answer to the one before had ended */
+	UPCALL_CONFIG = 5,    /* the flow was armed under other rules than those in force */
 	UPCALL_SAMPLED = 6,
-	UPCALL_INCOMPLETE = 7,	  /* the head is not whole in one message, or too long */
-	UPCALL_SYNTAX = 8,	  /* the head is not in the plain form that the kernel reads */
-	UPCALL_METHOD = 9,	  /* a method that the kernel does not know */
-	UPCALL_TARGET = 10,	  /* target not in origin form, too long or with unusual bytes */
-	UPCALL_FIELD = 11,	  /* a field that only the proxy handles */
-	UPCALL_BODY = 12,	  /* a body that is chunked or too long */
-	UPCALL_ROUTE = 13,	  /* the route does what only the proxy can do, or there is none */
-	UPCALL_CONDITION = 14,	  /* a condition that only the proxy can test */
+	UPCALL_INCOMPLETE = 7,	   /* the head is not whole in one message, or too long */
+	UPCALL_SYNTAX = 8,	   /* the head is not in the plain form that the kernel reads */
+	UPCALL_METHOD = 9,	   /* a method that the kernel does not know */
+	UPCALL_TARGET = 10,	   /* target not in origin form, too long or with unusual bytes */
+	UPCALL_FIELD = 11,	   /* a field that only the proxy handles */
+	UPCALL_BODY = 12,	   /* a body that is chunked or too long */
+	UPCALL_ROUTE = 13,	   /* the route does what only the proxy can do, or there is none */
+	UPCALL_CONDITION = 14,	   /* a condition that only the proxy can test */
 	UPCALL_NO_CONNECTION = 15, /* the flow has no connection to the endpoint picked */
-	UPCALL_QUIET = 16,	  /* that connection has been idle for long */
-	UPCALL_UNREAD = 17,	  /* the server has not read all that the proxy sent it */
-	UPCALL_SERVER_GONE = 18,  /* the server's socket left between two looks */
-	UPCALL_MEMORY = 19,	  /* the kernel had no memory for a changed head */
-	UPCALL_RESPONSE = 20,	  /* the answer to a redirected request, of a form only the proxy handles */
+	UPCALL_QUIET = 16,	   /* that connection has been idle for long */
+	UPCALL_UNREAD = 17,	   /* the server has not read all that the proxy sent it */
+	UPCALL_SERVER_GONE = 18,   /* the server's socket left between two looks */
+	UPCALL_MEMORY = 19,	   /* the kernel had no memory for a changed head */
+	UPCALL_RESPONSE =
+		20, /* the answer to a redirected request, of a form only the proxy handles */
 	UPCALL_REASONS = 21,
 };
 
@@ -143,8 +145,8 @@ enum response_state {
 struct response_head {
 	__u32 length; /* bytes, the empty line included */
 	__u32 status;
-	__u32 chunked;	     /* 1 */
-	__u32 has_length;    /* 1 */
+	__u32 chunked;	  /* 1 */
+	__u32 has_length; /* 1 */
 	__u64 content_length;
 };
 
@@ -211,22 +213,23 @@ struct flow {
 	__u32 first_sent;		 /* sequence number of the client's first byte */
 	__u32 first_received;		 /* and of the first byte to it */
 	__u32 requests;			 /* that the kernel has carried, by the client's program */
-	__u32 responses;		 /* whose answer it has carried to its end, by the server's */
-	__u32 upcalls;			 /* messages passed up to the proxy */
-	__u64 request_left;		 /* bytes of the request's body still to carry */
-	__u64 began;			 /* CLOCK_MONOTONIC in ns, of the request carried now or last */
-	__u64 rules;			 /* it was decided by */
-	__u64 cluster;			 /* it went to */
-	__u32 route;			 /* it took: index among the rules' routes */
-	__u32 remote;			 /* 1: its server is on another node */
+	__u32 responses;    /* whose answer it has carried to its end, by the server's */
+	__u32 upcalls;	    /* messages passed up to the proxy */
+	__u64 request_left; /* bytes of the request's body still to carry */
+	__u64 began;	    /* CLOCK_MONOTONIC in ns, of the request carried now or last */
+	__u64 rules;	    /* it was decided by */
+	__u64 cluster;	    /* it went to */
+	__u32 route;	    /* it took: index among the rules' routes */
+	__u32 remote;	    /* 1: its server is on another node */
 	struct connection_key connection; /* that carries it */
 	struct request_head head;
 };
 
 enum upstream_kind {
-	UPSTREAM_HERE = 1,    /* redirect to S */
-	UPSTREAM_REMOTE = 2,  /* redirect to U */
-	UPSTREAM_MISSING = 3, /* endpoints that the flow has no connection to yet: an upcall opens one */
+	UPSTREAM_HERE = 1,   /* redirect to S */
+	UPSTREAM_REMOTE = 2, /* redirect to U */
+	UPSTREAM_MISSING =
+		3, /* endpoints that the flow has no connection to yet: an upcall opens one */
 };
 
 /* What a flow may use for a cluster, picked at random by weight. */
@@ -256,7 +259,8 @@ struct arming {
 	enum arming_flag flags;
 	__u32 upstreams;
 	__u32 forwarded_for_length;
-	__u8 forwarded_for[MAX_FORWARDED_FOR_BYTES]; /* the line to add to each request, with its CRLF */
+	__u8 forwarded_for[MAX_FORWARDED_FOR_BYTES]; /* the line to add to each request, with its
+							CRLF */
 	struct flow_upstream upstream[MAX_FLOW_UPSTREAMS];
 };
 
@@ -304,7 +308,7 @@ struct candidate {
 	__u32 route; /* index among the rules' routes */
 	enum method method;
 	enum candidate_action action;
-	__u32 query;	  /* 1: it asks for query parameters: a request that has a query is an upcall */
+	__u32 query; /* 1: it asks for query parameters: a request that has a query is an upcall */
 	__u32 conditions;
 	__u32 shares;
 	__u32 total; /* the last share's bound */
@@ -347,20 +351,20 @@ struct upcall_row {
 
 /* Counters since load. The names are those that user space shows. */
 struct stats {
-	__u64 captured;	       /* connects sent to the proxy */
-	__u64 balanced;	       /* connects of opaque TCP services sent to an endpoint */
-	__u64 failed_open;     /* connects of HTTP services let past the proxy */
-	__u64 failed_closed;   /* the same, refused */
-	__u64 bound_to_device; /* of those two: bound to a device, loopback is out of reach */
-	__u64 no_endpoint;     /* connects refused for want of an endpoint */
-	__u64 no_memory;       /* sockets that could not be given an origin record */
-	__u64 flows_opened;    /* captured connections whose handshake was done */
-	__u64 flows_closed;    /* of those, the ones that have ended */
-	__u64 flows_full;      /* captured connections that found no room in flows */
-	__u64 enrolled;	       /* sockets put into the clients and servers maps */
-	__u64 enrol_failed;    /* sockets that could not be */
+	__u64 captured;		/* connects sent to the proxy */
+	__u64 balanced;		/* connects of opaque TCP services sent to an endpoint */
+	__u64 failed_open;	/* connects of HTTP services let past the proxy */
+	__u64 failed_closed;	/* the same, refused */
+	__u64 bound_to_device;	/* of those two: bound to a device, loopback is out of reach */
+	__u64 no_endpoint;	/* connects refused for want of an endpoint */
+	__u64 no_memory;	/* sockets that could not be given an origin record */
+	__u64 flows_opened;	/* captured connections whose handshake was done */
+	__u64 flows_closed;	/* of those, the ones that have ended */
+	__u64 flows_full;	/* captured connections that found no room in flows */
+	__u64 enrolled;		/* sockets put into the clients and servers maps */
+	__u64 enrol_failed;	/* sockets that could not be */
 	__u64 connections_full; /* upstream connections that found no room in connections */
-	__u64 rows_full;       /* carried requests and upcalls that found no room for their row */
+	__u64 rows_full;	/* carried requests and upcalls that found no room for their row */
 };
 
 #endif

@@ -10,9 +10,11 @@ from meshd.datapath.bpf_map import Map
 from meshd.datapath.layout import Layout, StructLayout
 from meshd.datapath.pins import Pins
 
-# Not: origins (on sockets, out of our reach), clients and the like (their values are sockets), heartbeat (beats go on).
+# Not: origins (on sockets, out of our reach), clients and the like (their values are sockets), heartbeat
+# (beats go on).
 LIVE, EARLIER = struct.pack("=I", 0), struct.pack("=I", 1)
 """Keys of the stats map: see bpf/maps.h."""
+_FOR_THE_FAST_PATH = ("armed", "services", "rule_sets")
 CARRIED = ("members", "services", "endpoints", "flows", "settings")
 
 
@@ -44,6 +46,19 @@ def carry_counters(old: Layout, new: Layout, pins: Pins) -> None:
         counts = sum_counters(source, old.structs["stats"], names)
         packed = new.codec("stats", *names).pack(*counts)
         target[EARLIER] = packed.ljust(target.value_size, b"\0")
+
+
+def retire(old: Layout, new: Layout, pins: Pins) -> None:
+    """Leave nothing in maps that are replaced by which a request could be carried. Raises OSError.
+
+    Sockets keep the programs that they were enrolled with, and those their maps: what they would find there
+    is no longer kept up to date.
+    """
+    for name in _FOR_THE_FAST_PATH:
+        if _changed(old, new, pins, name):
+            with contextlib.closing(Map.pinned(pins.map(old, name))) as left:
+                for key in list(left):
+                    left.discard(key)
 
 
 def sum_counters(stats: Map, shape: StructLayout, names: list[str]) -> list[int]:

@@ -156,6 +156,7 @@ def ensure_loaded(
                 attachment.attach(pins, layout, where, number)
             if earlier and earlier is not layout:
                 carry.carry_counters(earlier, layout, pins)
+                carry.retire(earlier, layout, pins)
             attachment.remove_obsolete(pins, layout)
         except BaseException:
             datapath.close()
