@@ -51,6 +51,7 @@ format: setup-test
 
 bench: setup-test
 	$(BIN)/python -m bench.slow_path
+	$(BIN)/python -m bench.fast_path
 
 lock: setup
 	$(BIN)/pip install -qq pip-tools==7.6.2

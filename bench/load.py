@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.network import Namespace, Network
+from bench.targets import Target
 
 _FOLDER = Path(__file__).parent
 _MARK = "REPORT "
@@ -28,6 +29,8 @@ class Scenario:
     connections: int
     distinct: bool = False
     """Each request's head differs from those before it, as those of real callers do."""
+    path: str = ""
+    """Of the requests, without its first slash."""
 
     @property
     def script(self) -> Path:
@@ -48,6 +51,8 @@ class Run:
     """Microseconds of CPU time of the proxy's processes for each request; 0 without a proxy."""
     steal: float
     """Percent of all CPUs' time that the hypervisor took."""
+    carried: float = 0.0
+    """Percent of the requests that the kernel carried."""
 
 
 def _cpu_seconds(pids: Sequence[int]) -> float:
@@ -81,33 +86,33 @@ def pin(pid: int, cpu: int) -> None:
             os.sched_setaffinity(int(task.name), {cpu})
 
 
+def cpu_percent(pids: Sequence[int], seconds: float) -> float:
+    """Percent of one CPU that processes use from now on. Raises OSError."""
+    before, began = _cpu_seconds(pids), time.monotonic()
+    time.sleep(seconds)
+    return 100 * (_cpu_seconds(pids) - before) / (time.monotonic() - began)
+
+
 def resident_bytes(pid: int) -> int:
     """A process's resident size. Raises OSError."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def run(
-    network: Network,
-    where: Namespace,
-    url: str,
-    *,
-    scenario: Scenario,
-    seconds: int,
-    cpu: int,
-    proxies: Sequence[int],
-) -> Run:
-    """Run wrk with one thread on one CPU, in a namespace. Raises LoadError."""
+def run(target: Target, *, scenario: Scenario, seconds: int, cpu: int) -> Run:
+    """Run wrk with one thread on one CPU, in the client pod. Raises LoadError."""
+    url = target.url + scenario.path
     command = [
         "taskset", "--cpu-list", str(cpu), "wrk", "--threads", "1",
         "--connections", str(scenario.connections), "--duration", f"{seconds}s",
         "--script", str(scenario.script), url,
     ]  # fmt: skip
-    cpu_before, ticks_before = _cpu_seconds(proxies), _machine_ticks()
+    carried_before = target.carried()
+    cpu_before, ticks_before = _cpu_seconds(target.proxies), _machine_ticks()
     try:
-        output = network.run(where, command, seconds + 30)
+        output = target.network.run(target.network.client, command, seconds + 30)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise LoadError(f"wrk on {url}: {error}") from None
-    cpu_after, ticks_after = _cpu_seconds(proxies), _machine_ticks()
+    cpu_after, ticks_after = _cpu_seconds(target.proxies), _machine_ticks()
     line = next((x for x in output.splitlines() if x.startswith(_MARK)), None)
     if line is None:
         raise LoadError(f"wrk on {url} wrote no report:\n{output}")
@@ -121,4 +126,6 @@ def run(
         p99=report["p99"],
         proxy_cpu=(cpu_after - cpu_before) * 1e6 / report["requests"],
         steal=100 * (ticks_after[1] - ticks_before[1]) / max(1, all_ticks),
+        # wrk does not count what is in flight when it ends.
+        carried=min(100.0, 100 * (target.carried() - carried_before) / report["requests"]),
     )

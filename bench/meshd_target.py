@@ -1,37 +1,52 @@
-"""meshd in the way: its agent, one proxy worker, and capture in the client pod, as on a node."""
+"""meshd in the way: an agent, its proxy workers, and capture in the client pod, as on a node."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import envoys
+from bench.kernel_records import KernelRecords
 from bench.network import CLIENT_ADDRESS, SERVER_ADDRESS, VIP, Network
+from bench.services import PORT, Service, snapshot
 from bench.targets import SERVER_PORT, Target
-from meshd.model.snapshot import Snapshot
 from tests.support.ads_thread import AdsThread
 from tests.support.mesh_node import MeshNode
 
-_PORT = 80
+
+@contextlib.contextmanager
+def agent(
+    network: Network, directory: Path, services: Sequence[Service], *options: str
+) -> Iterator[MeshNode]:
+    """An agent for the network's node, in that node's cgroup, with both pods enrolled and all services in
+    force; ``options`` are its command line's. Raises MeshNodeError."""
+    if network.cgroup is not None:
+        options = ("--cgroup", str(network.cgroup), *options)
+    with contextlib.ExitStack() as stack:
+        ads = stack.enter_context(AdsThread(directory / f"{network.prefix}-ads.sock"))
+        ads.publish(snapshot(services))
+        with network.at_home():
+            node = stack.enter_context(MeshNode(ads.target, *options))
+        node.enrol("client", str(network.client.path), CLIENT_ADDRESS)
+        node.enrol("server", str(network.server.path), SERVER_ADDRESS)
+        node.wait_for_services({service.name for service in services})
+        yield node
 
 
 @contextlib.contextmanager
 def meshd(network: Network, directory: Path) -> Iterator[Target]:
     """The service's VIP, captured in the client pod and served by the slow path."""
-    listener = envoys.listener_for(VIP, _PORT)
-    endpoints = envoys.endpoints_at(SERVER_ADDRESS, SERVER_PORT)
-    with AdsThread(directory / "ads.sock") as ads:
-        ads.publish(
-            Snapshot(
-                1,
-                {listener.name: listener},
-                {envoys.ROUTES.name: envoys.ROUTES},
-                {envoys.CLUSTER.name: envoys.CLUSTER},
-                {endpoints.name: endpoints},
-            )
-        )
-        with MeshNode(ads.target) as node:
-            node.enrol("client", str(network.client.path), CLIENT_ADDRESS)
-            node.wait_for_services({listener.name})
-            yield Target("meshd", f"http://{VIP}:{_PORT}/", tuple(node.worker_pids()))
+    service = Service("web", VIP, (SERVER_ADDRESS, SERVER_PORT))
+    with agent(network, directory, [service]) as node:
+        yield target("meshd", network, service, node)
+
+
+def target(name: str, network: Network, service: Service, node: MeshNode) -> Target:
+    """A service by its VIP. Raises OSError, KeyError for programs without a fast path."""
+    return Target(
+        name,
+        network,
+        f"http://{service.address}:{PORT}/",
+        tuple(node.worker_pids()),
+        KernelRecords(node.instance).carried,
+    )

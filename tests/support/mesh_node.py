@@ -31,8 +31,11 @@ class MeshNodeError(Exception):
 class MeshNode:
     """An agent and its workers under an instance name of their own. A context manager: nothing stays."""
 
-    def __init__(self, control: str) -> None:
-        """Start an agent that takes its config from ``control``, HOST:PORT or unix:PATH."""
+    def __init__(self, control: str, *options: str) -> None:
+        """Start an agent that takes its config from ``control``, HOST:PORT or unix:PATH.
+
+        ``options``: more of its command line.
+        """
         self.instance = f"mt{secrets.token_hex(4)}"
         self._directory = tempfile.TemporaryDirectory(prefix="mt-node-")
         self._pods = Path(self._directory.name) / "workloads"
@@ -43,7 +46,7 @@ class MeshNode:
                 [
                     *MESHD, "agent", "--node", self.instance, "--instance", self.instance,
                     "--control", control, "--workloads", str(self._pods),
-                    "--metrics-listen", "127.0.0.1:0",
+                    "--metrics-listen", "127.0.0.1:0", *options,
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
