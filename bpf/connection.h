@@ -14,6 +14,12 @@ static __always_inline bool is_proxys(struct bpf_sock_ops *ops, const struct set
 	return sk && config->mark && sk->mark == config->mark;
 }
 
+/* Whether the next byte of the answer is the kernel's to carry. */
+static __always_inline bool kernel_reads(const struct connection *connection)
+{
+	return connection->response >= RESPONSE_HEAD && connection->response <= RESPONSE_CHUNK_END;
+}
+
 /* U is established. S follows: it gets the segment that ends the handshake only after this. */
 static __always_inline void open_connection(struct bpf_sock_ops *ops)
 {

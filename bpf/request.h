@@ -37,7 +37,7 @@ static __always_inline int carry_body(struct sk_msg_md *msg, struct flow *flow)
 }
 
 static __always_inline enum upcall may_carry(
-	struct sk_msg_md *msg, const struct flow *flow, const struct arming *arming)
+	struct sk_msg_md *msg, struct flow *flow, const struct arming *arming)
 {
 	struct tcp_counts tcp;
 	struct flow_counts counts = {
@@ -48,6 +48,8 @@ static __always_inline enum upcall may_carry(
 		.answered = arming->answered,
 	};
 
+	if (flow->pipelines)
+		return UPCALL_PIPELINED;
 	if (!tcp_counts(msg->sk, &tcp))
 		return UPCALL_OFF;
 	counts.passed_up = tcp.sent - flow->first_sent;
@@ -57,6 +59,11 @@ static __always_inline enum upcall may_carry(
 	case FLOW_IDLE:
 		return UPCALL_NONE;
 	case FLOW_ANSWERING:
+		/* For good: an answer's last bytes are on their way for a moment after they have
+		 * been counted, and a client that does not wait for them could be sent the next
+		 * answer, of another server, before them.
+		 */
+		flow->pipelines = 1;
 		return UPCALL_PIPELINED;
 	default:
 		return UPCALL_SLOW;
@@ -72,7 +79,7 @@ static __always_inline enum upcall usable(
 		if (connection->received != upstream->written || connection->unread)
 			return UPCALL_UNREAD;
 	}
-	if (connection->response == RESPONSE_HEAD || connection->response == RESPONSE_BODY)
+	if (kernel_reads(connection))
 		return UPCALL_SERVER_GONE; /* its last request was never answered */
 	/* Signed: another CPU's clock may be ahead. */
 	if ((s64)(now - connection->last_used) > (s64)MESHD_MAX_QUIET_NS)
@@ -167,6 +174,7 @@ static __always_inline enum upcall carry_request(
 	flow->route = candidate->route;
 	flow->requests++;
 	connection->flow = *key;
+	connection->carried = 0;
 	connection->response = RESPONSE_HEAD;
 	return UPCALL_NONE;
 }

@@ -4,6 +4,7 @@
 #ifndef MESHD_RESPONSE_H
 #define MESHD_RESPONSE_H
 
+#include "chunks.h"
 #include "connection.h"
 #include "http_head.h"
 #include "tcp.h"
@@ -44,45 +45,109 @@ static __always_inline struct flow *carried_flow(
 	return flow;
 }
 
-/* Reads the head that size bytes begin with. Returns the length of the whole response, or 0: the
- * proxy shall have it.
+static __always_inline void upcall_response(
+	struct connection *connection, struct flow *flow, enum response_state state)
+{
+	struct service *service = services.lookup(&flow->destination);
+
+	connection->response = state;
+	flow->upcalls++;
+	if (service)
+		count_upcall(service->id, UPCALL_RESPONSE);
+}
+
+/* Reads the head at data. False: the proxy shall have the response. Else response and response_left
+ * are what comes after the head.
  */
-static __always_inline u64 begin_response(
+static __always_inline bool begin_response(
 	struct connection *connection, const struct flow *flow, const u8 *data, const u8 *data_end)
 {
 	struct response_head *head = &connection->head;
 
 	if (parse_response(data, data_end, head, flow->head.method == METHOD_HEAD) ||
 		head->content_length > MESHD_MAX_RESPONSE_BODY)
-		return 0;
-	return head->length + head->content_length;
+		return false;
+	connection->response_left = head->content_length;
+	connection->response = RESPONSE_BODY;
+	if (head->chunked)
+		connection->response = RESPONSE_CHUNK_LINE;
+	else if (!head->content_length)
+		connection->response = RESPONSE_NONE;
+	return true;
 }
 
-static __always_inline void upcall_response(struct connection *connection, struct flow *flow)
-{
-	struct service *service = services.lookup(&flow->destination);
-
-	connection->response = RESPONSE_UPCALLED;
-	flow->upcalls++;
-	if (service)
-		count_upcall(service->id, UPCALL_RESPONSE);
-}
-
-/* size more bytes of the response are on their way to the client. */
+/* size more bytes of the response are on their way to the client, and connection->response is what
+ * comes after them.
+ */
 static __always_inline void carried(struct connection *connection, struct flow *flow, u32 size)
 {
 	u64 now;
 
-	connection->response_left -= size;
-	if (connection->response_left) {
-		connection->response = RESPONSE_BODY;
+	if (!connection->carried)
+		flow->begun++;
+	connection->carried += size;
+	if (connection->response != RESPONSE_NONE)
 		return;
-	}
 	now = bpf_ktime_get_ns();
-	connection->response = RESPONSE_NONE;
 	connection->last_used = now;
 	count_request(flow, &connection->flow, connection->head.status, now);
 	flow->responses++;
+}
+
+/* How many of the size bytes of msg go to the client now. 0: none, and none of those after them. */
+static __always_inline u32 next_piece(
+	struct sk_msg_md *msg, struct connection *connection, const struct flow *flow, u32 size)
+{
+	enum response_state state = connection->response;
+	struct chunk_piece piece;
+	u32 pull, taken;
+
+	if (state == RESPONSE_BODY || state == RESPONSE_CHUNK_DATA) {
+		taken = size < connection->response_left ? size : connection->response_left;
+		connection->response_left -= taken;
+		if (!connection->response_left)
+			connection->response =
+				state == RESPONSE_BODY ? RESPONSE_NONE : RESPONSE_CHUNK_END;
+		return taken;
+	}
+	pull = state == RESPONSE_HEAD ? MESHD_MAX_RESPONSE_HEAD : CHUNK_LOOK_AHEAD;
+	if (pull > size)
+		pull = size;
+	if (bpf_msg_pull_data(msg, 0, pull, 0)) {
+		connection->response = state == RESPONSE_HEAD ? RESPONSE_UPCALLED : RESPONSE_BROKEN;
+		return 0;
+	}
+	if (state == RESPONSE_HEAD) {
+		u64 length;
+
+		if (!begin_response(connection, flow, (const u8 *)(long)msg->data,
+			    (const u8 *)(long)msg->data_end)) {
+			connection->response = RESPONSE_UPCALLED;
+			return 0;
+		}
+		length = connection->head.length + connection->response_left;
+		if (size >= length) {
+			if (connection->response == RESPONSE_BODY)
+				connection->response = RESPONSE_NONE;
+			return length;
+		}
+		if (connection->response == RESPONSE_BODY)
+			connection->response_left = length - size;
+		return size;
+	}
+	read_chunk(&piece, (const u8 *)(long)msg->data, (const u8 *)(long)msg->data_end,
+		state == RESPONSE_CHUNK_END, connection->carried);
+	connection->response = piece.next;
+	taken = piece.length;
+	if (!piece.data)
+		return taken;
+	connection->response_left = piece.data;
+	if (size - taken < piece.data) {
+		connection->response_left = piece.data - (size - taken);
+		connection->response = RESPONSE_CHUNK_DATA;
+		return size;
+	}
+	return taken + piece.data;
 }
 
 /* The bytes from a server on this node that msg begins with. */
@@ -91,8 +156,7 @@ static __always_inline int from_server(struct sk_msg_md *msg)
 	struct connection *connection;
 	struct connection_key key = {};
 	struct flow *flow;
-	u64 left;
-	u32 size = msg->size;
+	u32 size = msg->size, taken;
 
 	SET_REMOTE(&key.proxy, msg);
 	SET_LOCAL(&key.server, msg);
@@ -100,7 +164,45 @@ static __always_inline int from_server(struct sk_msg_md *msg)
 	if (!connection)
 		return SK_PASS;
 	note_received(connection, msg->sk);
-	if (connection->response != RESPONSE_HEAD && connection->response != RESPONSE_BODY) {
+	if (!kernel_reads(connection)) {
+		connection->last_used = bpf_ktime_get_ns();
+		return SK_PASS;
+	}
+	flow = carried_flow(connection, &key);
+	if (!flow)
+		return SK_PASS;
+	taken = next_piece(msg, connection, flow, size);
+	if (!taken) {
+		upcall_response(connection, flow, connection->response);
+		return SK_PASS;
+	}
+	if (clients.msg_redirect_hash(msg, &connection->flow, BPF_F_INGRESS) != SK_PASS) {
+		connection->response = RESPONSE_BROKEN;
+		return SK_PASS; /* the client has just gone */
+	}
+	if (taken < size)
+		bpf_msg_apply_bytes(msg, taken);
+	carried(connection, flow, taken);
+	return SK_PASS;
+}
+
+/* The bytes from a server on another node that have come to U. They go as a whole or not at all, so
+ * an answer in chunks is the proxy's.
+ */
+static __always_inline int from_remote(struct __sk_buff *skb)
+{
+	struct connection *connection;
+	struct connection_key key = {};
+	u32 size = skb->len, pull;
+	struct flow *flow;
+	u64 left;
+
+	SET_LOCAL(&key.proxy, skb);
+	SET_REMOTE(&key.server, skb);
+	connection = connections.lookup(&key);
+	if (!connection || !size)
+		return SK_PASS;
+	if (!kernel_reads(connection)) {
 		connection->last_used = bpf_ktime_get_ns();
 		return SK_PASS;
 	}
@@ -109,67 +211,28 @@ static __always_inline int from_server(struct sk_msg_md *msg)
 		return SK_PASS;
 	left = connection->response_left;
 	if (connection->response == RESPONSE_HEAD) {
-		u32 pull = size < MESHD_MAX_RESPONSE_HEAD ? size : MESHD_MAX_RESPONSE_HEAD;
-
-		left = 0;
-		if (!bpf_msg_pull_data(msg, 0, pull, 0))
-			left = begin_response(connection, flow, (const u8 *)(long)msg->data,
-				(const u8 *)(long)msg->data_end);
-		if (!left) {
-			upcall_response(connection, flow);
+		pull = size < MESHD_MAX_RESPONSE_HEAD ? size : MESHD_MAX_RESPONSE_HEAD;
+		if (bpf_skb_pull_data(skb, pull) ||
+			!begin_response(connection, flow, (const u8 *)(long)skb->data,
+				(const u8 *)(long)skb->data_end)) {
+			upcall_response(connection, flow, RESPONSE_UPCALLED);
 			return SK_PASS;
 		}
-	}
-	if (clients.msg_redirect_hash(msg, &connection->flow, BPF_F_INGRESS) != SK_PASS)
-		return SK_PASS;
-	if (size > left) {
-		size = left;
-		bpf_msg_apply_bytes(msg, size);
-	}
-	connection->response_left = left;
-	carried(connection, flow, size);
-	return SK_PASS;
-}
-
-/* The bytes from a server on another node that have come to U. They go as a whole or not at all. */
-static __always_inline int from_remote(struct __sk_buff *skb)
-{
-	struct connection *connection;
-	struct connection_key key = {};
-	struct flow *flow;
-	u32 size = skb->len;
-	u64 left;
-
-	SET_LOCAL(&key.proxy, skb);
-	SET_REMOTE(&key.server, skb);
-	connection = connections.lookup(&key);
-	if (!connection)
-		return SK_PASS;
-	if (connection->response != RESPONSE_HEAD && connection->response != RESPONSE_BODY) {
-		connection->last_used = bpf_ktime_get_ns();
-		return SK_PASS;
-	}
-	flow = carried_flow(connection, &key);
-	if (!flow || !size)
-		return SK_PASS;
-	left = connection->response_left;
-	if (connection->response == RESPONSE_HEAD) {
-		u32 pull = size < MESHD_MAX_RESPONSE_HEAD ? size : MESHD_MAX_RESPONSE_HEAD;
-
-		left = 0;
-		if (!bpf_skb_pull_data(skb, pull))
-			left = begin_response(connection, flow, (const u8 *)(long)skb->data,
-				(const u8 *)(long)skb->data_end);
-		if (!left || size > left) {
-			upcall_response(connection, flow);
+		left = connection->head.length + connection->response_left;
+		if (connection->head.chunked || size > left) {
+			upcall_response(connection, flow, RESPONSE_UPCALLED);
 			return SK_PASS;
 		}
 	} else if (size > left) {
-		return SK_PASS; /* more than was announced: the proxy cuts both off */
+		upcall_response(connection, flow, RESPONSE_BROKEN);
+		return SK_PASS; /* more than was announced */
 	}
-	if (clients.sk_redirect_hash(skb, &connection->flow, BPF_F_INGRESS) != SK_PASS)
+	if (clients.sk_redirect_hash(skb, &connection->flow, BPF_F_INGRESS) != SK_PASS) {
+		connection->response = RESPONSE_BROKEN;
 		return SK_PASS;
-	connection->response_left = left;
+	}
+	connection->response_left = left - size;
+	connection->response = left > size ? RESPONSE_BODY : RESPONSE_NONE;
 	carried(connection, flow, size);
 	return SK_PASS;
 }

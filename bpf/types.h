@@ -133,12 +133,19 @@ enum place {
 	PLACE_GONE = 2,	     /* it was here and is closed */
 };
 
-/* What has come of the answer to the request that the kernel carries on a connection. */
+/* What has come of the answer to the request that the kernel carries on a connection, and who has
+ * the next byte of it.
+ */
 enum response_state {
-	RESPONSE_NONE = 0,     /* no request is carried */
-	RESPONSE_HEAD = 1,     /* the next byte is the head's first */
-	RESPONSE_BODY = 2,     /* response_left bytes are to come */
-	RESPONSE_UPCALLED = 3, /* the proxy reads it, from the byte on at which it was upcalled */
+	RESPONSE_NONE = 0,	 /* no request is carried */
+	RESPONSE_HEAD = 1,	 /* the kernel: the head's first byte */
+	RESPONSE_BODY = 2,	 /* the kernel: one of the response_left bytes to come */
+	RESPONSE_CHUNK_LINE = 3, /* the kernel: the first byte of a chunk's size */
+	RESPONSE_CHUNK_DATA = 4, /* the kernel: one of response_left bytes of a chunk */
+	RESPONSE_CHUNK_END = 5,	 /* the kernel: the line end after a chunk's data */
+	RESPONSE_UPCALLED = 6,	 /* the proxy: the head's first byte */
+	RESPONSE_SPILLED = 7,	 /* the proxy: the first byte of a chunk's size */
+	RESPONSE_BROKEN = 8,	 /* nobody: it is not framed as it said; the proxy cuts it off */
 };
 
 /* What the parser makes of a response's head. */
@@ -159,6 +166,7 @@ struct connection {
 	__u32 unread;	/* 1: it had not read all of them by then */
 	enum response_state response;
 	__u64 response_left;
+	__u64 carried;	 /* bytes of that answer that went to the client */
 	__u64 last_used; /* CLOCK_MONOTONIC in ns: end of the last answer that the kernel carried */
 	struct flow_key flow; /* whose request it carries, or carried last */
 	__u32 zero;
@@ -213,8 +221,10 @@ struct flow {
 	__u32 first_sent;		 /* sequence number of the client's first byte */
 	__u32 first_received;		 /* and of the first byte to it */
 	__u32 requests;			 /* that the kernel has carried, by the client's program */
-	__u32 responses;    /* whose answer it has carried to its end, by the server's */
-	__u32 upcalls;	    /* messages passed up to the proxy */
+	__u32 responses; /* whose answer it has carried to its end, by the server's */
+	__u32 begun;	 /* whose answer's first byte it has carried, by the server's */
+	__u32 upcalls;	 /* messages passed up to the proxy */
+	__u32 pipelines; /* 1: the client has sent a request before it had the last one's answer */
 	__u64 request_left; /* bytes of the request's body still to carry */
 	__u64 began;	    /* CLOCK_MONOTONIC in ns, of the request carried now or last */
 	__u64 rules;	    /* it was decided by */
