@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -36,8 +35,8 @@ class Piece(ctypes.Structure):
 
 
 @pytest.fixture(scope="module")
-def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ctypes.CDLL]:
-    yield build(
+def native(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    return build(
         """
         #include "flow_state.h"
         #include "chunks.h"
