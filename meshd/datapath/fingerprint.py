@@ -1,0 +1,134 @@
+"""Names of 64 bits for what kernel and proxy must agree on: rules, clusters, paths, header names. Pure.
+
+The agent puts a listener's fingerprint into the kernel with the routes that it compiled, and a worker arms a
+flow under the fingerprint of its own config. Equal contents have equal fingerprints in every process, so the
+kernel carries a request only by what both hold.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+from typing import Any
+
+import msgspec
+
+from meshd.model.config import Cluster, EndpointSet, Forward, Listener, RouteConfig
+from meshd.model.snapshot import Snapshot
+
+FORMAT = 1
+"""Of what is hashed, and of what the kernel does by it: raised when either changes its meaning."""
+
+FNV_BASIS = 0xCBF29CE484222325
+"""The hash of no bytes: that of the path prefix "/"."""
+_FNV_PRIME = 0x100000001B3
+_MASK = 2**64 - 1
+
+Rules = tuple[Listener, RouteConfig | None, tuple[tuple[str, Cluster | None, EndpointSet | None], ...]]
+"""All that decides on a listener's requests; None where a resource that is named does not exist."""
+
+
+def fnv1a(data: bytes) -> int:
+    """FNV-1a of 64 bits, as the kernel's parser makes it of paths and header names (bpf/http_head.h)."""
+    found = FNV_BASIS
+    for byte in data:
+        found = (found ^ byte) * _FNV_PRIME & _MASK
+    return found
+
+
+@functools.lru_cache(maxsize=65536)
+def cluster_id(name: str) -> int:
+    """Names a cluster in the kernel; never 0."""
+    return _digest(name.encode())
+
+
+def rules_fingerprint(snapshot: Snapshot, listener: Listener) -> int:
+    """Names all that decides on the listener's requests; never 0, which the kernel takes for no rules."""
+    return _fingerprint(_rules(snapshot, listener))
+
+
+class Fingerprints:
+    """The fingerprints of a snapshot's listeners, brought from snapshot to snapshot.
+
+    Of each listener only the identity of what it names is looked at, as ``Snapshot.apply`` keeps what a delta
+    does not touch. Holds what it has hashed, so no identity is used again meanwhile.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Rules, int]] = {}
+
+    def update(self, snapshot: Snapshot) -> frozenset[str]:
+        """Take the next snapshot. The names of the listeners whose fingerprint is new or another."""
+        before, self._known = self._known, {}
+        affected = []
+        for name, listener in snapshot.listeners.items():
+            known = before.get(name)
+            if known is not None:
+                old_listener, old_routes, old_clusters = known[0]
+                if (
+                    old_listener is listener
+                    and old_routes is snapshot.route_configs.get(listener.route_config)
+                    and all(
+                        cluster is snapshot.clusters.get(each) and endpoints is snapshot.endpoints.get(each)
+                        for each, cluster, endpoints in old_clusters
+                    )
+                ):
+                    self._known[name] = known
+                    continue
+            rules = _rules(snapshot, listener)
+            fingerprint = _fingerprint(rules)
+            self._known[name] = rules, fingerprint
+            if known is None or known[1] != fingerprint:
+                affected.append(name)
+        return frozenset(affected)
+
+    def __getitem__(self, listener: str) -> int:
+        """The fingerprint of a listener of the snapshot. Raises KeyError."""
+        return self._known[listener][1]
+
+
+def _cluster_names(snapshot: Snapshot, listener: Listener) -> tuple[str, ...]:
+    names = {listener.cluster} if listener.cluster else set()
+    config = snapshot.route_configs.get(listener.route_config)
+    for host in config.virtual_hosts if config else ():
+        for route in host.routes:
+            if isinstance(route.action, Forward):
+                names.update(share.name for share in route.action.clusters)
+    return tuple(sorted(names))
+
+
+def _rules(snapshot: Snapshot, listener: Listener) -> Rules:
+    clusters = _cluster_names(snapshot, listener)
+    return (
+        listener,
+        snapshot.route_configs.get(listener.route_config),
+        tuple((name, snapshot.clusters.get(name), snapshot.endpoints.get(name)) for name in clusters),
+    )
+
+
+def _fingerprint(rules: Rules) -> int:
+    return _digest(msgspec.msgpack.encode((FORMAT, _plain(rules))))
+
+
+def _plain(value: Any) -> Any:
+    """The value as nested lists that spell out every field.
+
+    msgspec's own encoding leaves out a default by the identity of its value, which is no matter of content;
+    and a number that came as an integer is one of floating point after a journey.
+    """
+    if isinstance(value, str) or value is None:
+        return value
+    if isinstance(value, msgspec.Struct):
+        return [type(value).__name__, *map(_plain, msgspec.structs.astuple(value))]
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, enum.Enum):
+        return value.value
+    return float(value)
+
+
+def _digest(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") or 1
