@@ -14,11 +14,20 @@ SO_NETNS_COOKIE = 71  # linux/include/uapi/asm-generic/socket.h, kernel 5.14
 _libc = ctypes.CDLL(None, use_errno=True)
 _setns = _libc.setns
 _setns.argtypes = (ctypes.c_int, ctypes.c_int)
+_unshare = _libc.unshare
+_unshare.argtypes = (ctypes.c_int,)
 
 
 def enter(netns_fd: int) -> None:
     """Move the calling thread into a network namespace. Raises OSError."""
     if _setns(netns_fd, CLONE_NEWNET) != 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno))
+
+
+def leave() -> None:
+    """Move the calling thread into a new network namespace, which ends with it. Raises OSError."""
+    if _unshare(CLONE_NEWNET) != 0:
         errno = ctypes.get_errno()
         raise OSError(errno, os.strerror(errno))
 

@@ -19,10 +19,10 @@ os.environ["BCC_KERNEL_SOURCE"] = str(source.SHIM)
 import bcc
 
 
-class Compiled:
-    """The unit, compiled, with its maps made."""
+class Unit:
+    """A unit, compiled, with its maps made."""
 
-    def __init__(self, text: str, digest: str) -> None:
+    def __init__(self, text: str) -> None:
         """Raises DatapathError; the compiler writes its reasons to standard error."""
         try:
             flags = [*source.FLAGS, *tcp_sock_flags()]
@@ -31,8 +31,6 @@ class Compiled:
             raise DatapathError(
                 f"the BPF programs do not compile, or their maps cannot be made: {error}"
             ) from error
-        self.digest = digest
-        self.layout = self._layout()
 
     def map_fd(self, name: str) -> int:
         """The fd of a map; owned by the compiled unit. Raises KeyError."""
@@ -57,6 +55,16 @@ class Compiled:
             ) from error
         fd: int = function.fd
         return fd
+
+
+class Compiled(Unit):
+    """The unit of the datapath, with the layout of its maps."""
+
+    def __init__(self, text: str, digest: str) -> None:
+        """Raises DatapathError."""
+        super().__init__(text)
+        self.digest = digest
+        self.layout = self._layout()
 
     def _layout(self) -> Layout:
         first = bpf.map_info(self.map_fd(MAPS[0]))

@@ -19,7 +19,7 @@ from meshd.datapath.pins import Pins
 from meshd.datapath.programs import MAPS, PROGRAMS
 
 if TYPE_CHECKING:
-    from meshd.datapath.compile import Compiled
+    from meshd.datapath.compile import Compiled, Unit
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,16 +63,31 @@ def load(instance: str) -> None:
 
 def compile_unit() -> Compiled:
     """Import bcc, which takes its time and memory, and compile. Raises DatapathError, SourceMissingError."""
+    import_bcc()
+    from meshd.datapath.compile import Compiled
+
+    text = source.unit()
+    return Compiled(text, source.digest(text))
+
+
+def compile_other(name: str) -> Unit:
+    """The same of another unit of bpf/. Raises DatapathError, SourceMissingError."""
+    import_bcc()
+    from meshd.datapath.compile import Unit
+
+    return Unit(source.unit(name=name))
+
+
+def import_bcc() -> None:
+    """Raises DatapathError."""
     raise_memlock()
     try:
-        from meshd.datapath.compile import Compiled
+        import meshd.datapath.compile  # noqa: F401
     except ImportError as error:
         raise DatapathError(
             f"bcc cannot be imported ({error}): install python3-bpfcc, "
             "and run with the distribution's python3 or a venv made with --system-site-packages"
         ) from error
-    text = source.unit()
-    return Compiled(text, source.digest(text))
 
 
 def raise_memlock() -> None:

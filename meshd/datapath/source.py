@@ -18,13 +18,13 @@ class SourceMissingError(Exception):
     """A C file is not where the package puts it."""
 
 
-def unit(folder: Path = FOLDER) -> str:
-    """The unit with its own headers put in place, each once; raises SourceMissingError.
+def unit(folder: Path = FOLDER, name: str = UNIT) -> str:
+    """A unit with its own headers put in place, each once; raises SourceMissingError.
 
     bcc rewrites map accesses only in the file that it is given (in 0.26), not in what that includes.
     """
     lines: list[str] = []
-    _expand(folder, UNIT, set(), lines)
+    _expand(folder, name, set(), lines)
     return "\n".join(lines) + "\n"
 
 

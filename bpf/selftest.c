@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The self-test's own programs (meshd/datapath/selftest_run.py): what the fast path asks of the
+ * kernel, without any of its decisions.
+ */
+
+/* clang-format off */
+#define BPF_LICENSE Dual BSD/GPL
+/* clang-format on */
+
+#include "tcp.h"
+
+#define MAX_SOCKETS 64
+
+/* Both ends' ports, own << 32 | peer's -> the socket. Of "queued" the arrived program makes one
+ * queue of redirected bytes and of those that come by TCP, as in the clients and servers maps.
+ */
+BPF_SOCKHASH(queued, u64, MAX_SOCKETS);
+BPF_SOCKHASH(bare, u64, MAX_SOCKETS);
+
+/* socket -> that whose queue gets what it sends; no entry: by TCP. */
+BPF_HASH(targets, u64, u64, MAX_SOCKETS);
+
+/* 0, 1, 2 -> sent, received and read, as of the socket that sent last; 3 -> 1 if they are known. */
+BPF_ARRAY(counters, u32, 4);
+
+static __always_inline u64 ends(struct sk_msg_md *msg)
+{
+	return (u64)msg->local_port << 32 | bpf_ntohl(msg->remote_port);
+}
+
+static __always_inline void set_counter(u32 at, u32 value)
+{
+	counters.update(&at, &value);
+}
+
+static __always_inline u64 *sending(struct sk_msg_md *msg)
+{
+	u64 key = ends(msg);
+	struct tcp_counts counts = {};
+	u32 known;
+
+	known = tcp_counts(msg->sk, &counts);
+	set_counter(0, counts.sent);
+	set_counter(1, counts.received);
+	set_counter(2, counts.read);
+	set_counter(3, known);
+	return targets.lookup(&key);
+}
+
+int queued_msg(struct sk_msg_md *msg)
+{
+	u64 *found = sending(msg), target;
+
+	if (!found)
+		return SK_PASS;
+	target = *found;
+	queued.msg_redirect_hash(msg, &target, BPF_F_INGRESS);
+	return SK_PASS;
+}
+
+int bare_msg(struct sk_msg_md *msg)
+{
+	u64 *found = sending(msg), target;
+
+	if (!found)
+		return SK_PASS;
+	target = *found;
+	bare.msg_redirect_hash(msg, &target, BPF_F_INGRESS);
+	return SK_PASS;
+}
+
+int arrived(struct __sk_buff *skb)
+{
+	return SK_PASS;
+}

@@ -1,0 +1,112 @@
+"""Whether this kernel's sockmaps do what the fast path builds on: tried on real sockets.
+
+The test runs in a child process (meshd.datapath.selftest_run), in a network namespace of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from meshd.datapath import source
+
+_SECONDS = 60.0
+"""A machine that is busy needs a multiple of the three seconds that the test takes by itself."""
+_UNIT = "selftest.c"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that was tried."""
+
+    name: str
+    reason: str = ""
+    """Why it failed; empty: it did not."""
+
+
+class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found."""
+
+    checks: tuple[Check, ...] = ()
+    """As the fast path uses sockmaps: with a program that makes one queue of all that a socket receives."""
+    bare: tuple[Check, ...] = ()
+    """The same without that program."""
+    error: str = ""
+    """Why nothing could be tried."""
+
+    @property
+    def reason(self) -> str:
+        """Why the fast path must be off here; empty: it need not."""
+        if self.error:
+            return f"the self-test could not run: {self.error}"
+        for check in self.checks:
+            if check.reason:
+                return f"self-test {check.name!r} failed: {check.reason}"
+        return "" if self.checks else "the self-test tried nothing"
+
+    @property
+    def verdict_program_needed(self) -> bool:
+        """Whether this kernel would do without the program that joins the queues."""
+        return any(check.reason for check in self.bare)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A result and what it holds for."""
+
+    boot: str
+    digest: str
+    result: SelfTest
+
+
+def self_test(kept: Path | None = None) -> SelfTest:
+    """Run the test; what fails is in the answer.
+
+    ``kept``: a file that holds the result of an earlier run: that is taken if it is of this boot and of these
+    programs, and written if not. A failure is not kept: it may have been the load of that moment.
+    """
+    boot = _BOOT_ID.read_text().strip()
+    try:
+        digest = _digest()
+    except source.SourceMissingError as error:
+        return SelfTest(error=str(error))
+    if kept is not None:
+        found = _read(kept)
+        if found is not None and (found.boot, found.digest) == (boot, digest):
+            return found.result
+    result = _run()
+    if kept is not None and not result.reason:
+        beside = kept.with_suffix(".new")
+        beside.write_bytes(msgspec.json.encode(_Kept(boot, digest, result)))
+        beside.replace(kept)
+    return result
+
+
+def _digest() -> str:
+    """Of the programs and of the checks."""
+    text = hashlib.sha256(source.unit(name=_UNIT).encode())
+    for module in ("selftest_checks.py", "selftest_sockets.py"):
+        text.update((Path(__file__).parent / module).read_bytes())
+    return text.hexdigest()[:12]
+
+
+def _read(path: Path) -> _Kept | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Kept)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _run() -> SelfTest:
+    command = [sys.executable, "-m", "meshd.datapath.selftest_run"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        return msgspec.json.decode(done.stdout, type=SelfTest)
+    except subprocess.TimeoutExpired:
+        return SelfTest(error=f"it did not end within {_SECONDS:.0f} s")
+    except msgspec.MsgspecError:
+        lines = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
+        return SelfTest(error=lines[-1])
