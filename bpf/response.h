@@ -85,6 +85,8 @@ static __always_inline void carried(struct connection *connection, struct flow *
 
 	if (!connection->carried)
 		flow->begun++;
+	if (!connection->carried)
+		flow->begun = flow->requests;
 	connection->carried += size;
 	if (connection->response != RESPONSE_NONE)
 		return;
