@@ -10,6 +10,8 @@ MANY, SINGLE, SINGLE_APART, LARGE, ACROSS, SCALE = (
     "c=64", "c=1", "c=1, two CPUs", "c=4, 1 MB", "c=64, two nodes", "c=64, scale",
 )  # fmt: skip
 """The scenarios."""
+_ENOUGH = 90.0
+"""Percent of a run's requests that the kernel must carry for its figures to be the fast path's."""
 COMPARISONS = (
     Comparison("c=64 throughput, of direct (goal: 1.4)", MANY, throughput, DIRECT),
     Comparison("c=64 throughput, of a pair of Envoys' (goal: 15)", MANY, throughput, PAIR),
@@ -48,5 +50,16 @@ def markdown(results: Results) -> str:
                 f"{figures['steal_percent']:.1f}% |"
             )
     lines.append("")
+    slow = [
+        f"{way} ({scenario}: {figures['carried_percent']:.1f}%)"
+        for way in (MESHD, ONE_OF_EACH, LOADED)
+        for scenario, figures in found[way].items()
+        if figures["carried_percent"] < _ENOUGH
+    ]
+    if slow:
+        lines += [
+            f"**Not the fast path's figures**, the kernel carried too few requests: {', '.join(slow)}",
+            "",
+        ]
     lines += [f"- {name}: **{value:.2f}**" for name, value in ratios(results, COMPARISONS).items()]
     return "\n".join(lines)

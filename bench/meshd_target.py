@@ -37,7 +37,7 @@ def agent(
 def meshd(network: Network, directory: Path) -> Iterator[Target]:
     """The service's VIP, captured in the client pod and served by the slow path."""
     service = Service("web", VIP, (SERVER_ADDRESS, SERVER_PORT))
-    with agent(network, directory, [service]) as node:
+    with agent(network, directory, [service], "--fast-path", "off") as node:
         yield target("meshd", network, service, node)
 
 

@@ -63,6 +63,12 @@ def test_fast_path_table_has_the_ways_of_each_scenario() -> None:
     assert "| c=64 | direct | 150 | 100 to 200 | 50 us | 100 us | - | - | 0.5% |" in table
     assert "| c=64, scale | loaded | 95 | 95 to 95 | 40 us | 80 us | 99.9% | 0.1 us | 0.5% |" in table
     assert "| c=64, two nodes | pair of Envoys" not in table
+    assert "Not the fast path" not in table
+
+
+def test_fast_path_table_says_when_it_was_not_the_fast_path() -> None:
+    slow = FAST | {"meshd": FAST["meshd"] | {LARGE: runs(1.0, 1.0)}}
+    assert "carried too few requests: meshd (c=4, 1 MB: 0.0%)\n" in fast_path_report.markdown(slow)
 
 
 def test_document_has_every_run() -> None:
