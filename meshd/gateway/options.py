@@ -10,6 +10,9 @@ FAILURE_POLICY = "meshd.io/failure-policy"
 """``open`` or ``closed``: what happens to new connections when no proxy is alive."""
 FORWARD_HEADERS = "meshd.io/forward-headers"
 """Which header fields the proxy adds: ``none``, or a comma-separated list of those below."""
+FAST_PATH = "meshd.io/fast-path"
+"""``on`` or ``off``: whether the kernel may carry the service's requests past the proxy."""
+_OURS = (FAILURE_POLICY, FORWARD_HEADERS, FAST_PATH)
 _PREFIX = "meshd.io/"
 _FIELDS = ("x-forwarded-for", "x-forwarded-proto", "x-request-id", "via")
 _ELSEWHERE = frozenset({"meshd.io/mesh"})
@@ -52,10 +55,18 @@ def http_options(service: Service) -> tuple[HttpOptions, tuple[Problem, ...]]:
     return options, ()
 
 
+def fast_path(service: Service) -> tuple[bool, tuple[Problem, ...]]:
+    """Whether requests may take the fast path; the default, that they may, where it is not given or wrong."""
+    value = service.metadata.annotations.get(FAST_PATH, "on")
+    if value in ("on", "off"):
+        return value == "on", ()
+    return True, (_warning(FAST_PATH, f"{value!r} must be on or off; on is used"),)
+
+
 def unknown_annotations(service: Service) -> tuple[Problem, ...]:
     """Warnings about annotations with our prefix that nobody reads: misspelt ones."""
     return tuple(
-        _warning(name, f"no such annotation; there are {FAILURE_POLICY} and {FORWARD_HEADERS}")
+        _warning(name, f"no such annotation; there are {', '.join(_OURS)}")
         for name in sorted(service.metadata.annotations)
-        if name.startswith(_PREFIX) and name not in {FAILURE_POLICY, FORWARD_HEADERS} | _ELSEWHERE
+        if name.startswith(_PREFIX) and name not in {*_OURS, *_ELSEWHERE}
     )

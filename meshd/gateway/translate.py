@@ -90,7 +90,8 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
         return []
     policy, problems = options.failure_policy(service)
     http, more = options.http_options(service)
-    problems += more + options.unknown_annotations(service)
+    fast_path, bad = options.fast_path(service)
+    problems += more + bad + options.unknown_annotations(service)
     addresses = _addresses(service)
     full_name = f"{service.metadata.namespace}/{service.metadata.name}"
     if not addresses and spec.cluster_ip != "None" and spec.ports:
@@ -126,6 +127,7 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
             route_config=name if spoken is Protocol.HTTP else "",
             failure_policy=policy,
             http=http if spoken is Protocol.HTTP else HttpOptions(),
+            fast_path=fast_path or spoken is not Protocol.HTTP,
         )
         if spoken is Protocol.HTTP:
             build.route_configs[name] = _route_config(build.attached, port_key, name)

@@ -68,6 +68,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """HTTP only: the name of the RouteConfig."""
     failure_policy: FailurePolicy = FailurePolicy.OPEN
     http: HttpOptions = HttpOptions()
+    fast_path: bool = True
+    """HTTP only: whether the kernel may carry requests by itself."""
 
 
 class StringMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -18,7 +18,7 @@ _HCM_FIELDS = {
     "generate_request_id", "preserve_external_request_id", "server_header_transformation", "upgrade_configs",
     "http_protocol_options",
 }  # fmt: skip
-_FACTS = {"service", "failure_policy", "cluster", "forwarded_proto"}
+_FACTS = {"service", "failure_policy", "cluster", "forwarded_proto", "fast_path"}
 
 
 def listener(message: listener_pb2.Listener) -> Listener:
@@ -61,6 +61,7 @@ def listener(message: listener_pb2.Listener) -> Listener:
             route_config=_route_config_name(hcm, name, where),
             failure_policy=policy,
             http=_http(hcm, own.get("forwarded_proto", True) is True, name, where),
+            fast_path=own.get("fast_path", True) is True,
         )
     return Listener(
         name=name,

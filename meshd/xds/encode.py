@@ -82,6 +82,8 @@ def listener(model: Listener) -> listener_pb2.Listener:
         facts["cluster"] = model.cluster
         if not model.http.forwarded_proto:
             facts["forwarded_proto"] = False
+        if not model.fast_path:
+            facts["fast_path"] = False
         network_filter = listener_components_pb2.Filter(name=HCM_FILTER, typed_config=_any(_http(model)))
     else:
         proxy = tcp_proxy_pb2.TcpProxy(

@@ -163,17 +163,29 @@ def test_annotations() -> None:
     assert translation.status.objects == ()
 
 
+def test_the_fast_path_can_be_turned_off_for_a_service() -> None:
+    ports = ({"port": 80, "name": "http"}, {"port": 81, "name": "tcp"})
+    for value, on in (("off", False), ("on", True)):
+        translation = translated(service("web", *ports, annotations={"meshd.io/fast-path": value}))
+        assert translation.snapshot.listeners["default/web:80"].fast_path is on
+        assert translation.snapshot.listeners["default/web:81"].fast_path
+        assert translation.status.objects == ()
+
+
 def test_bad_annotations_are_reported_and_the_defaults_hold() -> None:
     annotations = {
         "meshd.io/failure-policy": "ajar",
         "meshd.io/forward-headers": "via,x-real-ip",
+        "meshd.io/fast-path": "no",
         "meshd.io/failure": "open",
     }
     translation = translated(service("web", {"port": 80, "name": "http"}, annotations=annotations))
     listener = translation.snapshot.listeners["default/web:80"]
     assert (listener.failure_policy, listener.http) == (FailurePolicy.OPEN, HttpOptions())
+    assert listener.fast_path
     assert [p.partition(":")[0] for p in problems(translation, "web", "Service")] == [
         "metadata.annotations[meshd.io/failure-policy]",
         "metadata.annotations[meshd.io/forward-headers]",
+        "metadata.annotations[meshd.io/fast-path]",
         "metadata.annotations[meshd.io/failure]",
     ]

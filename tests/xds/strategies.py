@@ -110,6 +110,7 @@ listeners = st.one_of(
         route_config=names,
         failure_policy=st.sampled_from(FailurePolicy),
         http=http_options,
+        fast_path=st.booleans(),
     ),
     st.builds(
         Listener,
