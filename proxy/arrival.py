@@ -11,6 +11,7 @@ from meshd import log
 from meshd.datapath.flows import FlowTable
 from proxy.caller import Caller
 from proxy.downstream import Downstream
+from proxy.fast_flow import FastFlow
 from proxy.reset import reset
 from proxy.runtime import Runtime
 
@@ -18,7 +19,7 @@ _logger = logging.getLogger("meshd.proxy.arrival")
 
 
 class Destinations:
-    """What capture knows of the connections from one namespace."""
+    """What the kernel knows of the connections from one namespace."""
 
     def __init__(self, cookie: int, flows: Callable[[], FlowTable | None]) -> None:
         """``flows``: the table at the time of asking; an agent that comes anew brings a new one."""
@@ -35,6 +36,12 @@ class Destinations:
         except OSError as error:
             log.event(_logger, logging.ERROR, "flow lookup failed", reason=error.strerror)
             return None
+
+    def key(self, address: str, port: int) -> bytes:
+        """What the kernel calls the connection of a client that ``of`` knows."""
+        flows = self._flows()
+        assert flows is not None
+        return flows.key(self._cookie, address, port)
 
 
 class Arrival(asyncio.Protocol):
@@ -63,6 +70,7 @@ class Arrival(asyncio.Protocol):
         if meant is None or listener is None:
             self._reject(transport, "downstream_unknown_destination_total", peer)
             return
+        fast_path = runtime.fast_path
         downstream = Downstream(
             runtime,
             self._caller,
@@ -71,6 +79,7 @@ class Arrival(asyncio.Protocol):
             remote=_text(address, port),
             ipv6=":" in meant[0],
             present=lambda: destinations.of(address, port) is not None,
+            fast=FastFlow(fast_path, destinations.key(address, port)) if fast_path.is_on() else None,
         )
         transport.set_protocol(downstream)
         downstream.connection_made(transport)

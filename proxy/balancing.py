@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from meshd.model.config import Cluster, Endpoint, EndpointSet, Health, LoadBalancing
 
@@ -85,6 +85,10 @@ class _LeastRequest:
 _Policy = _RoundRobin | _WeightedRandom | _LeastRequest
 
 
+def _weights(endpoints: tuple[Endpoint, ...]) -> dict[tuple[str, int], int]:
+    return {(endpoint.address, endpoint.port): endpoint.weight for endpoint in endpoints}
+
+
 class Balancer:
     """Picks among the healthy endpoints of one cluster, and counts the requests each of them has.
 
@@ -96,7 +100,7 @@ class Balancer:
     mode (xDS: common_lb_config.healthy_panic_threshold 0).
     """
 
-    __slots__ = ("_active", "_policies", "cluster", "endpoints")
+    __slots__ = ("_active", "_policies", "_weights", "cluster", "endpoints")
 
     def __init__(self, cluster: Cluster, endpoints: EndpointSet, previous: Balancer | None = None) -> None:
         """``previous``: the cluster's balancer before a change; the counts of active requests carry over."""
@@ -104,9 +108,11 @@ class Balancer:
         self.endpoints = endpoints
         self._active: dict[tuple[str, int], int] = {} if previous is None else previous._active
         usable = tuple(e for e in endpoints.endpoints if e.health is Health.HEALTHY and e.weight > 0)
-        ipv4 = self._policy(tuple(e for e in usable if ":" not in e.address))
-        ipv6 = self._policy(tuple(e for e in usable if ":" in e.address))
+        by_ipv4 = tuple(e for e in usable if ":" not in e.address)
+        by_ipv6 = tuple(e for e in usable if ":" in e.address)
+        ipv4, ipv6 = self._policy(by_ipv4), self._policy(by_ipv6)
         self._policies = (ipv4 or ipv6, ipv6 or ipv4)
+        self._weights = (_weights(by_ipv4 or by_ipv6), _weights(by_ipv6 or by_ipv4))
 
     def _policy(self, endpoints: tuple[Endpoint, ...]) -> _Policy | None:
         if not endpoints:
@@ -126,6 +132,10 @@ class Balancer:
         """
         policy = self._policies[ipv6]
         return None if policy is None else policy.pick(random)
+
+    def weights(self, ipv6: bool = False) -> Mapping[tuple[str, int], int]:
+        """The endpoints that ``pick`` picks among, by address and port, and their weights."""
+        return self._weights[ipv6]
 
     def started(self, endpoint: Endpoint) -> None:
         """A request went out to ``endpoint``."""

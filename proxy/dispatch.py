@@ -88,13 +88,18 @@ class Dispatch:
 
     def idle_connection(self) -> Upstream | None:
         """A connection that waits for a request, or None."""
-        upstream = self.pool.take()
+        upstream = self._idle()
         if self._exchange.request.head.method not in _IDEMPOTENT:
             # It must not be sent twice, so look twice at the connection.
             while upstream is not None and upstream.has_ended():
                 upstream.abort()
-                upstream = self.pool.take()
+                upstream = self._idle()
         return upstream
+
+    def _idle(self) -> Upstream | None:
+        fast = self._downstream.fast
+        own = fast.take(self.pool) if fast is not None else None
+        return own or self.pool.take()
 
     def connect(self) -> Refusal | None:
         """Make a new connection; the exchange hears of it later."""

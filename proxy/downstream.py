@@ -11,6 +11,7 @@ from proxy import first_bytes, response_flags
 from proxy.caller import Caller
 from proxy.exchange import Exchange
 from proxy.exchange_state import CONNECTION_WAYS, ConnectionState
+from proxy.fast_flow import FastFlow
 from proxy.in_force import ListenerState
 from proxy.read_hold import ANY_REASON, OTHER_SIDE, PIPELINE, UNREAD_ANSWERS, ReadHold
 from proxy.refusal import Refusal
@@ -51,12 +52,15 @@ class Downstream(asyncio.Protocol):
         "_unsent",
         "caller",
         "eof",
+        "fast",
         "ipv6",
         "listener",
         "local",
+        "received",
         "remote",
         "runtime",
         "write_paused",
+        "written",
     )
 
     def __init__(
@@ -68,11 +72,14 @@ class Downstream(asyncio.Protocol):
         remote: str = "",
         ipv6: bool = False,
         present: Callable[[], bool] | None = None,
+        fast: FastFlow | None = None,
     ) -> None:
         """``local``: the address that the client called, ``remote``: its own, both for the log.
 
         ``present``: whether the client still has its socket. TCP alone cannot tell a client that has closed
         from one that has only finished sending; None: taken to be there until it sends RST.
+
+        ``fast``: its share in the fast path; None: it has none.
         """
         self.runtime = runtime
         self.caller = caller
@@ -95,6 +102,12 @@ class Downstream(asyncio.Protocol):
         """When the state was entered; for LINGER, IDLE and HEAD."""
         self.eof = False
         self.write_paused = False
+        self.received = 0
+        """Bytes from the client, in all; likewise ``written`` to it."""
+        self.written = 0
+        self.fast = fast
+        if fast is not None:
+            fast.belongs_to(self)
 
     # -- asyncio -------------------------------------------------------------------------------------
 
@@ -113,13 +126,20 @@ class Downstream(asyncio.Protocol):
         if self._state is not _CLOSED:
             self._to(_CLOSED)
         self._cancel()
+        if self.fast is not None:
+            self.fast.closed()
+            self.fast = None
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the client."""
+        self.received += len(data)
         state = self._state
         if state is _IDLE:
             if self._buffer is None:
-                self._serve(data)
+                if self.fast is None or not self.fast.armed:
+                    self._serve(data)
+                else:
+                    self._serve_when_settled(data)
             else:
                 self._buffer += data
                 self._bound_buffer()
@@ -145,9 +165,13 @@ class Downstream(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None and exchange.is_tunnel:
             exchange.tunnel_eof()
-        elif state is _EXCHANGE and exchange is not None and exchange.request_done:
+        elif state is _EXCHANGE and exchange is not None and exchange.is_request_done():
             # It may have finished sending and wait for its answer, or be gone.
             self._check_presence()
+        elif state is _IDLE and self.fast is not None and self.fast.armed:
+            # The kernel may be carrying a request, whose answer the client waits for.
+            if self._buffer is None and self.fast.is_settled(data=False):
+                self.close()
         elif self._buffer is None or state is not _IDLE:
             self.close()
         return True
@@ -167,6 +191,47 @@ class Downstream(asyncio.Protocol):
             self._exchange.downstream_write_resumed()
         elif self._state is _IDLE:
             self._next()
+
+    # -- the fast path -------------------------------------------------------------------------------
+
+    def _serve_when_settled(self, data: bytes) -> None:
+        """The kernel passed ``data`` up, perhaps while it carries the request before."""
+        assert self.fast is not None
+        if self.fast.is_settled(data=True):
+            self._serve(data)
+        elif self._state is _IDLE:
+            self._keep(data)
+
+    def settled(self) -> None:
+        """The kernel carries no request any more."""
+        if self._state is not _IDLE:
+            return
+        if self.eof and self._present is not None and not self._present():
+            self.close()
+        elif self.is_waiting():
+            self._next()
+
+    def is_idle(self) -> bool:
+        """Whether no request of the proxy's is under way; the kernel may carry one."""
+        return self._state is _IDLE
+
+    def is_waiting(self) -> bool:
+        """Whether bytes or the end of what the client sends wait for the kernel's last answer."""
+        return self._buffer is not None or self.eof
+
+    def active_at(self, when: float) -> None:
+        """The kernel carried a request at ``when``, by the loop's clock."""
+        self._since = max(self._since, when)
+
+    def adopt(self, request: Request, began: float) -> Exchange:
+        """A request that the kernel carried is the proxy's now. ``began``: by time.monotonic."""
+        self._to(_EXCHANGE)
+        exchange = self._exchange = Exchange(self, request, began)
+        return exchange
+
+    def end_after_answer(self) -> None:
+        """The client has had its last answer; what it still sends is not read as a request."""
+        self._linger()
 
     # -- requests ------------------------------------------------------------------------------------
 
@@ -200,11 +265,17 @@ class Downstream(asyncio.Protocol):
         self._serving = False
         if self.eof:
             self._close_if_done()
+        elif self.fast is not None and self._state is _IDLE and self._buffer is None:
+            self.fast.arm()
 
     def _exchange_for(self, request: Request, data: bytes, end: int) -> int:
         self._to(_EXCHANGE)
         exchange = self._exchange = Exchange(self, request, time.monotonic())
-        return exchange.start(data, end)
+        at = exchange.start(data, end)
+        if self.fast is not None and not exchange.request_done:
+            # 4 GiB later the kernel's count of bytes will be what it was when it was armed.
+            self.fast.disarm()
+        return at
 
     def _next(self) -> None:
         """Go on with what has been kept."""
@@ -271,6 +342,7 @@ class Downstream(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send to the client."""
+        self.written += len(data)
         self._transport.write(data)
 
     def write_eof(self) -> None:
@@ -282,6 +354,8 @@ class Downstream(asyncio.Protocol):
         """What was taken for the next request belongs to this exchange: it has become a tunnel."""
         buffer, self._buffer = self._buffer, None
         self._hold.remove(PIPELINE)
+        if self.fast is not None:
+            self.fast.disarm()
         if self._exchange is not None:
             if buffer is not None:
                 self._exchange.feed_request(bytes(buffer))
@@ -310,6 +384,8 @@ class Downstream(asyncio.Protocol):
         self._since = self.runtime.now
         if self._buffer is not None or self.eof:
             self._next()
+        elif self.fast is not None and not self._serving:
+            self.fast.arm()
 
     def cut(self) -> None:
         """The response cannot be completed. RST, as an end of stream could pass for the response's end."""
@@ -330,7 +406,7 @@ class Downstream(asyncio.Protocol):
     def drain(self) -> None:
         """Close now if no request is in flight; else the response says that it is the last."""
         if self._state is _IDLE:
-            self.close()
+            self._close_if_settled(self.runtime.loop.time())
 
     def _cancel(self) -> None:
         exchange, self._exchange = self._exchange, None
@@ -379,8 +455,13 @@ class Downstream(asyncio.Protocol):
             return
         waited = now - self._since
         if state is _IDLE:
-            if self.listener.removed or (0 < options.idle_timeout < waited):
-                self.close()
+            if self.listener.removed or self.runtime.draining:
+                self._close_if_settled(now)
+            elif 0 < options.idle_timeout < waited:
+                if self.fast is not None:
+                    self.active_at(self.fast.quiet_since())
+                if options.idle_timeout < now - self._since:
+                    self._close_if_settled(now)
             elif self._requests == 0 and waited > FIRST_BYTE_SECONDS:
                 self.runtime.counters.add("downstream_silent_connections_total")
                 self.close()
@@ -392,6 +473,12 @@ class Downstream(asyncio.Protocol):
                 self._refuse(Refusal(408, message, flags, response_flags.REQUEST_HEADER_TIMEOUT), head)
         elif state is _LINGER or state is _CLOSED:
             self._check_unsent(now)
+
+    def _close_if_settled(self, now: float) -> None:
+        """Close unless the kernel carries a request, or may just begin to; then a later sweep does it."""
+        fast = self.fast
+        if fast is None or (fast.may_close(now) and not (fast.armed and self.is_waiting())):
+            self.close()
 
     def _check_unsent(self, now: float) -> None:
         """Wait for a slow reader as long as it reads; when all is sent, not long."""

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from proxy import failures, heads, response_flags
-from proxy.body import BodyError, UntilCloseBody, body_of
+from proxy.body import Body, BodyError, UntilCloseBody, body_of
 from proxy.dispatch import Dispatch
 from proxy.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.refusal import Refusal
@@ -35,6 +35,7 @@ class Exchange:
     """One request from its head to its answer's last byte. Decides by the config in force at its start."""
 
     __slots__ = (
+        "_begun_by_kernel",
         "_body",
         "_decision",
         "_downstream",
@@ -45,6 +46,7 @@ class Exchange:
         "_timeout",
         "_upstream_eof",
         "account",
+        "adopted",
         "dispatch",
         "request",
         "request_done",
@@ -70,6 +72,46 @@ class Exchange:
         self._timeout: asyncio.TimerHandle | None = None
         self._last_activity = downstream.runtime.now
         self._upstream_eof = False
+        self.adopted = False
+        """The kernel carried the request."""
+        self._begun_by_kernel = False
+        """And the first part of its answer."""
+
+    # -- a request that the kernel carried -----------------------------------------------------------
+
+    def adopt(self, decision: ForwardTo, upstream: Upstream | None, whole: bool) -> None:
+        """Wait for the answer on ``upstream``; None: ``fail`` follows. ``whole``: the request's body is."""
+        self.adopted = True
+        self._decision = decision
+        self.account.route = decision.route.name
+        self.account.cluster = decision.cluster
+        self.request_done = whole
+        self._to(_WAITING)
+        self.upstream = upstream
+        if upstream is None:
+            return
+        upstream.exchange = self
+        self._heads = ResponseHeads(self._downstream.runtime.responses, self.request.head.method)
+        if self._downstream.write_paused:
+            upstream.hold()
+        if whole:
+            self._arm_timeout()
+
+    def go_on(self, body: Body | None, status: int, passed: int) -> None:
+        """The kernel has brought the client the head and ``passed`` bytes in all; ``body`` follows."""
+        self._to(_STREAMING)
+        self._begun_by_kernel = True
+        self.account.status = status
+        self._response_keeps_alive = True
+        self._relay = ResponseRelay(body, http10=False, keep_alive=True)
+        self._relay.passed = passed
+
+    def is_request_done(self) -> bool:
+        """Whether the request's last byte has come."""
+        if self.adopted and not self.request_done:
+            fast = self._downstream.fast
+            self.request_done = fast is not None and fast.is_request_whole()
+        return self.request_done
 
     # -- the request ---------------------------------------------------------------------------------
 
@@ -102,7 +144,9 @@ class Exchange:
     def feed_request(self, data: bytes) -> int:
         """More of the request's body; returns where the request ends in ``data``."""
         body = self._body
-        assert body is not None
+        if body is None:
+            # The rest of a body that the kernel carried, to a server that has gone.
+            return len(data)
         self._last_activity = self._downstream.runtime.now
         try:
             end = body.feed(data)
@@ -267,8 +311,8 @@ class Exchange:
     def upstream_lost(self) -> None:
         """The connection to the server is gone, and the exchange was not at its end."""
         upstream, dispatch = self.upstream, self.dispatch
-        if self.state is _WAITING and upstream is not None and dispatch is not None:
-            if not self._heads.has_begun and dispatch.may_try_again(upstream):
+        if self.state is _WAITING and upstream is not None:
+            if dispatch is not None and not self._heads.has_begun and dispatch.may_try_again(upstream):
                 self._retry(dispatch)
             else:
                 self.fail(failures.closed_unanswered())
@@ -383,14 +427,18 @@ class Exchange:
     def _complete(self) -> None:
         """The response's last byte has gone to the client's socket."""
         relay = self._relay
+        request_done = self.is_request_done()
+        keep_alive = relay.keep_alive and request_done
         upstream = self._end()
         if upstream is not None:
-            if relay.surplus or not self._response_keeps_alive or not self.request_done:
+            if relay.surplus or not self._response_keeps_alive or not request_done:
                 upstream.close()
             else:
                 upstream.release()
-                upstream.pool.release(upstream)
-        self._downstream.exchange_ended(relay.keep_alive and self.request_done)
+                fast = self._downstream.fast
+                if fast is None or not keep_alive or not fast.keep(upstream):
+                    upstream.pool.release(upstream)
+        self._downstream.exchange_ended(keep_alive)
 
     def _abort(self) -> None:
         """End, and the upstream connection with it."""
@@ -405,6 +453,8 @@ class Exchange:
         self._to(_ENDED)
         self._disarm_timeout()
         report(self, self._downstream)
+        if self.adopted and self._downstream.fast is not None:
+            self._downstream.fast.adopted_ended(self._begun_by_kernel)
         if self.dispatch is not None:
             self.dispatch.leave()
         upstream, self.upstream = self.upstream, None
@@ -423,6 +473,8 @@ class Exchange:
     def _arm_timeout(self) -> None:
         seconds = self._decision.timeout
         if seconds > 0 and self._timeout is None:
+            if self.adopted:
+                seconds = max(0.0, self.account.started + seconds - time.monotonic())
             self._timeout = self._downstream.runtime.loop.call_later(seconds, self._timed_out)
 
     def _disarm_timeout(self) -> None:

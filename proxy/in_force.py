@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from meshd import log
 from meshd.model.config import Cluster, EndpointSet, Health, HttpOptions, Listener, Protocol, RouteConfig
@@ -10,6 +11,9 @@ from meshd.model.regex import RegexError
 from meshd.model.snapshot import Delta, Snapshot
 from proxy.balancing import Balancer
 from proxy.routing import RouteTable
+
+if TYPE_CHECKING:
+    from proxy.fast_path import ListenerRules
 
 _logger = logging.getLogger("meshd.proxy.config")
 
@@ -20,7 +24,7 @@ EndpointKey = tuple[str, str, int]
 class ListenerState:
     """A listener as its connections see it: they hold this object, and an update changes it in place."""
 
-    __slots__ = ("listener", "options", "removed", "routes")
+    __slots__ = ("listener", "options", "removed", "routes", "rules")
 
     def __init__(self, listener: Listener, routes: RouteTable) -> None:
         self.listener = listener
@@ -28,6 +32,8 @@ class ListenerState:
         self.routes = routes
         self.removed = False
         """The service port is gone: connections end after the request that is in flight."""
+        self.rules: ListenerRules | None = None
+        """What the kernel knows it by, when somebody has asked since the last change."""
 
 
 class ConfigInForce:
@@ -91,6 +97,7 @@ class ConfigInForce:
             if state is None:
                 state = self._listeners[name] = ListenerState(listener, routes)
             state.listener, state.options, state.routes = listener, listener.http, routes
+            state.rules = None
             for address in listener.addresses:
                 by_address[address, listener.port] = state
         for name in self._listeners.keys() - served.keys():

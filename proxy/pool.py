@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from meshd import log
+from meshd.datapath.fingerprint import cluster_id
 from meshd.model.config import Cluster, Endpoint
 from proxy.runtime import Runtime
 from proxy.upstream import Upstream
@@ -52,6 +53,8 @@ class Pool:
         self.cluster = cluster
         self.draining = False
         """The endpoint takes no new requests: connections end with the exchange that they carry."""
+        self.address = endpoint.address, endpoint.port
+        self.cluster_id = cluster_id(cluster.name)
         self._endpoint = endpoint
         self._open_socket = open_socket
         self._idle: deque[Upstream] = deque()
@@ -106,6 +109,9 @@ class Pool:
                 waiter.connect_failed("the endpoint has been removed", False)
         while self._idle:
             self._idle.pop().close()
+        for upstream in tuple(self._all):
+            if upstream.flow is not None:
+                upstream.flow.withdraw()
 
     def close(self) -> None:
         """Close everything at once."""

@@ -53,7 +53,8 @@ def report(exchange: Exchange, downstream: Downstream) -> None:
     account = exchange.account
     seconds = time.monotonic() - account.started
     runtime = downstream.runtime
-    if runtime.access_log is not None:
+    # Of a request that the kernel carried the proxy has seen nothing that a line could tell.
+    if runtime.access_log is not None and not exchange.adopted:
         runtime.access_log.write(_entry(exchange, downstream, seconds))
     runtime.stats.record(
         downstream.listener.listener.name,

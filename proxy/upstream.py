@@ -6,10 +6,12 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, cast
 
+from meshd.datapath.arming import ArmingTable
 from proxy.read_hold import OTHER_SIDE, ReadHold
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
+    from proxy.fast_flow import FastFlow
     from proxy.pool import Pool
 
 WRITE_HIGH_BYTES = 64 * 1024
@@ -25,10 +27,14 @@ class Upstream(asyncio.Protocol):
         "_sock",
         "_transport",
         "exchange",
+        "flow",
         "idle_since",
+        "key",
+        "kind",
         "pool",
         "reused",
         "write_paused",
+        "written",
     )
 
     def __init__(self, pool: Pool, sock: socket.socket) -> None:
@@ -37,6 +43,14 @@ class Upstream(asyncio.Protocol):
         self._transport: asyncio.Transport
         self.exchange: Exchange | None = None
         """Whose it is at the moment; None: idle."""
+        self.flow: FastFlow | None = None
+        """Whose client the kernel may use it for, while it is idle; None: it is in its pool."""
+        self.written = 0
+        """Bytes sent on it, in all."""
+        self.key = b""
+        """By which the kernel knows it; see ``is_known``."""
+        self.kind = -1
+        """enum upstream_kind; 0: the kernel cannot use it, -1: not asked yet."""
         self.reused = False
         """It has carried an exchange before."""
         self.idle_since = 0.0
@@ -55,6 +69,8 @@ class Upstream(asyncio.Protocol):
         exchange = self.exchange
         if exchange is not None:
             exchange.upstream_data(data)
+        elif self.flow is not None:
+            self.flow.upstream_data(self, data)
         else:
             # A server that speaks unasked: whatever it means, the next request's answer it is not.
             self.pool.runtime.counters.add("upstream_unsolicited_bytes_total")
@@ -65,6 +81,8 @@ class Upstream(asyncio.Protocol):
         """asyncio: the server has sent its last byte. True keeps our direction open."""
         if self.exchange is not None:
             return self.exchange.upstream_eof()
+        if self.flow is not None:
+            self.flow.upstream_ended(self)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,6 +91,8 @@ class Upstream(asyncio.Protocol):
         self.pool.lost(self)
         if exchange is not None:
             exchange.upstream_lost()
+        elif self.flow is not None:
+            self.flow.upstream_ended(self)
 
     def pause_writing(self) -> None:
         """asyncio: too much waits to be sent."""
@@ -88,6 +108,7 @@ class Upstream(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send."""
+        self.written += len(data)
         self._transport.write(data)
 
     def write_eof(self) -> None:
@@ -120,6 +141,26 @@ class Upstream(asyncio.Protocol):
         except OSError:
             return True
         return True
+
+    def is_known(self, table: ArmingTable) -> bool:
+        """Whether the kernel can use it; it is made to know it if need be. While nothing is out on it."""
+        if self.kind < 0:
+            self.kind = self._make_known(table)
+        return self.kind > 0
+
+    def _make_known(self, table: ArmingTable) -> int:
+        sock = self._sock
+        try:
+            self.key = table.connection_key(sock.getsockname()[:2], sock.getpeername()[:2])
+            connection = table.connection(self.key)
+            if connection is None or connection.place == table.places["PLACE_GONE"]:
+                return 0
+            if connection.place == table.places["PLACE_HERE"]:
+                return table.kinds["UPSTREAM_HERE"]
+            table.enter(self.key, sock.fileno())
+        except OSError:
+            return 0
+        return table.kinds["UPSTREAM_REMOTE"]
 
     def local_address(self) -> str:
         """``address:port`` of our end."""

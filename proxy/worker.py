@@ -14,6 +14,7 @@ import msgspec
 
 import meshd
 from meshd import log, netns
+from meshd.datapath.arming import ArmingTable
 from meshd.datapath.flows import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
 from meshd.datapath.layout import Layout
@@ -59,6 +60,7 @@ class Worker:
         self._mark = 0
         self._flows: FlowTable | None = None
         self._heartbeat: Heartbeat | None = None
+        self._arming: ArmingTable | None = None
         self._heartbeat_interval = 1.0
         self._access_log: AccessLogFile | None = None
         self._access_log_config = ("", "")
@@ -173,14 +175,16 @@ class Worker:
         with contextlib.ExitStack() as undo:
             for fd in fds:
                 undo.callback(os.close, fd)
-            flows_fd, heartbeat_fd = fds
+            flows_fd, heartbeat_fd, armed_fd, connections_fd, upstreams_fd = fds
             layout = Layout.from_json(message.layout)
             flows, heartbeat = FlowTable(flows_fd, layout), Heartbeat(heartbeat_fd)
+            arming = ArmingTable(armed_fd, connections_fd, upstreams_fd, layout)
             undo.pop_all()
-        for old in (self._flows, self._heartbeat):
+        for old in (self._flows, self._heartbeat, self._arming):
             if old is not None:
                 old.close()
-        self._flows, self._heartbeat = flows, heartbeat
+        self._flows, self._heartbeat, self._arming = flows, heartbeat, arming
+        self._runtime.fast_path.configure(flows, arming, message.fast_path, message.sample)
         self._heartbeat_interval = message.heartbeat_interval
         self._mark = message.mark
         if not self._stopping.is_set():
@@ -279,7 +283,5 @@ class Worker:
         self._runtime.close()
         if self._access_log is not None:
             self._access_log.close()
-        for handle in (self._flows, self._heartbeat):
-            if handle is not None:
-                handle.close()
+        # The maps stay open to the process's end: connections that close now look into them.
         os.close(self._home_fd)

@@ -151,7 +151,7 @@ class Agent:
                 access_log=self._options.access_log,
                 access_log_format=self._options.access_log_format,
             ),
-            (self._datapath.flows_fd, self._datapath.heartbeat_fd),
+            self._datapath.worker_fds(),
         )
         slot.send(Replace(snapshot=self._config.announced.as_delta()))
         self._enrolment.introduce(slot, hello)

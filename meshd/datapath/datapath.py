@@ -26,6 +26,8 @@ DEFAULT_MARK = 0x6D657368
 """SO_MARK of the proxy's own sockets: "mesh"."""
 HEARTBEAT_TIMEOUT = 2.0
 """Seconds without a beat of any worker after which capture takes the proxy for gone."""
+WORKER_MAPS = ("flows", "heartbeat", "armed", "connections", "upstreams")
+"""What a proxy worker reads and writes."""
 _LOADER_SECONDS = 60
 _FIRST = struct.pack("=I", 0)
 _OPENED, _CLOSED = "flows_opened", "flows_closed"
@@ -54,6 +56,10 @@ class Datapath:
             raise
         self.flows_fd = self._maps["flows"].fd
         self.heartbeat_fd = self._maps["heartbeat"].fd
+
+    def worker_fds(self) -> tuple[int, ...]:
+        """The maps that a proxy worker gets, in the order of meshd.model.wire.Configure."""
+        return tuple(self._maps[name].fd for name in WORKER_MAPS)
 
     def close(self) -> None:
         """Close the maps' fds. Programs and maps stay in force. Twice is once."""

@@ -1,4 +1,4 @@
-"""The kernel's record of captured connections, as the proxy reads it: once for each that it accepts."""
+"""The kernel's record of captured connections, as the proxy reads it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,30 @@ class OriginalDestination(NamedTuple):
     port: int
 
 
+class Carried(NamedTuple):
+    """What the kernel has carried of a captured connection. Counts wrap at 2**32."""
+
+    requests: int
+    responses: int
+    """Of those requests: whose answer it has carried to its end."""
+    begun: int
+    """Whose answer's first byte it has carried."""
+    pipelines: bool
+    """The client does not wait for answers: the kernel carries nothing more of this connection."""
+    request_left: int
+    """Bytes of the last request's body that are still to come."""
+    began: float
+    """When the last request came, by time.monotonic."""
+    cluster: int
+    """That it went to: fingerprint.cluster_id."""
+    route: int
+    """That it took: its index among the listener's routes."""
+    method: int
+    """enum method."""
+    connection: bytes
+    """That carried it: the key of the ``connections`` map."""
+
+
 class FlowTable:
     """Looks up the ``flows`` map."""
 
@@ -25,18 +49,54 @@ class FlowTable:
         """Takes the map's fd over. Raises OSError, KeyError (a layout of other programs)."""
         self._map = Map(fd)
         self._key = layout.codec("flow_key", "netns", "client.address", "client.port").pack
-        self._value = layout.codec("address_port", "address", "port").unpack
+        self._destination = layout.codec("flow", "destination.address", "destination.port").unpack
+        self._carried = layout.codec(
+            "flow",
+            "requests",
+            "responses",
+            "begun",
+            "pipelines",
+            "request_left",
+            "began",
+            "cluster",
+            "route",
+            "head.method",
+        ).unpack
+        self._connection = layout.structs["flow"].place("connection.", layout.structs["connection_key"].size)
+
+    def key(self, netns_cookie: int, address: str, port: int) -> bytes:
+        """The key of a connection accepted in that namespace from that peer. Raises OSError: no address."""
+        return self._key(netns_cookie, packed_address(address), port)
 
     def original_destination(self, netns_cookie: int, address: str, port: int) -> OriginalDestination | None:
         """For a connection accepted in that namespace from that peer; None: capture did not send it.
 
         Raises OSError, also for an ``address`` that is none.
         """
-        value = self._map.get(self._key(netns_cookie, _packed(address), port))
+        value = self._map.get(self.key(netns_cookie, address, port))
         if value is None:
             return None
-        packed, original_port = self._value(value)
+        packed, original_port = self._destination(value)
         return OriginalDestination(_text(packed), original_port)
+
+    def carried(self, key: bytes) -> Carried | None:
+        """What the kernel has carried of a connection; None: its client has closed. Raises OSError."""
+        value = self._map.get(key)
+        if value is None:
+            return None
+        requests, responses, begun, pipelines, left, began, cluster, route, method = self._carried(value)
+        return Carried(
+            requests,
+            responses,
+            begun,
+            pipelines != 0,
+            left,
+            began / 1e9,
+            cluster,
+            route,
+            method,
+            value[self._connection],
+        )
 
     def close(self) -> None:
         """Close the map's fd."""
@@ -44,7 +104,8 @@ class FlowTable:
 
 
 @functools.lru_cache(maxsize=1024)
-def _packed(address: str) -> bytes:
+def packed_address(address: str) -> bytes:
+    """An address as the maps hold it. Raises OSError for a text that is none."""
     if ":" in address:
         return socket.inet_pton(socket.AF_INET6, address)
     return V4_MAPPED + socket.inet_pton(socket.AF_INET, address)

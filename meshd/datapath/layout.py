@@ -43,6 +43,16 @@ class StructLayout(msgspec.Struct, frozen=True):
         by_name = {field.name: field for field in self.fields}
         return Codec(self.size, tuple(by_name[name] for name in names))
 
+    def place(self, prefix: str, size: int) -> slice:
+        """Where a struct of that size lies in this one: the first field whose name has that prefix begins it.
+
+        Raises KeyError where there is none.
+        """
+        for field in self.fields:
+            if field.name.startswith(prefix):
+                return slice(field.offset, field.offset + size)
+        raise KeyError(prefix)
+
 
 class Codec:
     """Packs and unpacks some fields of a struct."""

@@ -13,7 +13,10 @@ from meshd.model.workload import Workload
 
 
 class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The first message to a worker. fds: the ``flows`` map, the ``heartbeat`` map."""
+    """The first message to a worker.
+
+    fds: the maps ``flows``, ``heartbeat``, ``armed``, ``connections``, ``upstreams``.
+    """
 
     node: str
     mark: int
@@ -26,6 +29,11 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A path, "-" for standard output, "" for none."""
     access_log_format: str = "json"
     """``json``, or ``text`` (Envoy's default format)."""
+    fast_path: bool = False
+    """Whether the kernel may carry requests."""
+    sample: int = 0
+    """One in so many requests that the kernel could carry comes to the worker all the same; 0: none. With an
+    access log and none, all come, for the log is to be whole."""
 
 
 class AddWorkload(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -82,7 +82,14 @@ class AgentEnd:
     def _length(self) -> int:
         return int(_HEADER.unpack_from(self._data)[0])
 
-    def configure(self, mesh: Mesh, access_log: str = "", text: bool = False) -> None:
+    def configure(
+        self,
+        mesh: Mesh,
+        access_log: str = "",
+        text: bool = False,
+        fast_path: bool = False,
+        sample: int = 0,
+    ) -> None:
         datapath = mesh.datapath
         message = Configure(
             node="test",
@@ -91,8 +98,10 @@ class AgentEnd:
             layout=datapath.layout_json,
             access_log=access_log,
             access_log_format="text" if text else "json",
+            fast_path=fast_path,
+            sample=sample,
         )
-        self.send(message, (datapath.flows_fd, datapath.heartbeat_fd))
+        self.send(message, datapath.worker_fds())
 
     def enrol(self, mesh: Mesh, workload: Workload) -> None:
         fds = (mesh.pod.fd, mesh.proxy4.fileno(), mesh.proxy6.fileno())

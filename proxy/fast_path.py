@@ -1,0 +1,124 @@
+"""A worker's part in the fast path: the kernel's maps, and a look at what the kernel does with them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from meshd.datapath.arming import ArmingTable
+from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
+from meshd.datapath.flows import FlowTable
+from meshd.model.config import Forward, Route
+from meshd.model.snapshot import Snapshot
+from proxy.in_force import ListenerState
+
+if TYPE_CHECKING:
+    from proxy.runtime import Runtime
+
+_MAX_LOOKS = 512
+"""Flows that one sweep asks the kernel for: about 2 ms. All have their turn."""
+_MAX_PASSED = 8 * _MAX_LOOKS
+"""Flows that one sweep considers."""
+
+
+class ListenerRules:
+    """What a listener's requests are decided by, as the kernel and the proxy both name it."""
+
+    __slots__ = ("clusters", "fingerprint", "has_timeouts", "routes")
+
+    def __init__(self, fingerprint: int, routes: tuple[Route, ...]) -> None:
+        self.fingerprint = fingerprint
+        self.routes = routes
+        """The kernel knows them by their place here."""
+        self.clusters: dict[int, str] = {}
+        """The names of the clusters that the routes forward to, by fingerprint.cluster_id."""
+        self.has_timeouts = False
+        for route in routes:
+            if isinstance(route.action, Forward):
+                self.has_timeouts |= route.action.timeout > 0
+                for share in route.action.clusters:
+                    self.clusters[cluster_id(share.name)] = share.name
+
+    def timeout(self, route: int) -> float:
+        """A route's, in seconds; 0: none."""
+        action = self.routes[route].action
+        return action.timeout if isinstance(action, Forward) else 0.0
+
+
+def listener_rules(snapshot: Snapshot, state: ListenerState) -> ListenerRules | None:
+    """A listener's rules; None: the kernel has none for it (see meshd/datapath/rules.py)."""
+    listener = state.listener
+    config = snapshot.route_configs.get(listener.route_config)
+    if config is None or not listener.fast_path or listener.http.via or len(config.virtual_hosts) != 1:
+        return None
+    host = config.virtual_hosts[0]
+    if host.domains != ("*",):
+        return None
+    return ListenerRules(rules_fingerprint(snapshot, listener), host.routes)
+
+
+class Watched(Protocol):
+    """A flow that the kernel may be carrying requests of."""
+
+    def is_over(self) -> bool:
+        """Whether there is nothing to look after any more."""
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time for a look."""
+
+    def look(self, now: float) -> None:
+        """Ask the kernel and act on what it says."""
+
+
+class FastPath:
+    """One for each worker. Without maps (no agent has come yet) it does nothing."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._enabled = False
+        self._sample = 0
+        self._queue: deque[Watched] = deque()
+        self.flows: FlowTable
+        self.table: ArmingTable
+        runtime.timed.add(self)
+
+    def configure(self, flows: FlowTable, table: ArmingTable, enabled: bool, sample: int) -> None:
+        """Take an agent's maps and wishes, as in meshd.model.wire.Configure. The maps stay the caller's."""
+        self.flows, self.table = flows, table
+        self._enabled = enabled
+        self._sample = sample
+
+    def is_on(self) -> bool:
+        """Whether flows may be armed."""
+        runtime = self._runtime
+        if not self._enabled or runtime.draining:
+            return False
+        return runtime.access_log is None or self._sample > 0
+
+    def rules(self, state: ListenerState) -> ListenerRules | None:
+        """A listener's rules under the config in force; None: the kernel has none for it."""
+        rules = state.rules
+        if rules is None:
+            rules = state.rules = listener_rules(self._runtime.config.snapshot, state) or NO_RULES
+        return None if rules is NO_RULES else rules
+
+    def watch(self, flow: Watched) -> None:
+        """Look at a flow from now on, until it is over. For a flow that is not watched."""
+        self._queue.append(flow)
+
+    def check(self, now: float) -> None:
+        """Runtime's sweep."""
+        queue = self._queue
+        looks = _MAX_LOOKS
+        for _ in range(min(len(queue), _MAX_PASSED)):
+            flow = queue.popleft()
+            if flow.is_due(now):
+                flow.look(now)
+                looks -= 1
+            if not flow.is_over():
+                queue.append(flow)
+            if not looks:
+                break
+
+
+NO_RULES = ListenerRules(0, ())
