@@ -88,6 +88,7 @@ static __always_inline void open_flow(struct bpf_sock_ops *ops, struct origin *o
 	flow->destination = origin->destination;
 	flow->first_sent = ops->snd_nxt;
 	flow->first_received = ops->rcv_nxt;
+	flow->opened = bpf_ktime_get_ns();
 	watch_states(ops);
 	enrol_client(ops, &key);
 }

@@ -225,6 +225,7 @@ struct flow {
 	__u32 begun;	 /* whose answer's first byte it has carried, by the server's */
 	__u32 upcalls;	 /* messages passed up to the proxy */
 	__u32 pipelines; /* 1: the client has sent a request before it had the last one's answer */
+	__u64 opened;	 /* CLOCK_MONOTONIC in ns, when the client's handshake was done */
 	__u64 request_left; /* bytes of the request's body still to carry */
 	__u64 began;	    /* CLOCK_MONOTONIC in ns, of the request carried now or last */
 	__u64 rules;	    /* it was decided by */

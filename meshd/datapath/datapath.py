@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import struct
 import subprocess
 import sys
@@ -60,6 +61,10 @@ class Datapath:
     def worker_fds(self) -> tuple[int, ...]:
         """The maps that a proxy worker gets, in the order of meshd.model.wire.Configure."""
         return tuple(self._maps[name].fd for name in WORKER_MAPS)
+
+    def open_map(self, name: str) -> Map:
+        """One of the maps, with an fd of its own. Raises KeyError, OSError."""
+        return Map(os.dup(self._maps[name].fd))
 
     def close(self) -> None:
         """Close the maps' fds. Programs and maps stay in force. Twice is once."""

@@ -77,7 +77,7 @@ class FlowTable:
         if value is None:
             return None
         packed, original_port = self._destination(value)
-        return OriginalDestination(_text(packed), original_port)
+        return OriginalDestination(address_text(packed), original_port)
 
     def carried(self, key: bytes) -> Carried | None:
         """What the kernel has carried of a connection; None: its client has closed. Raises OSError."""
@@ -112,7 +112,8 @@ def packed_address(address: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=8192)
-def _text(packed: bytes) -> str:
+def address_text(packed: bytes) -> str:
+    """An address that the maps hold, in canonical text form; IPv4 never as v4-mapped."""
     if packed.startswith(V4_MAPPED):
         return socket.inet_ntop(socket.AF_INET, packed[len(V4_MAPPED) :])
     return socket.inet_ntop(socket.AF_INET6, packed)
