@@ -7,11 +7,11 @@ from email.utils import formatdate
 
 from meshd.model.config import HttpOptions
 from proxy import header_edit
-from proxy.field_values import Field
+from proxy.field_values import Field, without
 from proxy.header_edit import Edit
 from proxy.refusal import reason_phrase
 from proxy.request_parser import Request
-from proxy.response_parser import Response
+from proxy.response_parser import PERSISTENCE, Response
 
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"upgrade"))
 
@@ -93,6 +93,9 @@ def response_head(
     """
     fields = response.fields.copy()
     via_at = response.via
+    if connection and response.persistence:
+        fields = without(fields, PERSISTENCE)
+        via_at = next((i for i, field in enumerate(fields) if field[0].lower() == b"via"), -1)
     if not response.has_date:
         fields.append((b"date", date))
     if edit:

@@ -147,6 +147,8 @@ def _decide(message: _Message) -> Request:
     host = coding = b""
     length: int | None = None
     connection: tuple[bytes, ...] = ()
+    persistent_at = 0
+    persistent: Field = (b"", b"")
     upgrade = te = b""
     for field in message.raw_headers:
         name = field[0].lower()
@@ -159,6 +161,8 @@ def _decide(message: _Message) -> Request:
             fields.append(field)
         elif name == b"connection":
             connection += tokens(field[1])
+            persistent_at = len(fields)
+            persistent = field
         elif name == b"content-length":
             lengths += 1
             length = content_length(field[1])
@@ -188,16 +192,22 @@ def _decide(message: _Message) -> Request:
         raise malformed("the request has no Host field, or more than one", response_flags.MISSING_HOST)
     if lengths or codings:
         _frame(request, lengths, length, codings, coding)
-    if connection and (request.http10 or connection != _KEEP_ALIVE):
-        _apply_connection(request, connection, upgrade)
     if te:
         request.te_trailers = b"trailers" in tokens(te)
+    if connection:
+        if request.http10 or connection != _KEEP_ALIVE:
+            _apply_connection(request, connection, upgrade)
+        elif persistent[1].lower() == b"keep-alive" and not request.te_trailers:
+            _insert(request, persistent_at, persistent)
     _target(request, message, host)
     return request
 
 
 _KEEP_ALIVE = (b"keep-alive",)
-"""What many HTTP/1.1 clients still say, and what means nothing there."""
+"""What many HTTP/1.1 clients still say, and what means nothing there (RFC 9112, 9.3: a connection persists).
+It is as true of our connection to the server, so it stays, as it does in what the kernel carries."""
+_PLACES = ("host_at", "forwarded_for", "forwarded_proto", "request_id", "via")
+"""Attributes of a Request that are places among its fields."""
 _SPECIAL = frozenset(
     (
         *(
@@ -220,6 +230,13 @@ def _joined(fields: list[Field], at: int, field: Field) -> int:
         return len(fields) - 1
     fields[at] = (fields[at][0], fields[at][1] + b", " + field[1])
     return at
+
+
+def _insert(request: Request, at: int, field: Field) -> None:
+    request.fields.insert(at, field)
+    for name in _PLACES:
+        if getattr(request, name) >= at:
+            setattr(request, name, getattr(request, name) + 1)
 
 
 def _frame(request: Request, lengths: int, length: int | None, codings: int, coding: bytes) -> None:
@@ -308,11 +325,8 @@ def _target(request: Request, message: _Message, host: bytes) -> None:
         # The target's authority replaces Host (RFC 9112, 3.2.2).
         replaced = (b"Host", authority.encode())
         if request.host_at < 0:
+            _insert(request, 0, replaced)
             request.host_at = 0
-            request.fields.insert(0, replaced)
-            for at in ("forwarded_for", "forwarded_proto", "request_id", "via"):
-                if getattr(request, at) >= 0:
-                    setattr(request, at, getattr(request, at) + 1)
         else:
             request.fields[request.host_at] = replaced
     if "#" in target:

@@ -16,6 +16,7 @@ from proxy.message_parser import HeadError, MessageParser
 
 _KEEP_ALIVE = (b"keep-alive",)
 _SPECIAL = HOP_BY_HOP | {b"content-length", b"date", b"via"}
+PERSISTENCE = frozenset((b"connection", b"keep-alive"))
 
 
 class ResponseError(ValueError):
@@ -44,6 +45,7 @@ class Response:
         "keep_alive",
         "length",
         "length_at",
+        "persistence",
         "reason",
         "status",
         "upgrade",
@@ -59,6 +61,9 @@ class Response:
         self.fields: list[Field] = []
         """What goes on to the client, without fields for one connection. Content-Length is among them."""
         self.length_at = -1
+        self.persistence = False
+        """Whether ``Connection: keep-alive`` or Keep-Alive are among the fields. They are as true of the
+        client's connection while it lives on too (RFC 9112, 9.3), and stay, as in what the kernel carries."""
         self.has_date = False
         self.via = -1
         self.upgrade = b""
@@ -126,7 +131,12 @@ def _decide(message: _Message, method: str) -> Response:
             response.has_date = True
             fields.append(field)
         elif name == b"connection":
-            options += tokens(field[1])
+            options += tokens(field[1]) or (b"",)
+            response.persistence = True
+            fields.append(field)
+        elif name == b"keep-alive":
+            response.persistence = True
+            fields.append(field)
         elif name == b"transfer-encoding":
             coding = field[1].lower() if coding is None else coding + b"," + field[1].lower()
         elif name == b"via":
@@ -134,8 +144,12 @@ def _decide(message: _Message, method: str) -> Response:
             fields.append(field)
         elif name == b"upgrade":
             response.upgrade = field[1]
-    if options and (http10 or options != _KEEP_ALIVE):
-        _apply_connection(response, options, http10)
+    if http10 or status < 200 or (options and options != _KEEP_ALIVE):
+        if response.persistence:
+            _drop(response, PERSISTENCE)
+            response.persistence = False
+        if options:
+            _apply_connection(response, options, http10)
     _frame(response, method, length, coding, http10)
     return response
 
@@ -147,9 +161,14 @@ def _apply_connection(response: Response, options: tuple[bytes, ...], http10: bo
         response.keep_alive = True
     nominated = frozenset(options) - HOP_BY_HOP - {b"close", b"content-length", b"date", b"via"}
     if nominated:
-        response.fields = without(response.fields, nominated)
-        response.length_at = _place(response.fields, b"content-length")
-        response.via = _place(response.fields, b"via")
+        _drop(response, nominated)
+
+
+def _drop(response: Response, names: frozenset[bytes]) -> None:
+    """Drop the fields of those names (lower case)."""
+    response.fields = without(response.fields, names)
+    response.length_at = _place(response.fields, b"content-length")
+    response.via = _place(response.fields, b"via")
 
 
 def _place(fields: list[Field], name: bytes) -> int:

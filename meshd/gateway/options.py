@@ -9,9 +9,12 @@ from meshd.model.status import Problem, Severity
 FAILURE_POLICY = "meshd.io/failure-policy"
 """``open`` or ``closed``: what happens to new connections when no proxy is alive."""
 FORWARD_HEADERS = "meshd.io/forward-headers"
-"""Which header fields the proxy adds: ``none``, or a comma-separated list of those below."""
+"""Which header fields the proxy adds: ``none``, or a comma-separated list of those below. By default all but
+via, which shuts the service out from the fast path."""
 FAST_PATH = "meshd.io/fast-path"
 """``on`` or ``off``: whether the kernel may carry the service's requests past the proxy."""
+VIA = "1.1 meshd"
+"""What the proxy calls itself, where it is to be named (RFC 9110, 7.6.3)."""
 _OURS = (FAILURE_POLICY, FORWARD_HEADERS, FAST_PATH)
 _PREFIX = "meshd.io/"
 _FIELDS = ("x-forwarded-for", "x-forwarded-proto", "x-request-id", "via")
@@ -44,13 +47,13 @@ def http_options(service: Service) -> tuple[HttpOptions, tuple[Problem, ...]]:
     if named == {"none"}:
         named = set()
     elif not named <= set(_FIELDS):
-        message = f"{value!r} must be none, or a list out of {', '.join(_FIELDS)}; all are added"
+        message = f"{value!r} must be none, or a list out of {', '.join(_FIELDS)}; the default is used"
         return default, (_warning(FORWARD_HEADERS, message),)
     options = HttpOptions(
         forwarded_for="x-forwarded-for" in named,
         forwarded_proto="x-forwarded-proto" in named,
         request_id="x-request-id" in named,
-        via=default.via if "via" in named else "",
+        via=VIA if "via" in named else "",
     )
     return options, ()
 

@@ -44,8 +44,9 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Set x-forwarded-proto."""
     request_id: bool = True
     """Make an x-request-id where the request has none (generate_request_id)."""
-    via: str = "1.1 meshd"
-    """Appended to the Via field of requests and responses (via; RFC 9110, 7.6.3); empty: not added."""
+    via: str = ""
+    """Appended to the Via field of requests and responses (via; RFC 9110, 7.6.3); empty: not added. The kernel
+    carries no request of a listener that adds it."""
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -20,7 +20,7 @@ def _peer_name(lab: Lab, host: str, port: int) -> str:
 
 
 def _through_the_mesh(answer: dict[str, dict[str, str]]) -> bool:
-    return "via" in answer["headers"]
+    return "x-forwarded-proto" in answer["headers"]
 
 
 def test_an_application_sees_the_service_address(lab: Lab) -> None:

@@ -85,20 +85,20 @@ def _traffic(lab: Lab, seconds: float) -> Iterator[dict[str, object]]:
 
 
 def test_a_stuck_proxy_means_open_or_closed_as_the_service_says(hurt: Lab) -> None:
-    assert "via" in hurt.get("http://threaded/")["headers"]
+    assert "x-forwarded-proto" in hurt.get("http://threaded/")["headers"]
     agent = hurt.status().pid
     worker = hurt.status().workers[0].pid
     with _stopped(agent), _stopped(worker):
 
         def failed_open() -> bool:
-            return "via" not in hurt.get("http://threaded/", "--max-time", "1")["headers"]
+            return "x-forwarded-proto" not in hurt.get("http://threaded/", "--max-time", "1")["headers"]
 
         until(failed_open, 8)
         assert hurt.get("http://threaded/")["peer"] == hurt.pod("client")["ip"]
         script = "import socket; socket.create_connection(('closed', 80), 5)"
         refused = hurt.run("exec", "client", "--", "/usr/bin/python3", "-c", script, check=False)
         assert refused.stderr.splitlines()[-1] == "ConnectionRefusedError: [Errno 111] Connection refused"
-    until(lambda: "via" in hurt.get("http://threaded/")["headers"])
+    until(lambda: "x-forwarded-proto" in hurt.get("http://threaded/")["headers"])
     until(lambda: hurt.code("http://closed/") == "200")
 
 
@@ -132,7 +132,7 @@ def test_new_pods_are_enrolled_by_the_new_agent(hurt: Lab, pods: Path) -> None:
     )
     hurt.run("apply", "-f", str(extra))
     until(lambda: any(w.name == "late" and w.enrolled for w in hurt.workloads()))
-    assert "via" in hurt.get("http://threaded/", pod="late")["headers"]
+    assert "x-forwarded-proto" in hurt.get("http://threaded/", pod="late")["headers"]
     hurt.run("delete", "-f", str(extra))
     until(lambda: all(w.name != "late" for w in hurt.workloads()))
     extra.unlink()

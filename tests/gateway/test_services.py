@@ -155,11 +155,11 @@ def test_annotations() -> None:
     translation = translated(service("web", {"port": 80, "name": "http"}, annotations=annotations))
     listener = translation.snapshot.listeners["default/web:80"]
     assert listener.failure_policy is FailurePolicy.CLOSED
-    assert listener.http == HttpOptions(forwarded_for=False, forwarded_proto=False)
+    assert listener.http == HttpOptions(forwarded_for=False, forwarded_proto=False, via="1.1 meshd")
     none = {"meshd.io/forward-headers": "none", "meshd.io/mesh": "disabled", "example.com/x": "y"}
     translation = translated(service("web", {"port": 80, "name": "http"}, annotations=none))
     listener = translation.snapshot.listeners["default/web:80"]
-    assert listener.http == HttpOptions(forwarded_for=False, forwarded_proto=False, request_id=False, via="")
+    assert listener.http == HttpOptions(forwarded_for=False, forwarded_proto=False, request_id=False)
     assert translation.status.objects == ()
 
 

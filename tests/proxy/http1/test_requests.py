@@ -57,7 +57,7 @@ def test_keep_alive_on_both_sides() -> None:
 
 def test_request_head_keeps_order_and_case_and_drops_hop_by_hop() -> None:
     seen: list[bytes] = []
-    options = HttpOptions(request_id=False)
+    options = HttpOptions(request_id=False, via="1.1 meshd")
     with (
         server(answering(ok(), seen)) as web,
         bed(config((web.port,), options=options)) as proxy,
@@ -76,9 +76,33 @@ def test_request_head_keeps_order_and_case_and_drops_hop_by_hop() -> None:
     ]
 
 
+def test_a_statement_of_persistence_goes_on_as_it_is_while_it_is_true() -> None:
+    seen: list[bytes] = []
+    options = HttpOptions(request_id=False, forwarded_for=False, forwarded_proto=False)
+    answer = ok(b"x", b"Date: d", b"Connection: Keep-Alive", b"X-A: 1", b"Keep-Alive: timeout=5")
+    with (
+        server(answering(answer, seen)) as web,
+        bed(config((web.port,), options=options)) as proxy,
+    ):
+        with proxy.connect() as client:
+            client.sendall(get(b"/", b"Connection: Keep-Alive", b"X-B: 1"))
+            head, _, _ = read_response(client)
+            assert head + b"\r\n\r\nx" == answer
+            client.sendall(get(b"/", b"Connection: close"))
+            head, _, _ = read_response(client)
+            assert head == (b"HTTP/1.1 200 OK\r\nDate: d\r\nX-A: 1\r\nContent-Length: 1\r\nConnection: close")
+        with proxy.connect() as client:
+            client.sendall(b"GET / HTTP/1.0\r\nHost: web\r\nConnection: keep-alive\r\n\r\n")
+            head, _, _ = read_response(client)
+            assert head == (
+                b"HTTP/1.1 200 OK\r\nDate: d\r\nX-A: 1\r\nContent-Length: 1\r\nConnection: keep-alive"
+            )
+    assert seen == [get(b"/", b"Connection: Keep-Alive", b"X-B: 1"), get(), get()]
+
+
 def test_added_fields_can_be_turned_off() -> None:
     seen: list[bytes] = []
-    options = HttpOptions(request_id=False, forwarded_for=False, forwarded_proto=False, via="")
+    options = HttpOptions(request_id=False, forwarded_for=False, forwarded_proto=False)
     with (
         server(answering(ok(b"x", b"Date: d"), seen)) as web,
         bed(config((web.port,), options=options)) as proxy,
