@@ -1,0 +1,397 @@
+"""Compiled routes: what the kernel decides by them is what the proxy decides, or it does not decide."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from meshd.datapath.fingerprint import cluster_id
+from meshd.datapath.rule_decision import Carried, Upcall, decide
+from meshd.datapath.rules import CompiledRules, Limits, Share, compile_rules
+from meshd.model.config import (
+    Action,
+    Cluster,
+    DirectResponse,
+    Forward,
+    HeaderEdit,
+    HttpOptions,
+    Listener,
+    LoadBalancing,
+    PathExact,
+    PathPrefix,
+    PathRegex,
+    Protocol,
+    Redirect,
+    ReplacePrefix,
+    Route,
+    RouteConfig,
+    RouteMatch,
+    StringMatch,
+    VirtualHost,
+    WeightedCluster,
+)
+from proxy.request_head import RequestHead
+from proxy.routing import ForwardTo, RouteTable
+
+LISTENER = Listener(
+    name="shop/web:80",
+    service="shop/web",
+    addresses=("10.96.0.1",),
+    port=80,
+    protocol=Protocol.HTTP,
+    cluster="a",
+    route_config="shop/web:80",
+    http=HttpOptions(via=""),
+)
+CLUSTERS = {
+    "a": Cluster(name="a"),
+    "b": Cluster(name="b", balancing=LoadBalancing.RANDOM),
+    "least": Cluster(name="least", balancing=LoadBalancing.LEAST_REQUEST),
+}
+
+
+def to(*clusters: str) -> Forward:
+    return Forward(clusters=tuple(WeightedCluster(name=name) for name in clusters))
+
+
+def route(path: str | RouteMatch = "/", action: Action = to("a"), name: str = "r") -> Route:  # noqa: B008
+    match = RouteMatch(path=PathPrefix(path)) if isinstance(path, str) else path
+    return Route(name=name, match=match, action=action)
+
+
+def config(*routes: Route) -> RouteConfig:
+    return RouteConfig(name="shop/web:80", virtual_hosts=(VirtualHost(name="all", routes=routes),))
+
+
+def compiled(*routes: Route) -> CompiledRules:
+    found = compile_rules(LISTENER, config(*routes), CLUSTERS)
+    assert isinstance(found, CompiledRules), found
+    return found
+
+
+def taken(rules: CompiledRules, path: str = "/", method: str = "GET", **headers: str) -> str:
+    """The index of the route that the kernel carries a request by, or the upcall's name."""
+    fields = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    path, mark, _ = path.partition("?")
+    decision = decide(rules, method, path, bool(mark), fields)
+    return decision.value if isinstance(decision, Upcall) else str(decision.route)
+
+
+# The property that all rests on.
+
+elements = st.sampled_from(("a", "a", "a", "b", "ab", ""))
+paths = st.lists(elements, min_size=1, max_size=11).map(lambda parts: "/" + "/".join(parts))
+short_paths = st.lists(elements, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
+patterns = st.sampled_from(
+    ("/a.*", "/a/[ab]+", "/a/b|/b", "/a/b/(a|b)?", ".*b", "/a/b*", "/ab?/a", "/a//b.*", "a/b", "/b/.*", "/")
+)
+path_matches = st.one_of(
+    st.builds(PathExact, short_paths),
+    st.builds(PathPrefix, short_paths),
+    st.builds(PathPrefix, paths),
+    st.builds(PathPrefix, st.just("/")),
+    st.builds(PathRegex, patterns),
+)
+field_names = st.sampled_from(("x-a", "x-b", "x-c", "x-d", "x-e", "x-f", "host", "te", "x-request-id"))
+request_field_names = st.sampled_from(("x-a", "x-b", "x-c", "x-f", "te", "x-request-id"))
+field_values = st.sampled_from(("1", "2", "v" * 33))
+string_matches = st.one_of(
+    st.builds(StringMatch, name=field_names, value=field_values),
+    st.builds(
+        StringMatch, name=field_names, value=st.sampled_from(("[0-9]", "v+", "1|2")), regex=st.just(True)
+    ),
+)
+parameters = st.builds(StringMatch, name=st.sampled_from(("p", "q")), value=st.sampled_from(("", "1")))
+methods = st.sampled_from(("GET", "GET", "GET", "GET", "POST", "HEAD", "PURGE"))
+
+
+def tuples(
+    items: st.SearchStrategy[StringMatch], max_size: int
+) -> st.SearchStrategy[tuple[StringMatch, ...]]:
+    return st.lists(items, max_size=max_size).map(tuple)
+
+
+matches = st.builds(
+    RouteMatch,
+    path=path_matches,
+    method=st.one_of(st.just(""), st.just(""), st.just(""), methods),
+    headers=st.one_of(st.just(()), st.just(()), tuples(string_matches, 3)),
+    query=st.one_of(st.just(()), st.just(()), tuples(parameters, 1)),
+)
+edits = st.one_of(*[st.just(HeaderEdit())] * 20, st.just(HeaderEdit(remove=("x-a",))))
+shares = st.builds(
+    WeightedCluster,
+    name=st.sampled_from(("a", "a", "a", "a", "b", "b", "b", "least", "missing")),
+    weight=st.integers(0, 3),
+    request_headers=edits,
+    response_headers=edits,
+)
+forwards = st.builds(
+    Forward,
+    clusters=st.lists(shares, min_size=1, max_size=5).map(tuple),
+    host=st.sampled_from(("", "", "", "", "", "other")),
+    path=st.sampled_from((None, None, None, None, None, ReplacePrefix("/x"))),
+)
+plain_forwards = st.sampled_from((to("a"), to("b"), to("a", "b")))
+actions = st.one_of(
+    *[plain_forwards] * 5, *[forwards] * 3, st.just(DirectResponse(status=404)), st.just(Redirect())
+)
+routes = st.builds(
+    Route, name=st.just(""), match=matches, action=actions, request_headers=edits, response_headers=edits
+)
+prefix_routes = st.builds(
+    Route,
+    name=st.just(""),
+    match=st.builds(
+        RouteMatch, path=st.builds(PathPrefix, st.one_of(st.just("/"), st.just("/a"), short_paths))
+    ),
+    action=actions,
+)
+configs = st.tuples(st.lists(routes, max_size=6), st.lists(prefix_routes, min_size=1, max_size=4)).map(
+    lambda found: config(
+        *(msgspec.structs.replace(each, name=str(i)) for i, each in enumerate((*found[0], *found[1])))
+    )
+)
+requests = st.tuples(
+    methods,
+    st.one_of(paths, short_paths),
+    st.sampled_from((None, None, "", "q", "q=1&p=")),
+    st.lists(st.tuples(request_field_names, field_values), max_size=3),
+)
+limits = st.sampled_from((Limits(), Limits(prefix_elements=2), Limits(candidates=8, headers=1)))
+
+
+@given(configs, st.lists(requests, min_size=1, max_size=8), limits)
+def test_what_the_kernel_carries_the_proxy_would_send_the_same_way(
+    config: RouteConfig,
+    requests: list[tuple[str, str, str | None, list[tuple[str, str]]]],
+    limits: Limits,
+) -> None:
+    rules = compile_rules(LISTENER, config, CLUSTERS, limits)
+    assert isinstance(rules, CompiledRules)
+    assert all(len(candidates) <= limits.candidates for candidates in rules.paths.values())
+    table = RouteTable(config)
+    for method, path, query, headers in requests:
+        decision = decide(rules, method, path, query is not None, headers)
+        head = RequestHead(method, path, query, "web", CIMultiDict((*headers, ("host", "web"))))
+        if isinstance(decision, Upcall):
+            event(decision.value)
+            continue
+        event("carried")
+        total = decision.shares[-1].bound
+        for bucket in range(total):
+            share = next(share for share in decision.shares if bucket < share.bound)
+            slow = table.decide(head, (bucket + 0.5) / total)
+            assert isinstance(slow, ForwardTo)
+            assert slow.route.name == rules.routes[decision.route]
+            assert slow.cluster == rules.clusters[share.cluster]
+            assert slow.target == (path if query is None else f"{path}?{query}")
+            assert (slow.host, bool(slow.request_edit), bool(slow.response_edit)) == (None, False, False)
+
+
+@given(configs, st.lists(requests, min_size=1, max_size=8))
+def test_a_request_that_only_plain_routes_could_take_is_carried(
+    config: RouteConfig, requests: list[tuple[str, str, str | None, list[tuple[str, str]]]]
+) -> None:
+    """Nothing is given up without need: of routes by exact path or prefix, without conditions."""
+    (host,) = config.virtual_hosts
+    plain = tuple(
+        msgspec.structs.replace(each, match=RouteMatch(path=each.match.path), action=to("a"), request_headers=
+        HeaderEdit(), response_headers=HeaderEdit())
+        for each in host.routes
+        if isinstance(each.match.path, PathExact)
+        or (isinstance(each.match.path, PathPrefix) and each.match.path.value.count("/") <= 8)
+    )  # fmt: skip
+    rules = compiled(*plain)
+    table = RouteTable(msgspec.structs.replace(config, virtual_hosts=(VirtualHost(name="v", routes=plain),)))
+    for method, path, query, _ in requests:
+        slow = table.decide(RequestHead(method, path, query, "web", CIMultiDict()), 0.0)
+        carried = isinstance(decide(rules, method, path, query is not None), Carried)
+        assert carried == (isinstance(slow, ForwardTo) and method != "PURGE")
+
+
+# Each rule by itself.
+
+
+def test_the_first_route_in_order_wins_whatever_its_path() -> None:
+    rules = compiled(
+        route(RouteMatch(path=PathPrefix("/a"), headers=(StringMatch(name="x", value="1"),))),
+        route(RouteMatch(path=PathExact("/a/b")), to("b")),
+        route("/"),
+        route("/a"),
+    )
+    assert taken(rules, "/a/b", X="1") == "0"
+    assert taken(rules, "/a/b") == "1"
+    assert taken(rules, "/a") == "2"
+    assert taken(rules, "/b", X="1") == "2"
+    assert decide(rules, "GET", "/a/b") == Carried(1, (Share(cluster_id("b"), 1),))
+
+
+def test_no_route_is_the_proxys_to_say() -> None:
+    rules = compiled(route("/a"))
+    assert [taken(rules, path) for path in ("/a", "/a/", "/a/b", "/ab", "/")] == [*"000", "route", "route"]
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Redirect(),
+        DirectResponse(status=404),
+        Forward(clusters=to("a").clusters, host="other"),
+        Forward(clusters=to("a").clusters, path=ReplacePrefix("/b")),
+        Forward(clusters=(WeightedCluster(name="a", request_headers=HeaderEdit(set=(("x", "1"),))),)),
+        Forward(clusters=(WeightedCluster(name="a", weight=0),)),
+        Forward(clusters=(WeightedCluster(name="a", weight=2**31), WeightedCluster(name="b", weight=2**31))),
+        to("a", "missing"),
+        to("least"),
+        to(*"ababa"),
+        to(),
+    ],
+)
+def test_what_only_the_proxy_does_is_an_upcall_in_its_place(action: Action) -> None:
+    rules = compiled(route(RouteMatch(path=PathPrefix("/a"), method="POST"), action), route("/"))
+    assert taken(rules, "/a", "POST") == "route"
+    assert taken(rules, "/a") == taken(rules, "/", "POST") == "1"
+
+
+def test_edits_of_the_route_are_the_proxys() -> None:
+    edit = HeaderEdit(remove=("server",))
+    for edited in (
+        msgspec.structs.replace(route(), request_headers=edit),
+        msgspec.structs.replace(route(), response_headers=edit),
+    ):
+        assert taken(compiled(edited)) == "route"
+
+
+def test_a_share_of_weight_0_does_not_matter() -> None:
+    weighted = (WeightedCluster(name="missing", weight=0), WeightedCluster(name="a", weight=3))
+    rules = compiled(route("/", Forward(clusters=(*weighted, WeightedCluster(name="b")))))
+    assert decide(rules, "GET", "/") == Carried(0, (Share(cluster_id("a"), 3), Share(cluster_id("b"), 4)))
+    assert rules.clusters[cluster_id("b")] == "b"
+
+
+def test_header_conditions_that_the_kernel_cannot_test_only_cost_whom_they_may_concern() -> None:
+    def to_other(*headers: StringMatch) -> CompiledRules:
+        return compiled(route(RouteMatch(headers=headers), to("b")), route())
+
+    for condition in (
+        StringMatch(name="x-a", value="[0-9]+", regex=True),
+        StringMatch(name="x-a", value="v" * 33),
+    ):
+        rules = to_other(condition, StringMatch(name="x-b", value="1"))
+        assert taken(rules) == taken(rules, X_A="1") == taken(rules, X_A="1", X_B="2") == "1"
+        assert taken(rules, X_A="1", X_B="1") == "condition"
+    twice = decide(
+        to_other(StringMatch(name="x-a", value="1")), "GET", "/", False, [("x-a", "2"), ("X-A", "1")]
+    )
+    assert twice is Upcall.CONDITION
+    for unknown in ("host", "te", "x-request-id", "x" * 33):
+        rules = to_other(StringMatch(name="x-a", value="1"), StringMatch(name=unknown, value="1"))
+        assert taken(rules) == "1"
+        assert taken(rules, X_A="1") == "route"
+
+
+def test_more_conditions_and_names_than_there_is_room_for() -> None:
+    four = tuple(StringMatch(name=f"x-{n}", value="1") for n in range(4))
+    rules = compiled(route(RouteMatch(headers=four), to("b")), route())
+    assert taken(rules) == taken(rules, X_1="1") == "1"
+    assert taken(rules, X_0="1", X_1="1") == "route"
+    one_each = [
+        route(RouteMatch(headers=(StringMatch(name=f"x-{n}", value="1"),)), to("b")) for n in range(6)
+    ]
+    rules = compiled(*(msgspec.structs.replace(each, name="") for each in one_each[1:]), route())
+    assert len(rules.headers) == 4
+    assert taken(rules) == "route", "there is a fifth name, which may be in any request"
+    rules = compiled(one_each[0], one_each[0], one_each[0], route())
+    assert (taken(rules), taken(rules, X_0="1")) == ("3", "0")
+    rules = compiled(*one_each[:4], route())
+    assert (taken(rules, X_3="1"), taken(rules)) == ("3", "route"), "the fifth route has no room"
+
+
+def test_conditions_on_the_query_cost_requests_with_a_query() -> None:
+    rules = compiled(route(RouteMatch(query=(StringMatch(name="q", value="1"),)), to("b")), route())
+    assert (taken(rules, "/"), taken(rules, "/?x"), taken(rules, "/?q=1")) == ("1", "condition", "condition")
+
+
+def test_methods_that_the_kernel_does_not_know() -> None:
+    rules = compiled(route(RouteMatch(method="PURGE"), to("b")), route())
+    assert (taken(rules), taken(rules, method="PURGE"), taken(rules, method="get")) == (
+        "1",
+        "method",
+        "method",
+    )
+
+
+def test_a_pattern_costs_the_paths_below_its_literal_beginning() -> None:
+    rules = compiled(route(RouteMatch(path=PathRegex("/api/v[0-9]+/.*"), method="POST"), to("b")), route())
+    assert taken(rules, "/", "POST") == taken(rules, "/app/x", "POST") == taken(rules, "/apis", "POST") == "1"
+    assert taken(rules, "/api/v1/x", "POST") == taken(rules, "/api/x", "POST") == "route"
+    assert taken(rules, "/api/v1/x") == "1"
+
+
+def test_a_pattern_is_decided_for_exact_paths() -> None:
+    rules = compiled(
+        route(RouteMatch(path=PathRegex("/v[0-9]")), to("b")),
+        route(RouteMatch(path=PathExact("/v1"))),
+        route(RouteMatch(path=PathExact("/vx"))),
+    )
+    assert (taken(rules, "/v1"), taken(rules, "/vx"), taken(rules, "/v2")) == ("0", "2", "route")
+
+
+def test_a_prefix_of_too_many_elements_is_not_decided_by_a_shorter_one() -> None:
+    deep = "/1/2/3/4/5/6/7/8/9"
+    rules = compiled(route(deep, to("b")), route(RouteMatch(path=PathExact(deep + "/x")), to("b")), route())
+    assert taken(rules, deep) == taken(rules, "/1/2/3/4/5/6/7/8/x") == taken(rules, deep + "/y") == "route"
+    assert taken(rules, deep + "/x") == "0", "this one path is known whole"
+    assert taken(rules, "/1/2/3/4/5/6/7/9") == "2"
+
+
+def test_paths_that_are_too_long_need_no_entry() -> None:
+    rules = compiled(
+        route("/" + "a" * 256, to("b")), route(RouteMatch(path=PathExact("/" + "é" * 128))), route()
+    )
+    assert [key.path for key in rules.paths] == [b""]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"protocol": Protocol.TCP}, "opaque TCP"),
+        ({"fast_path": False}, "off by annotation"),
+        ({"http": HttpOptions(via="1.1 x")}, "Via is added"),
+        (
+            {"http": HttpOptions(via="", max_request_head_bytes=2047)},
+            "request heads are limited to less than 2048 bytes",
+        ),
+    ],
+)
+def test_listeners_whose_requests_are_all_the_proxys(change: dict[str, object], reason: str) -> None:
+    changed = msgspec.structs.replace(LISTENER, **change)
+    assert compile_rules(changed, config(route()), CLUSTERS) == reason
+
+
+def test_virtual_hosts_are_the_proxys() -> None:
+    named = VirtualHost(name="v", domains=("web",), routes=(route(),))
+    anyone = VirtualHost(name="w", domains=("web", "*"), routes=(route(),))
+    for hosts, reason in (
+        ((named,), "virtual hosts"),
+        ((named, anyone), "virtual hosts"),
+        ((), "virtual hosts"),
+    ):
+        assert compile_rules(LISTENER, RouteConfig(name="r", virtual_hosts=hosts), CLUSTERS) == reason
+    assert compile_rules(LISTENER, None, CLUSTERS) == "it has no routes"
+    assert not isinstance(
+        compile_rules(LISTENER, RouteConfig(name="r", virtual_hosts=(anyone,)), CLUSTERS), str
+    )
+
+
+def test_many_routes_are_compiled_in_time_in_proportion() -> None:
+    """Each of a thousand paths may be taken by a thousand conditional routes for all paths."""
+    conditional = [
+        route(RouteMatch(headers=(StringMatch(name="x-user", value=str(n)),))) for n in range(1000)
+    ]
+    rules = compiled(*conditional, *(route(f"/{n}") for n in range(1000)))
+    assert len(rules.paths) == 1001
