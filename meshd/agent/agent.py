@@ -8,6 +8,8 @@ import logging
 import os
 import socket
 import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,22 +20,31 @@ from meshd.agent.ads import AdsClient, NotAppliedError
 from meshd.agent.config_in_force import ConfigInForce
 from meshd.agent.discovery import watch_workloads
 from meshd.agent.enrolment import Enrolment
+from meshd.agent.fast_path import FastPath
+from meshd.agent.flow_views import flow_views
+from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.metrics import exposition
 from meshd.agent.processes import resident_bytes
+from meshd.agent.splicers import Splicers
 from meshd.agent.totals import Totals
 from meshd.agent.views import endpoint_views, route_views, service_views
 from meshd.agent.workers import Greeting, Workers, WorkerSlot
+from meshd.datapath.captured_sockets import CapturedSockets
+from meshd.datapath.carried_requests import CarriedRequests
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.errors import CaptureError
+from meshd.datapath.flow_list import FlowList
+from meshd.datapath.service_ids import ServiceIds
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.status import ConfigStatus
-from meshd.model.view import CaptureView, ControlView, StatusView, WorkerView
+from meshd.model.view import CaptureView, CheckView, ControlView, FlowsView, StatusView, WorkerView
 from meshd.model.wire import Configure, Hello, Replace
 
 _logger = logging.getLogger("meshd.agent")
 
 HEARTBEAT_SECONDS = 0.25
 FIRST_ENROLMENT_SECONDS = 4.0
+MAX_FLOWS_SHOWN = 1000
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +61,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     metrics_port: int
     access_log: str
     access_log_format: str
+    fast_path: FastPath
 
 
 class Agent:
@@ -71,6 +83,18 @@ class Agent:
             Greeting(self._greet, lambda *held: self._enrolment.take_over(*held)),
         )
         self._enrolment = Enrolment(datapath, self._workers, self._home_fd)
+        self._counts = KernelCounts(
+            CarriedRequests(datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout),
+            ServiceIds(datapath.open_map("services"), datapath.layout),
+            self._enrolment.cookies,
+            options.run_dir / "counts.msgpack",
+        )
+        self._flow_list = FlowList(datapath.open_map("flows"), datapath.open_map("armed"), datapath.layout)
+        self._splicers = Splicers(
+            CapturedSockets(datapath.open_map("flows"), datapath.open_map("connections"), datapath.layout),
+            self._enrolment,
+            datapath.flow_count,
+        )
         self._config = ConfigInForce(datapath, self._workers, options.run_dir / "config.msgpack")
         self._ads = AdsClient(options.control, options.node, {"version": __version__}, self._on_change)
 
@@ -84,6 +108,7 @@ class Agent:
         restored = self._config.restore()
         if restored:
             self._configured.set()
+            await self._counts.config(self._config.snapshot)
         try:
             async with (
                 serving_admin(
@@ -94,6 +119,7 @@ class Agent:
                         "services": self._services_view,
                         "routes": self._routes_view,
                         "endpoints": self._endpoints_view,
+                        "flows": self._flows_view,
                     },
                 ),
                 serving_metrics(
@@ -111,7 +137,11 @@ class Agent:
                     control=options.control,
                     workers=options.workers,
                     restored=restored,
+                    fast_path=options.fast_path.mode,
+                    reason=options.fast_path.reason,
                 )
+                if options.fast_path.warning:
+                    log.event(_logger, logging.WARNING, "fast path", reason=options.fast_path.warning)
                 await asyncio.wait({tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 stopping.cancel()
                 tasks.cancel()
@@ -119,6 +149,9 @@ class Agent:
                     await tasks
         finally:
             self._enrolment.close()
+            self._counts.close()
+            self._flow_list.close()
+            self._splicers.close()
             os.close(self._home_fd)
             log.event(_logger, logging.INFO, "agent stopped", node=options.node, left="workers and programs")
 
@@ -128,6 +161,9 @@ class Agent:
             tasks.create_task(self._follow_workloads(), name="workloads")
             tasks.create_task(self._enrolment.retry(), name="enrolment-retry")
             tasks.create_task(self._ads.run(), name="ads")
+            tasks.create_task(self._counts.sweep(), name="counts")
+            if self._options.fast_path.on:
+                tasks.create_task(self._splicers.run(), name="splicers")
 
     async def _follow_workloads(self) -> None:
         # A worker of an earlier agent holds listeners: to open them anew would move the pod's port.
@@ -140,6 +176,7 @@ class Agent:
                 await self._configured.wait()
         async for workloads in watch_workloads(self._options.workloads):
             await self._enrolment.reconcile(workloads)
+            self._counts.note_workloads()
 
     def _greet(self, slot: WorkerSlot, hello: Hello) -> None:
         slot.send(
@@ -150,6 +187,8 @@ class Agent:
                 layout=self._datapath.layout_json,
                 access_log=self._options.access_log,
                 access_log_format=self._options.access_log_format,
+                fast_path=self._options.fast_path.on,
+                sample=self._options.fast_path.sample,
             ),
             self._datapath.worker_fds(),
         )
@@ -166,6 +205,8 @@ class Agent:
             await self._config.change(lambda _: self._received)
         except CaptureError as error:
             raise NotAppliedError(str(error)) from error
+        finally:
+            await self._counts.config(self._config.snapshot)
         if self._ads.synced:
             self._configured.set()
 
@@ -179,15 +220,18 @@ class Agent:
     async def _refresh(self) -> None:
         self._totals.update(await self._workers.collect())
         self._totals.keep_only(slot.pid for slot in self._workers.slots)
+        await self._counts.refresh()
+        self._totals.kernel = self._counts.requests()
 
     async def _metrics(self) -> bytes:
-        return exposition(await self._status_view(), self._totals)
+        return exposition(await self._status_view(), self._totals, self._counts.upcalls())
 
     async def _status_view(self) -> StatusView:
         await self._refresh()
         snapshot = self._config.snapshot
         requests = self._totals.requests()
         counters = self._datapath.counters()
+        fast_path, tested = self._options.fast_path, self._options.fast_path.tested
         return StatusView(
             node=self._options.node,
             instance=self._options.instance,
@@ -206,8 +250,15 @@ class Agent:
             capture=CaptureView(
                 pins=str(self._datapath.pin_dir),
                 cgroup=str(self._datapath.cgroup),
-                fast_path="off",
-                fast_path_reason="not part of this version",
+                fast_path=fast_path.mode,
+                fast_path_reason=fast_path.reason,
+                verdict_program_needed=tested.verdict_program_needed if tested else None,
+                self_test=tuple(CheckView(name=c.name, reason=c.reason) for c in tested.checks)
+                if tested
+                else (),
+                fast_path_requests=sum(total.count for total in self._totals.kernel.values()),
+                upcalls=_by_reason(self._counts.upcalls()),
+                splice_watch=self._splicers.state if fast_path.on else "off",
                 counters=counters,
                 flows=self._datapath.flow_count(),
             ),
@@ -230,7 +281,24 @@ class Agent:
 
     async def _services_view(self) -> object:
         await self._refresh()
-        return service_views(self._config.snapshot, self._totals.requests())
+        return service_views(
+            self._config.snapshot, self._totals.requests(), self._totals.kernel, self._counts.upcalls()
+        )
+
+    async def _flows_view(self) -> FlowsView:
+        found = await asyncio.to_thread(self._flow_list.read, MAX_FLOWS_SHOWN)
+        views = flow_views(
+            found,
+            {cookie: f"{w.namespace}/{w.name}" for cookie, w in self._enrolment.cookies().items()},
+            {
+                (address, listener.port): listener.name
+                for listener in self._config.snapshot.listeners.values()
+                for address in listener.addresses
+            },
+            self._counts.rules(),
+            time.monotonic(),
+        )
+        return FlowsView(flows=views, more=max(0, self._datapath.flow_count() - len(views)))
 
     async def _routes_view(self) -> object:
         await self._refresh()
@@ -238,6 +306,13 @@ class Agent:
 
     async def _endpoints_view(self) -> object:
         return endpoint_views(self._config.snapshot)
+
+
+def _by_reason(upcalls: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for (_, reason), count in upcalls.items():
+        counts[reason] += count
+    return dict(counts.most_common())
 
 
 def _worker_view(slot: WorkerSlot) -> WorkerView:

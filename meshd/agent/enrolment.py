@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from meshd import log
 from meshd.agent.inpod import EnrolmentError, InPod, adopt, open_in_pod
@@ -21,13 +22,22 @@ from meshd.model.workload import Workload
 _logger = logging.getLogger("meshd.agent.enrolment")
 
 RETRY_SECONDS = 2.0
+FAST_PATH_ANNOTATION = "meshd.io/fast-path"
+"""``off`` on a pod: the kernel carries none of its requests."""
+
+
+class FastPathChoice(NamedTuple):
+    """Whether a workload's sockets may be enrolled, and why not, or what is wrong with the annotation."""
+
+    on: bool
+    reason: str = ""
 
 
 class Members(Protocol):
     """The kernel's membership map."""
 
-    def set_member(self, cookie: int, port: int, ipv6: bool) -> None:
-        """Capture in the namespace of that cookie."""
+    def set_member(self, cookie: int, port: int, ipv6: bool, fast_path: bool = False) -> None:
+        """Capture in the namespace of that cookie. ``fast_path``: its sockets may be enrolled."""
 
     def remove_member(self, cookie: int) -> None:
         """No longer capture there."""
@@ -47,6 +57,8 @@ class Enrolment:
         self._enrolled: dict[str, tuple[Workload, InPod]] = {}
         self._captured: set[str] = set()
         self._failed: dict[str, str] = {}
+        self._taken_off: dict[str, str] = {}
+        """uid -> why the agent took the workload off the fast path."""
         self._lock = asyncio.Lock()
 
     def introduce(self, slot: WorkerSlot, hello: Hello) -> None:
@@ -73,7 +85,7 @@ class Enrolment:
             pod.close()
             return
         self._enrolled[workload.uid] = (workload, pod)
-        self._capture(workload.uid, pod)
+        self._capture(workload, pod)
         log.event(_logger, logging.INFO, "workload taken over", workload=_name(workload), worker=slot.index)
 
     async def reconcile(self, desired: Mapping[str, Workload]) -> None:
@@ -88,7 +100,9 @@ class Enrolment:
                 if uid not in self._enrolled:
                     await self._add(workload)
                 elif self._enrolled[uid][0] != workload:
-                    await self._announce(workload, self._enrolled[uid][1])
+                    pod = self._enrolled[uid][1]
+                    await self._announce(workload, pod)
+                    self._capture(workload, pod)
             # Those of pods that went while no agent ran.
             for cookie in self._members.members() - {pod.cookie for _, pod in self._enrolled.values()}:
                 self._members.remove_member(cookie)
@@ -113,8 +127,35 @@ class Enrolment:
                 enrolled=uid in self._captured,
                 port=self._enrolled[uid][1].port if uid in self._enrolled else 0,
                 reason="" if uid in self._captured else self._failed.get(uid, "being enrolled"),
+                fast_path="on" if (choice := self._fast_path(w)).on else "off",
+                fast_path_reason=choice.reason,
             )
             for uid, w in sorted(workloads.items(), key=lambda item: (item[1].namespace, item[1].name))
+        )
+
+    def cookies(self) -> dict[int, Workload]:
+        """The enrolled workloads by the cookie of their network namespace."""
+        return {pod.cookie: workload for workload, pod in self._enrolled.values()}
+
+    def by_netns(self) -> dict[int, tuple[int, Workload]]:
+        """The enrolled workloads, with their cookie, by the inode of their network namespace."""
+        return {
+            os.fstat(pod.netns_fd).st_ino: (pod.cookie, workload) for workload, pod in self._enrolled.values()
+        }
+
+    def take_off(self, uid: str, reason: str) -> None:
+        """Let the kernel carry no request of a workload from now on. Raises CaptureError."""
+        if uid in self._taken_off or uid not in self._enrolled:
+            return
+        workload, pod = self._enrolled[uid]
+        self._taken_off[uid] = reason
+        self._capture(workload, pod)
+        log.event(
+            _logger,
+            logging.WARNING,
+            "workload taken off the fast path",
+            workload=_name(workload),
+            reason=reason,
         )
 
     def close(self) -> None:
@@ -135,7 +176,7 @@ class Enrolment:
             self._failed[workload.uid] = str(error)
             return
         await self._announce(workload, pod)
-        self._capture(workload.uid, pod)
+        self._capture(workload, pod)
         self._failed.pop(workload.uid, None)
         log.event(
             _logger,
@@ -152,19 +193,43 @@ class Enrolment:
         self._workers.broadcast(AddWorkload(workload=workload), pod.fds())
         await self._workers.enrolled(workload.uid)
 
-    def _capture(self, uid: str, pod: InPod) -> None:
-        self._members.set_member(pod.cookie, pod.port, pod.ipv6)
-        self._captured.add(uid)
+    def _capture(self, workload: Workload, pod: InPod) -> None:
+        choice = self._fast_path(workload)
+        self._members.set_member(pod.cookie, pod.port, pod.ipv6, choice.on)
+        self._captured.add(workload.uid)
+        if choice.on and choice.reason:
+            log.event(
+                _logger, logging.WARNING, "bad annotation", workload=_name(workload), reason=choice.reason
+            )
+
+    def _fast_path(self, workload: Workload) -> FastPathChoice:
+        if taken_off := self._taken_off.get(workload.uid):
+            return FastPathChoice(False, taken_off)
+        return annotated_choice(workload.annotations)
 
     def _remove(self, uid: str) -> None:
         workload, pod = self._enrolled.pop(uid)
         self._captured.discard(uid)
+        self._taken_off.pop(uid, None)
         self._members.remove_member(pod.cookie)
         self._workers.broadcast(RemoveWorkload(uid=uid))
         for slot in self._workers.slots:
             slot.enrolled.discard(uid)
         pod.close()
         log.event(_logger, logging.INFO, "workload removed", workload=_name(workload), cookie=pod.cookie)
+
+
+def annotated_choice(annotations: Mapping[str, str]) -> FastPathChoice:
+    """What a workload's annotations say. What is neither ``on`` nor ``off`` says nothing."""
+    match annotations.get(FAST_PATH_ANNOTATION, "on"):
+        case "on":
+            return FastPathChoice(True)
+        case "off":
+            return FastPathChoice(False, f"annotation {FAST_PATH_ANNOTATION}")
+        case other:
+            return FastPathChoice(
+                True, f"annotation {FAST_PATH_ANNOTATION}: {other!r} is neither on nor off and is not used"
+            )
 
 
 def _name(workload: Workload) -> str:

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from meshd.agent.totals import RequestKey, RequestTotal, Totals
+from meshd.agent.views import requests_by_service
 from meshd.model.view import StatusView
 from meshd.model.wire import LATENCY_BUCKETS
 
@@ -16,22 +17,24 @@ _REQUEST_LABELS = ("service", "route", "cluster", "source", "method", "code", "r
 _DURATION_LABELS = ("service", "route", "cluster")
 
 
-def exposition(status: StatusView, totals: Totals) -> bytes:
-    """One scrape of the node."""
+def exposition(status: StatusView, totals: Totals, upcalls: Mapping[tuple[str, str], int]) -> bytes:
+    """One scrape of the node. ``upcalls``: by service and reason."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Node(status, totals))
+    registry.register(_Node(status, totals, upcalls))
     return generate_latest(registry)
 
 
 class _Node(Collector):
-    def __init__(self, status: StatusView, totals: Totals) -> None:
+    def __init__(self, status: StatusView, totals: Totals, upcalls: Mapping[tuple[str, str], int]) -> None:
         self._status = status
         self._totals = totals
+        self._upcalls = upcalls
 
     def collect(self) -> Iterable[Metric]:
         requests = self._totals.requests()
         yield _requests(requests)
         yield _durations(requests)
+        yield from _fast_path(self._totals.kernel, self._upcalls)
         for name, value in sorted(self._totals.counters().items()):
             counter = CounterMetricFamily(f"meshd_proxy_{name}", f"Proxy workers: {name.replace('_', ' ')}.")
             counter.add_metric((), value)
@@ -65,6 +68,27 @@ def _durations(requests: Mapping[RequestKey, RequestTotal]) -> Metric:
         buckets = [(str(bound), float(n)) for bound, n in zip(LATENCY_BUCKETS, total.buckets, strict=True)]
         family.add_metric(labels, [*buckets, ("+Inf", float(total.count))], total.seconds)
     return family
+
+
+def _fast_path(
+    carried: Mapping[RequestKey, RequestTotal], upcalls: Mapping[tuple[str, str], int]
+) -> Iterable[Metric]:
+    requests = CounterMetricFamily(
+        "meshd_fast_path_requests",
+        "Of the requests answered, those that the kernel carried.",
+        labels=("service",),
+    )
+    for service, count in requests_by_service(carried).items():
+        requests.add_metric((service,), count)
+    yield requests
+    passed_up = CounterMetricFamily(
+        "meshd_upcalls",
+        "Messages of clients that the kernel passed up to the proxy.",
+        labels=("service", "reason"),
+    )
+    for labels, count in upcalls.items():
+        passed_up.add_metric(labels, count)
+    yield passed_up
 
 
 def _capture(status: StatusView) -> Iterable[Metric]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from meshd.model.wire import LATENCY_BUCKETS, RequestCounts, Stats
 
@@ -28,7 +28,7 @@ class RequestTotal:
 
 
 class Totals:
-    """All workers' numbers together.
+    """All workers' numbers together, and the kernel's.
 
     A worker's counters begin at zero with its process: what an ended process had counted is kept and added,
     so that a sum never falls and rates over it stay right.
@@ -38,6 +38,8 @@ class Totals:
         self._ended_requests: dict[RequestKey, RequestTotal] = {}
         self._ended_counters: Counter[str] = Counter()
         self._latest: dict[int, Stats] = {}
+        self.kernel: Mapping[RequestKey, RequestTotal] = {}
+        """Requests that the kernel carried: they are in ``requests`` as the workers' are."""
 
     def update(self, stats: Iterable[Stats]) -> None:
         """Take the newest numbers of some workers."""
@@ -58,6 +60,8 @@ class Totals:
             totals[key] = RequestTotal(ended.count, ended.seconds, list(ended.buckets))
         for stats in self._latest.values():
             _add_requests(totals, stats.requests)
+        for key, carried in self.kernel.items():
+            totals.setdefault(key, RequestTotal()).add(carried.count, carried.seconds, carried.buckets)
         return totals
 
     def counters(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from meshd.agent.totals import RequestKey, RequestTotal
@@ -28,11 +28,21 @@ from meshd.model.view import EndpointView, RouteView, ServiceView
 Requests = Mapping[RequestKey, RequestTotal]
 
 
-def service_views(snapshot: Snapshot, requests: Requests) -> tuple[ServiceView, ...]:
-    """All service ports by name. ``service`` of a request's key is the listener's name."""
-    counts: Counter[str] = Counter()
-    for key, total in requests.items():
-        counts[key[0]] += total.count
+def service_views(
+    snapshot: Snapshot,
+    requests: Requests,
+    carried: Requests | None = None,
+    upcalls: Mapping[tuple[str, str], int] | None = None,
+) -> tuple[ServiceView, ...]:
+    """All service ports by name. ``service`` of a request's key is the listener's name.
+
+    ``carried``: those of the requests that the kernel carried. ``upcalls``: by service and reason.
+    """
+    counts = requests_by_service(requests)
+    fast = requests_by_service(carried or {})
+    reasons: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for (service, reason), count in (upcalls or {}).items():
+        reasons[service][reason] = count
     return tuple(
         ServiceView(
             name=listener.name,
@@ -44,9 +54,19 @@ def service_views(snapshot: Snapshot, requests: Requests) -> tuple[ServiceView, 
             endpoints=len(_endpoints(snapshot, listener)),
             healthy=sum(1 for e in _endpoints(snapshot, listener) if e.health is Health.HEALTHY),
             requests=counts[listener.name],
+            fast_requests=fast[listener.name],
+            upcalls=reasons.get(listener.name, {}),
         )
         for _, listener in sorted(snapshot.listeners.items())
     )
+
+
+def requests_by_service(requests: Requests) -> Counter[str]:
+    """How many there were of each service."""
+    counts: Counter[str] = Counter()
+    for key, total in requests.items():
+        counts[key[0]] += total.count
+    return counts
 
 
 def route_views(snapshot: Snapshot, requests: Requests) -> tuple[RouteView, ...]:

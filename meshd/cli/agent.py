@@ -53,6 +53,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--access-log-format", choices=("json", "text"), default="json")
     parser.add_argument(
+        "--access-log-sample",
+        type=_sample,
+        default=0,
+        metavar="N",
+        help="let the kernel carry requests although there is an access log, and log one in N of those "
+        "(default: 0, the proxy takes and logs every request)",
+    )
+    parser.add_argument(
+        "--fast-path",
+        choices=("on", "off", "auto"),
+        default="auto",
+        help="whether the kernel may carry requests; auto: if a self-test finds it able to (default: auto)",
+    )
+    parser.add_argument(
         "--metrics-listen",
         type=_address,
         default=("127.0.0.1", 15020),
@@ -65,8 +79,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT."""
-    from meshd.datapath.datapath import ensure_loaded
+    from meshd.agent.fast_path import Wish, decide
+    from meshd.datapath.datapath import HEARTBEAT_TIMEOUT, ensure_loaded
     from meshd.datapath.errors import DatapathError
+    from meshd.datapath.selftest import kept_result, self_test
 
     log.configure(args.log_level)
     directory = run_dir(args.instance)
@@ -74,14 +90,22 @@ def run(args: argparse.Namespace) -> int:
     lock = _lock(directory / "agent.lock", args.instance)
     workloads = args.workloads or directory / "workloads"
     workloads.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with ThreadPoolExecutor(1) as loader:
-        loading = loader.submit(ensure_loaded, args.instance, args.cgroup)
+    kept = directory / "selftest.json"
+    tested, wish = kept_result(kept), Wish(args.fast_path)
+    fast_path = decide(wish, tested, args.access_log_sample, bool(args.access_log))
+    with ThreadPoolExecutor(2) as children:
+        # What an earlier agent had switched on stays on meanwhile, if the outcome is known.
+        loading = children.submit(ensure_loaded, args.instance, args.cgroup, fast_path=fast_path.on)
+        testing = children.submit(self_test, kept) if tested is None and wish is Wish.AUTO else None
         # Importing gRPC and aiohttp takes about as long as compiling the programs, which is another process.
         from meshd.agent.agent import Agent, Options
     try:
         datapath = loading.result()
-    except DatapathError as error:
+        if testing is not None:
+            fast_path = decide(wish, testing.result(), args.access_log_sample, bool(args.access_log))
+    except (DatapathError, OSError) as error:
         raise CommandError(str(error)) from error
+    datapath.configure(HEARTBEAT_TIMEOUT, fast_path.on, fast_path.sample)
     host, port = args.metrics_listen
     options = Options(
         node=args.node,
@@ -94,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
         metrics_port=port,
         access_log=args.access_log,
         access_log_format=args.access_log_format,
+        fast_path=fast_path,
     )
 
     async def until_signalled() -> None:
@@ -130,6 +155,12 @@ def _lock(path: Path, instance: str) -> IO[str]:
 def _count(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 99")
+    return int(text)
+
+
+def _sample(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 999999999")
     return int(text)
 
 

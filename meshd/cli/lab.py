@@ -48,6 +48,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     up.add_argument(
         "--access-log", default="", metavar="PATH", help="the agents' access log; %%n is the node's name"
     )
+    up.add_argument(
+        "--fast-path",
+        choices=("on", "off", "auto"),
+        default="auto",
+        help="whether the kernel may carry requests (default: auto, as the agents' self-test says)",
+    )
     levels = ("debug", "info", "warning", "error")
     up.add_argument("--log-level", choices=levels, default="info", help="of the lab itself (default: info)")
     _wait(up, _WAIT_SECONDS)
@@ -104,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
 def _up(lab: Lab, args: argparse.Namespace) -> int:
     manifests = load(args.file)
     began = time.monotonic()
-    launch(lab, args.nodes, args.mode, MeshOptions(args.workers, args.access_log), args.log_level)
+    options = MeshOptions(args.workers, args.access_log, args.fast_path)
+    launch(lab, args.nodes, args.mode, options, args.log_level)
     try:
         ask(lab, Apply(manifests), Done)
     except LabError:

@@ -12,9 +12,17 @@ from typing import TypeVar
 import msgspec
 
 from meshd.cli.errors import CommandError
-from meshd.cli.status_text import status_text
+from meshd.cli.status_text import percentage, status_text
 from meshd.cli.table import table
-from meshd.model.view import EndpointView, RouteView, ServiceView, StatusView, WorkloadView
+from meshd.model.view import (
+    EndpointView,
+    FlowsView,
+    FlowView,
+    RouteView,
+    ServiceView,
+    StatusView,
+    WorkloadView,
+)
 from meshd.paths import RUN_ROOT, run_dir
 
 _TIMEOUT_SECONDS = 10.0
@@ -30,6 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         ("routes", "routes in the order in which they are tried", _routes),
         ("endpoints", "endpoints of every cluster", _endpoints),
         ("workloads", "the pods of this node and whether they are enrolled", _workloads),
+        ("flows", "captured connections: the path that their requests take, endpoints, age", _flows),
     ):
         parser = commands.add_parser(name, help=help_text, description=help_text)
         parser.add_argument(
@@ -60,7 +69,7 @@ def _services(sockets: Sequence[Path], as_json: bool) -> int:
         as_json,
         "services",
         ServiceView,
-        ("SERVICE", "ADDRESSES", "PROTOCOL", "ON FAILURE", "ROUTES", "ENDPOINTS", "REQUESTS"),
+        ("SERVICE", "ADDRESSES", "PROTOCOL", "ON FAILURE", "ROUTES", "ENDPOINTS", "REQUESTS", "IN KERNEL"),
         lambda s: (
             s.name,
             ",".join(s.addresses),
@@ -69,6 +78,7 @@ def _services(sockets: Sequence[Path], as_json: bool) -> int:
             s.routes,
             f"{s.healthy}/{s.endpoints}",
             s.requests,
+            percentage(s.fast_requests, s.requests),
         ),
     )
 
@@ -101,15 +111,61 @@ def _workloads(sockets: Sequence[Path], as_json: bool) -> int:
         as_json,
         "workloads",
         WorkloadView,
-        ("NAMESPACE", "NAME", "IPS", "ENROLLED", "PORT", "REASON"),
+        ("NAMESPACE", "NAME", "IPS", "ENROLLED", "PORT", "FAST PATH", "REASON"),
         lambda w: (
             w.namespace,
             w.name,
             ",".join(w.ips),
             "yes" if w.enrolled else "no",
             w.port,
-            w.reason or "-",
+            w.fast_path,
+            w.reason or w.fast_path_reason or "-",
         ),
+    )
+
+
+def _flows(sockets: Sequence[Path], as_json: bool) -> int:
+    answers = {_ask(path, "status", StatusView).node: _ask(path, "flows", FlowsView) for path in sockets}
+    if as_json:
+        _print_json(
+            {"nodes": [{"node": node, "flows": a.flows, "more": a.more} for node, a in answers.items()]}
+        )
+        return 0
+    header = [
+        "WORKLOAD",
+        "CLIENT",
+        "SERVICE",
+        "PATH",
+        "STATE",
+        "CARRIED",
+        "UPCALLS",
+        "ENDPOINTS",
+        "AGE",
+        "RULES",
+    ]
+    several = len(answers) > 1
+    rows = [
+        [*([node] if several else []), *_flow_row(flow)] for node, a in answers.items() for flow in a.flows
+    ]
+    print(table(["NODE", *header] if several else header, rows))
+    more = sum(answer.more for answer in answers.values())
+    if more:
+        print(f"and {more} more")
+    return 0
+
+
+def _flow_row(flow: FlowView) -> Sequence[object]:
+    return (
+        flow.workload,
+        flow.client,
+        flow.service,
+        flow.path,
+        flow.state,
+        flow.carried,
+        flow.upcalls,
+        ",".join(flow.endpoints) or "-",
+        "-" if flow.age_seconds is None else f"{flow.age_seconds:.0f} s",
+        "current" if flow.current else "old" if flow.state != "new" else "-",
     )
 
 

@@ -8,6 +8,7 @@ from meshd.model.status import ObjectStatus, Severity
 from meshd.model.view import StatusView
 
 _MIB = 1024 * 1024
+_UPCALLS_SHOWN = 6
 
 
 def status_text(status: StatusView) -> str:
@@ -26,6 +27,7 @@ def _lines(status: StatusView) -> Iterator[str]:
         yield f"  Worker {worker.worker}       pid {worker.pid} {state}"
     yield f"  Agent          pid {status.pid}, {status.rss_bytes / _MIB:.0f} MB"
     yield f"  Fast path      {status.capture.fast_path} ({status.capture.fast_path_reason})"
+    yield from _fast_path(status)
     counters = ", ".join(
         f"{name} {count}" for name, count in sorted(status.capture.counters.items()) if count
     )
@@ -38,6 +40,26 @@ def _lines(status: StatusView) -> Iterator[str]:
     yield f"  Problems       {len(problems) or 'none'}"
     for line in problems:
         yield f"    {line}"
+
+
+def _fast_path(status: StatusView) -> Iterator[str]:
+    capture = status.capture
+    if status.requests:
+        share = percentage(capture.fast_path_requests, status.requests)
+        yield f"                 carried {capture.fast_path_requests} of {status.requests} requests ({share})"
+    upcalls = sorted(capture.upcalls.items(), key=lambda item: -item[1])
+    if upcalls:
+        shown = ", ".join(f"{reason} {count}" for reason, count in upcalls[:_UPCALLS_SHOWN])
+        rest = sum(count for _, count in upcalls[_UPCALLS_SHOWN:])
+        yield f"                 upcalls: {shown}{f', others {rest}' if rest else ''}"
+    if capture.verdict_program_needed is not None:
+        needed = "yes" if capture.verdict_program_needed else "no"
+        yield f"                 verdict program needed: {needed}; splice watch {capture.splice_watch}"
+
+
+def percentage(part: int, whole: int) -> str:
+    """``99.8 %``; ``-`` of nothing."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 def _problems(status: ObjectStatus) -> Iterator[str]:

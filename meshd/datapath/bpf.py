@@ -39,7 +39,10 @@ class Command(enum.IntEnum):
     MAP_GET_FD_BY_ID = 14
     OBJ_GET_INFO_BY_FD = 15
     PROG_QUERY = 16
+    RAW_TRACEPOINT_OPEN = 17
     BTF_GET_FD_BY_ID = 19
+    MAP_LOOKUP_AND_DELETE_ELEM = 21
+    MAP_LOOKUP_BATCH = 24
     LINK_CREATE = 28
     LINK_UPDATE = 29
 
@@ -47,6 +50,8 @@ class Command(enum.IntEnum):
 class AttachType(enum.IntEnum):
     """enum bpf_attach_type, the ones used or looked for here."""
 
+    NONE = 0
+    """Of programs whose kind says where they go; the kernel does not look at it."""
     CGROUP_SOCK_OPS = 3
     SK_SKB_STREAM_PARSER = 4
     SK_SKB_STREAM_VERDICT = 5
@@ -214,6 +219,12 @@ def cgroup_link_info(fd: int) -> CgroupLinkInfo:
 def attach_cgroup(program: int, cgroup: int, attach_type: AttachType) -> int:
     """Attach beside what is there; the link's fd (kernel 5.7). Closing the last fd or pin detaches."""
     return call(Command.LINK_CREATE, "IIII", program, cgroup, attach_type, 0)
+
+
+def attach_raw_tracepoint(program: int, name: str) -> int:
+    """The link's fd, closing which detaches (kernel 4.17)."""
+    text = ctypes.create_string_buffer(name.encode())
+    return call(Command.RAW_TRACEPOINT_OPEN, "QI", ctypes.addressof(text), program)
 
 
 def replace_in_link(link: int, program: int) -> None:

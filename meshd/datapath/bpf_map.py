@@ -65,6 +65,17 @@ class Map:
         self._raise_unless_missing()
         return None
 
+    def take(self, key: bytes) -> bytes | None:
+        """The value, which is removed in the same step; None where there is no such key. Raises OSError.
+
+        Kernel 5.14, hash maps.
+        """
+        self._key.raw = key
+        if bpf.raw(Command.MAP_LOOKUP_AND_DELETE_ELEM, self._with_value_at) == 0:
+            return self._value.raw[: self.value_size]
+        self._raise_unless_missing()
+        return None
+
     def __setitem__(self, key: bytes, value: bytes) -> None:
         """Set, whether it was there or not. Raises OSError (E2BIG: the map is full)."""
         if len(value) != self.value_size:

@@ -70,12 +70,13 @@ def compile_unit() -> Compiled:
     return Compiled(text, source.digest(text))
 
 
-def compile_other(name: str) -> Unit:
-    """The same of another unit of bpf/. Raises DatapathError, SourceMissingError."""
+def compile_other(name: str, **constants: int) -> Unit:
+    """The same of another unit of bpf/, with constants defined. Raises DatapathError, SourceMissingError."""
     import_bcc()
     from meshd.datapath.compile import Unit
 
-    return Unit(source.unit(name=name))
+    defined = "".join(f"#define {constant} {value}\n" for constant, value in constants.items())
+    return Unit(defined + source.unit(name=name))
 
 
 def import_bcc() -> None:

@@ -10,6 +10,7 @@ from meshd.datapath.bpf import AttachType
 SOCK_OPS = 13
 SK_SKB = 14
 SK_MSG = 16
+RAW_TRACEPOINT = 17
 CGROUP_SOCK_ADDR = 18
 
 

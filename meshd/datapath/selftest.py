@@ -42,11 +42,11 @@ class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
     def reason(self) -> str:
         """Why the fast path must be off here; empty: it need not."""
         if self.error:
-            return f"the self-test could not run: {self.error}"
+            return f"self-test could not run: {self.error}"
         for check in self.checks:
             if check.reason:
                 return f"self-test {check.name!r} failed: {check.reason}"
-        return "" if self.checks else "the self-test tried nothing"
+        return "" if self.checks else "self-test tried nothing"
 
     @property
     def verdict_program_needed(self) -> bool:
@@ -62,27 +62,30 @@ class _Kept(msgspec.Struct, frozen=True):
     result: SelfTest
 
 
-def self_test(kept: Path | None = None) -> SelfTest:
-    """Run the test; what fails is in the answer.
+def self_test(kept: Path) -> SelfTest:
+    """Run the test and keep its result in a file; what fails is in the answer.
 
-    ``kept``: a file that holds the result of an earlier run: that is taken if it is of this boot and of these
-    programs, and written if not. A failure is not kept: it may have been the load of that moment.
+    A failure is not kept: it may have been the load of that moment. Raises OSError.
     """
-    boot = _BOOT_ID.read_text().strip()
-    try:
-        digest = _digest()
-    except source.SourceMissingError as error:
-        return SelfTest(error=str(error))
-    if kept is not None:
-        found = _read(kept)
-        if found is not None and (found.boot, found.digest) == (boot, digest):
-            return found.result
-    result = _run()
-    if kept is not None and not result.reason:
+    result = run_self_test()
+    if not result.reason:
         beside = kept.with_suffix(".new")
-        beside.write_bytes(msgspec.json.encode(_Kept(boot, digest, result)))
+        beside.write_bytes(msgspec.json.encode(_Kept(_boot(), _digest(), result)))
         beside.replace(kept)
     return result
+
+
+def kept_result(kept: Path) -> SelfTest | None:
+    """The result that was kept there, if it is of this boot and of these programs. Raises OSError."""
+    try:
+        found = msgspec.json.decode(kept.read_bytes(), type=_Kept)
+        return found.result if (found.boot, found.digest) == (_boot(), _digest()) else None
+    except (FileNotFoundError, msgspec.MsgspecError, source.SourceMissingError):
+        return None
+
+
+def _boot() -> str:
+    return _BOOT_ID.read_text().strip()
 
 
 def _digest() -> str:
@@ -93,14 +96,8 @@ def _digest() -> str:
     return text.hexdigest()[:12]
 
 
-def _read(path: Path) -> _Kept | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Kept)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-def _run() -> SelfTest:
+def run_self_test() -> SelfTest:
+    """Run the test; what fails is in the answer."""
     command = [sys.executable, "-m", "meshd.datapath.selftest_run"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)

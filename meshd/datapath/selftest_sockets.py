@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from meshd.datapath.bpf_map import Map
 
 WAIT_SECONDS = 2.0
-_SETTLE_SECONDS = 0.4
+_SETTLE_SECONDS = 0.15
 """Bytes by TCP over loopback are there when send(2) returns, or once a softirq has run."""
 _KEY = struct.Struct("=Q")
 _FD = struct.Struct("=I")

@@ -30,7 +30,8 @@ def launch(lab: Lab, nodes: int, mode: str, options: MeshOptions, log_level: str
     lab.state_dir.mkdir(parents=True)
     command = [sys.executable, "-m", "meshd.lab.supervisor", "--name", lab.name]
     command += ["--nodes", str(nodes), "--mode", mode, "--workers", str(options.workers)]
-    command += ["--access-log", options.access_log, "--log-level", log_level]
+    command += ["--access-log", options.access_log, "--fast-path", options.fast_path]
+    command += ["--log-level", log_level]
     log_file = str(lab.log("supervisor"))
     supervisor = os.posix_spawn(
         sys.executable,

@@ -33,6 +33,8 @@ class MeshOptions(msgspec.Struct, frozen=True):
 
     workers: int = 1
     access_log: str = ""
+    fast_path: str = "auto"
+    """``on``, ``off`` or ``auto``, as the agent's --fast-path."""
 
 
 class _Enrolment(msgspec.Struct):
@@ -67,6 +69,7 @@ class NodeMesh:
         command += ["--control", f"{FABRIC_ADDRESS}:{CONTROL_PORT}", "--cgroup", str(node_group)]
         command += ["--instance", lab.instance(node), "--runtime", "netns", "--workloads", str(self._folder)]
         command += ["--workers", str(options.workers), "--metrics-listen", "127.0.0.1:15020"]
+        command += ["--fast-path", options.fast_path]
         if options.access_log:
             command += ["--access-log", options.access_log.replace("%n", node)]
         self._daemon = Daemon(

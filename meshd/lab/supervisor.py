@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=MODES, required=True)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--access-log", default="")
+    parser.add_argument("--fast-path", default="auto")
     parser.add_argument("--log-level", default="info")
     args = parser.parse_args()
     log.configure(args.log_level)
@@ -147,7 +148,8 @@ def main() -> None:
     os.chdir("/")
     lab = Lab(args.name)
     try:
-        asyncio.run(Supervisor(lab, args.nodes, args.mode, MeshOptions(args.workers, args.access_log)).run())
+        options = MeshOptions(args.workers, args.access_log, args.fast_path)
+        asyncio.run(Supervisor(lab, args.nodes, args.mode, options).run())
     except (OSError, network.NetworkError, cgroup.NoCgroup2Error) as error:
         log.event(_logger, logging.ERROR, "lab failed", lab=lab.name, reason=error)
         raise SystemExit(1) from error

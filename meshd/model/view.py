@@ -35,14 +35,32 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     rss_bytes: int
 
 
+class CheckView(msgspec.Struct, frozen=True, kw_only=True):
+    """One check of the fast path's self-test."""
+
+    name: str
+    reason: str
+    """Why it failed; empty: it did not."""
+
+
 class CaptureView(msgspec.Struct, frozen=True, kw_only=True):
     """The kernel side."""
 
     pins: str
     cgroup: str
     fast_path: str
-    """``off``, or the mode that the self-test chose."""
+    """``full`` or ``off``: whether the kernel may carry requests."""
     fast_path_reason: str
+    verdict_program_needed: bool | None = None
+    """Whether this kernel needs the program that joins a socket's queues; None: not tested."""
+    self_test: tuple[CheckView, ...] = ()
+    """The fast path's checks; empty: the self-test was not run."""
+    fast_path_requests: int = 0
+    """Carried by the kernel, of those in ``StatusView.requests``."""
+    upcalls: dict[str, int] = {}
+    """Reason -> how often the kernel passed a client's bytes up, since the programs were first loaded."""
+    splice_watch: str = "off"
+    """``on``, or why calls of splice(2) are not seen."""
     counters: dict[str, int]
     flows: int
 
@@ -84,6 +102,10 @@ class WorkloadView(msgspec.Struct, frozen=True, kw_only=True):
     """Of its in-pod listener; 0 while not enrolled."""
     reason: str
     """Why it is not enrolled; empty when it is."""
+    fast_path: str = "off"
+    """``on`` or ``off``: whether its sockets may be enrolled."""
+    fast_path_reason: str = ""
+    """Why not, or what is wrong with its annotation."""
 
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +120,43 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: int
     healthy: int
     requests: int
+    fast_requests: int = 0
+    """Of those, carried by the kernel."""
+    upcalls: dict[str, int] = {}
+    """Reason -> how often the kernel passed a client's bytes up to the proxy."""
+
+
+class FlowView(msgspec.Struct, frozen=True, kw_only=True):
+    """One captured connection that is open."""
+
+    workload: str
+    """``namespace/name`` of the caller."""
+    client: str
+    """The client's own end, as the proxy sees it."""
+    service: str
+    """The listener's name; the address where none is known."""
+    path: str
+    """``kernel``: it carries the requests that it can; ``proxy``: the proxy has all."""
+    state: str
+    """``new`` (the proxy has not armed it, or has disarmed it), ``idle`` or ``busy``."""
+    carried: int
+    """Requests that the kernel carried."""
+    upcalls: int
+    """Messages of the client that went to the proxy."""
+    endpoints: tuple[str, ...]
+    """Of the upstream connections that the kernel may use for it."""
+    age_seconds: float | None
+    """None: opened under an earlier version of the programs."""
+    current: bool
+    """Whether it is armed by the rules in force: else its next request goes to the proxy."""
+
+
+class FlowsView(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the open connections."""
+
+    flows: tuple[FlowView, ...]
+    more: int
+    """How many there are beside these."""
 
 
 class RouteView(msgspec.Struct, frozen=True, kw_only=True):

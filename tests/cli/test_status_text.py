@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import msgspec
 
-from meshd.cli.status_text import status_text
+from meshd.cli.status_text import percentage, status_text
 from meshd.cli.table import table
 from meshd.model.status import Condition, ObjectStatus, ParentStatus, Problem, Severity
 from meshd.model.view import CaptureView, ControlView, StatusView, WorkerView
@@ -39,6 +39,19 @@ STATUS = StatusView(
         cgroup="/cgroup",
         fast_path="off",
         fast_path_reason="because",
+        fast_path_requests=7,
+        verdict_program_needed=True,
+        upcalls={
+            "new": 3,
+            "slow": 2,
+            "config": 9,
+            "route": 1,
+            "body": 1,
+            "quiet": 1,
+            "field": 1,
+            "method": 1,
+        },
+        splice_watch="on",
         counters={"captured": 5, "failed_open": 0},
         flows=1,
     ),
@@ -56,6 +69,25 @@ def test_a_node_at_a_glance() -> None:
     assert "127.0.0.1:15010 away (gone), generation 4" in text
     assert "captured 5; open flows 1" in text
     assert _problems() == ["CDS x: refused: no"]
+    assert "off (because)" in text
+    assert "carried 7 of 10 requests (70.0 %)" in text
+    assert "upcalls: config 9, new 3, slow 2, route 1, body 1, quiet 1, others 2" in text
+    assert "verdict program needed: yes; splice watch on" in text
+
+
+def test_a_node_without_requests_and_without_a_self_test() -> None:
+    capture = msgspec.structs.replace(
+        STATUS.capture, fast_path_requests=0, upcalls={}, verdict_program_needed=None
+    )
+    text = status_text(msgspec.structs.replace(STATUS, requests=0, capture=capture))
+    assert "carried" not in text
+    assert "upcalls" not in text
+    assert "verdict program" not in text
+
+
+def test_shares() -> None:
+    assert percentage(1, 3) == "33.3 %"
+    assert percentage(0, 0) == "-"
 
 
 def test_a_problem_names_object_file_field_and_reason() -> None:

@@ -1,0 +1,42 @@
+"""Open captured connections as ``meshd flows`` lists them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from meshd.datapath.flow_list import FlowState, OpenFlow
+from meshd.model.view import FlowView
+
+
+def flow_views(
+    flows: Iterable[OpenFlow],
+    workloads: Mapping[int, str],
+    services: Mapping[tuple[str, int], str],
+    rules: Collection[int],
+    now: float,
+) -> tuple[FlowView, ...]:
+    """By workload and client.
+
+    ``workloads``: ``namespace/name`` by netns cookie; ``services``: listeners by VIP and port; ``rules``: the
+    fingerprints in force; ``now``: time.monotonic.
+    """
+    return tuple(
+        FlowView(
+            workload=workloads.get(flow.netns, f"netns {flow.netns}"),
+            client=_end(flow.client),
+            service=services.get(flow.destination, _end(flow.destination)),
+            path="kernel" if flow.requests and flow.state is not FlowState.NEW else "proxy",
+            state=flow.state.value,
+            carried=flow.requests,
+            upcalls=flow.upcalls,
+            endpoints=tuple(map(_end, flow.endpoints)),
+            age_seconds=round(now - flow.opened, 3) if flow.opened else None,
+            current=flow.rules in rules,
+        )
+        for flow in sorted(flows, key=lambda flow: (workloads.get(flow.netns, ""), flow.client))
+    )
+
+
+def _end(end: tuple[str, int]) -> str:
+    address, port = end
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
