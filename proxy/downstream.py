@@ -145,7 +145,7 @@ class Downstream(asyncio.Protocol):
                 self._bound_buffer()
         elif state is _EXCHANGE:
             exchange = self._exchange
-            if exchange is not None and not exchange.request_done:
+            if exchange is not None and not (exchange.request_done or exchange.is_request_done()):
                 end = exchange.feed_request(data)
                 if end < len(data):
                     self._keep(data[end:])

@@ -192,6 +192,8 @@ class FastFlow:
         self._rules = rules
         self._told = self.armed = True
         self._refusal = None
+        self._settling = False
+        self._cancel_timer()
 
     def _entries(self) -> list[Entry]:
         down = self._down
@@ -463,7 +465,7 @@ class FastFlow:
     def _look_interval(self) -> float:
         if not self.armed or self._rules.has_timeouts or not self._told:
             return 0.0
-        return min(RELEASE_SECONDS, self._down.listener.options.stream_idle_timeout / 10)
+        return min(RELEASE_SECONDS, self._down.listener.options.stream_idle_timeout / 10 or RELEASE_SECONDS)
 
     def _check_carried(self, carried: Carried, now: float) -> None:
         """A carried request's timeouts."""

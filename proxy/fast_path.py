@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from meshd.datapath.arming import ArmingTable
 from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
 from meshd.datapath.flows import FlowTable
+from meshd.datapath.rules import why_upcall
 from meshd.model.config import Forward, Route
 from meshd.model.snapshot import Snapshot
 from proxy.in_force import ListenerState
@@ -46,13 +47,16 @@ class ListenerRules:
 
 
 def listener_rules(snapshot: Snapshot, state: ListenerState) -> ListenerRules | None:
-    """A listener's rules; None: the kernel has none for it (see meshd/datapath/rules.py)."""
+    """A listener's rules; None: the kernel carries none of its requests (see meshd/datapath/rules.py).
+
+    Where the kernel has none all the same, for want of room for instance, flows are armed for nothing.
+    """
     listener = state.listener
     config = snapshot.route_configs.get(listener.route_config)
     if config is None or not listener.fast_path or listener.http.via or len(config.virtual_hosts) != 1:
         return None
     host = config.virtual_hosts[0]
-    if host.domains != ("*",):
+    if host.domains != ("*",) or all(why_upcall(route, snapshot.clusters) for route in host.routes):
         return None
     return ListenerRules(rules_fingerprint(snapshot, listener), host.routes)
 

@@ -182,11 +182,12 @@ Script = Callable[[socket.socket], None]
 
 
 class Server:
-    """A server on 127.0.0.1 that runs ``script`` for each connection, in a thread of its own."""
+    """A server that runs ``script`` for each connection, in a thread of its own."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, address: str = "127.0.0.1") -> None:
         self._script = script
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self.address = address
+        self._listener = socket.create_server((address, 0), backlog=4096)
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
         self.failures: list[BaseException] = []

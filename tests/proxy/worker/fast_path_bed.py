@@ -1,0 +1,131 @@
+"""A worker behind real capture with the fast path on: servers in the same namespace and in another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Sequence
+
+from meshd.datapath.arming import ArmingTable
+from meshd.datapath.flows import Carried, FlowTable
+from meshd.model.config import (
+    Cluster,
+    Endpoint,
+    EndpointSet,
+    HttpOptions,
+    Listener,
+    Protocol,
+    Route,
+    RouteConfig,
+    VirtualHost,
+)
+from meshd.model.snapshot import Delta, Snapshot, difference
+from tests.datapath.mesh import Mesh
+from tests.proxy.worker.agent_end import AgentEnd
+from tests.proxy.worker.conftest import WORKLOAD
+from tests.support.http_bed import FORWARD, SERVICE_PORT, VIP, Script, Server
+from tests.support.netns import Namespace, join, namespace
+
+NAME = "default/web:80"
+POD, FAR = "10.9.0.1", "10.9.0.2"
+DATE = b"Date: Sat, 21 Nov 2026 00:00:00 GMT"
+
+
+class FastPathBed:
+    """Made by ``fast_path_bed``."""
+
+    def __init__(self, mesh: Mesh, agent: AgentEnd, far: Namespace, stack: contextlib.ExitStack) -> None:
+        self.mesh = mesh
+        self.agent = agent
+        self._far = far
+        self._stack = stack
+        self._snapshot = Snapshot()
+        armed, connections, upstreams = map(os.dup, mesh.datapath.worker_fds()[2:5])
+        self.table = ArmingTable(armed, connections, upstreams, mesh.datapath.layout)
+        stack.callback(self.table.close)
+        self.flows: FlowTable = mesh.flows
+        self.enrolled = False
+
+    def serve(self, script: Script, far: bool = False) -> Server:
+        """A server on the pod's loopback; ``far``: in the other namespace, which is no member."""
+        with (self._far if far else self.mesh.pod).entered():
+            server = Server(script, FAR if far else "127.0.0.1")
+        self._stack.callback(server.close)
+        return server
+
+    def configure(
+        self,
+        servers: Sequence[Server],
+        routes: tuple[Route, ...] = (FORWARD,),
+        options: HttpOptions | None = None,
+        cluster: Cluster | None = None,
+        weights: Sequence[int] = (),
+    ) -> None:
+        """Put the service in force: kernel and worker."""
+        endpoints = tuple(
+            Endpoint(address=server.address, port=server.port, weight=weight)
+            for server, weight in zip(servers, weights or [1] * len(servers), strict=True)
+        )
+        new = Snapshot().apply(
+            Delta(
+                generation=self._snapshot.generation + 1,
+                listeners=(
+                    Listener(
+                        name=NAME,
+                        service="default/web",
+                        addresses=(VIP,),
+                        port=SERVICE_PORT,
+                        protocol=Protocol.HTTP,
+                        cluster="web",
+                        route_config=NAME,
+                        http=options or HttpOptions(),
+                    ),
+                ),
+                route_configs=(
+                    RouteConfig(name=NAME, virtual_hosts=(VirtualHost(name="web", routes=routes),)),
+                ),
+                clusters=(cluster or Cluster(name="web"),),
+                endpoints=(EndpointSet(name="web", endpoints=endpoints),),
+            )
+        )
+        self.agent.update(difference(self._snapshot, new))
+        self.mesh.datapath.apply(self._snapshot, new)
+        self._snapshot = new
+        if not self.enrolled:
+            self.agent.enrol(self.mesh, WORKLOAD)
+            self.enrolled = True
+
+    def withdraw(self) -> None:
+        self.mesh.datapath.apply(self._snapshot, Snapshot())
+
+    def connect(self) -> socket.socket:
+        return self.mesh.connect(VIP, SERVICE_PORT)
+
+    def carried(self, client: socket.socket) -> Carried:
+        """What the kernel has carried of a client's connection."""
+        found = self.flows.carried(self.flows.key(self.mesh.pod.cookie, *client.getsockname()[:2]))
+        assert found is not None
+        return found
+
+    def statuses(self) -> dict[int, int]:
+        """Requests that the worker has counted, by status."""
+        found: dict[int, int] = {}
+        for row in self.agent.stats().requests:
+            found[row.status] = found.get(row.status, 0) + row.count
+        return found
+
+
+@contextlib.contextmanager
+def fast_path_bed(mesh: Mesh, agent: AgentEnd) -> Iterator[FastPathBed]:
+    """With a worker that has said hello."""
+    datapath = mesh.datapath
+    with namespace() as far, contextlib.ExitStack() as stack:
+        join(mesh.pod, (f"{POD}/24",), far, (f"{FAR}/24",))
+        datapath.configure(2.0, fast_path=True)
+        stack.callback(datapath.configure, 2.0, False)
+        datapath.set_member(mesh.pod.cookie, mesh.proxy4.getsockname()[1], ipv6=True, fast_path=True)
+        agent.configure(mesh, fast_path=True)
+        made = FastPathBed(mesh, agent, far, stack)
+        stack.callback(made.withdraw)
+        yield made

@@ -1,0 +1,410 @@
+"""Worker and kernel together, on real sockets: what is carried, and what becomes of what goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from meshd.model.config import Cluster, Forward, HttpOptions, LoadBalancing, Route, WeightedCluster
+from meshd.model.wire import Drain
+from tests.datapath.mesh import Mesh
+from tests.proxy.worker.agent_end import AgentEnd, WorkerProcess
+from tests.proxy.worker.fast_path_bed import DATE, FastPathBed, fast_path_bed
+from tests.support.http_bed import (
+    Script,
+    answering,
+    eventually,
+    get,
+    ok,
+    read_response,
+    receive_all,
+    receive_head,
+)
+
+PLAIN = ok(b"hello", DATE)
+PLACES = pytest.mark.parametrize("far", [False, True], ids=["here", "remote"])
+
+
+@pytest.fixture
+def bed(mesh: Mesh, agent: AgentEnd, worker: WorkerProcess) -> Iterator[FastPathBed]:
+    with fast_path_bed(mesh, agent) as made:
+        yield made
+
+
+def exchange(client: socket.socket, path: bytes = b"/") -> bytes:
+    client.sendall(get(path))
+    _, body, rest = read_response(client)
+    assert rest == b""
+    return body
+
+
+def armed(bed: FastPathBed) -> socket.socket:
+    """A client whose next request is carried."""
+    client = bed.connect()
+    assert exchange(client) == b"hello"
+    return client
+
+
+@PLACES
+def test_all_requests_but_the_first_are_carried(bed: FastPathBed, far: bool) -> None:
+    seen: list[bytes] = []
+    web = bed.serve(answering(PLAIN, seen), far)
+    bed.configure([web])
+    client = bed.connect()
+    for i in range(50):
+        assert exchange(client, b"/%d" % i) == b"hello"
+    assert bed.carried(client).requests == 49
+    assert bed.carried(client).responses == 49
+    assert bed.statuses() == {200: 1}
+    assert web.connections == 1
+    ids = set()
+    for i, head in enumerate(seen):
+        lines = head.split(b"\r\n")
+        assert lines[:2] == [b"GET /%d HTTP/1.1" % i, b"Host: web"]
+        assert lines[2:4] == [b"x-forwarded-for: 10.1.0.7", b"x-forwarded-proto: http"]
+        ids.add(lines[4])
+    assert len(ids) == 50
+
+
+@PLACES
+def test_pipelined_requests_are_answered_in_order(bed: FastPathBed, far: bool) -> None:
+    def script(sock: socket.socket) -> None:
+        data = b""
+        while True:
+            while b"\r\n\r\n" not in data:
+                piece = sock.recv(65536)
+                if not piece:
+                    return
+                data += piece
+            head, _, data = data.partition(b"\r\n\r\n")
+            time.sleep(0.002)
+            sock.sendall(ok(head.split(b" ")[1], DATE))
+
+    bed.configure([bed.serve(script, far), bed.serve(script, far)])
+    client = bed.connect()
+    read = b""
+    for _ in range(3):
+        client.sendall(b"".join(get(b"/%d" % i) for i in range(20)))
+        for i in range(20):
+            _, body, read = read_response(client, read)
+            assert body == b"/%d" % i
+    assert read == b""
+
+
+@PLACES
+def test_answers_that_the_kernel_leaves_to_the_proxy(bed: FastPathBed, far: bool) -> None:
+    web = bed.serve(answering(ok(b"no date")), far)
+    bed.configure([web])
+    client = bed.connect()
+    for _ in range(10):
+        client.sendall(get())
+        head, body, _ = read_response(client)
+        assert body == b"no date"
+        assert b"\r\ndate: " in head
+    carried = bed.carried(client)
+    assert (carried.requests, carried.responses) == (9, 0)
+    (row,) = bed.agent.stats().requests
+    assert (row.route, row.cluster, row.method, row.status, row.count) == (
+        "default/web/0",
+        "web",
+        "GET",
+        200,
+        10,
+    )
+
+
+def scripted(*answers: bytes | None, then: bytes = b"") -> Script:
+    """A server's script: an answer for each request in turn; None or the end: ``then``, and it closes."""
+
+    def script(sock: socket.socket) -> None:
+        for answer in answers:
+            receive_head(sock)
+            if answer is None:
+                break
+            sock.sendall(answer)
+        else:
+            receive_head(sock)
+        if then:
+            sock.sendall(then)
+
+    return script
+
+
+@PLACES
+def test_a_server_that_closes_without_an_answer(bed: FastPathBed, far: bool) -> None:
+    bed.configure([bed.serve(scripted(PLAIN), far)])
+    client = armed(bed)
+    client.sendall(get())
+    head, body, _ = read_response(client)
+    assert head.startswith(b"HTTP/1.1 502 ")
+    assert b"before it answered" in body
+    assert bed.carried(client).requests == 1
+    assert exchange(client) == b"hello"
+    assert bed.statuses() == {200: 2, 502: 1}
+
+
+@PLACES
+def test_a_server_that_resets_without_an_answer(bed: FastPathBed, far: bool) -> None:
+    def script(sock: socket.socket) -> None:
+        receive_head(sock)
+        sock.sendall(PLAIN)
+        receive_head(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    bed.configure([bed.serve(script, far)])
+    client = armed(bed)
+    client.sendall(get())
+    assert read_response(client)[0].startswith(b"HTTP/1.1 502 ")
+    assert exchange(client) == b"hello"
+
+
+@PLACES
+def test_a_server_that_closes_within_its_answer(bed: FastPathBed, far: bool) -> None:
+    cut = b"HTTP/1.1 200 OK\r\n" + DATE + b"\r\nContent-Length: 10\r\n\r\nhalf"
+    bed.configure([bed.serve(scripted(PLAIN, then=cut), far)])
+    client = armed(bed)
+    client.sendall(get())
+    with pytest.raises((ConnectionResetError, EOFError)):
+        read_response(client)
+    eventually(lambda: bed.statuses() == {200: 2})
+    (row,) = (row for row in bed.agent.stats().requests if row.flags)
+    assert row.flags == "UC"
+
+
+@PLACES
+def test_a_server_that_closes_after_its_answer(bed: FastPathBed, far: bool) -> None:
+    bed.configure([bed.serve(scripted(PLAIN, PLAIN, None), far)])
+    client = armed(bed)
+    assert exchange(client) == b"hello"
+    time.sleep(0.1)
+    for _ in range(3):
+        client.sendall(get())
+        status = read_response(client)[0].split(b" ")[1]
+        assert status in (b"200", b"502")
+        time.sleep(0.1)
+
+
+@PLACES
+def test_a_half_closed_client_gets_its_answer(bed: FastPathBed, far: bool) -> None:
+    def script(sock: socket.socket) -> None:
+        receive_head(sock)
+        sock.sendall(PLAIN)
+        receive_head(sock)
+        time.sleep(0.2)
+        sock.sendall(PLAIN)
+        sock.recv(1)
+
+    bed.configure([bed.serve(script, far)])
+    client = armed(bed)
+    client.sendall(get())
+    client.shutdown(socket.SHUT_WR)
+    assert receive_all(client) == PLAIN
+    assert bed.statuses() == {200: 1}
+
+
+@PLACES
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_route_timeout_is_kept(bed: FastPathBed, far: bool, begun: bool) -> None:
+    closed = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        receive_head(sock)
+        sock.sendall(PLAIN)
+        receive_head(sock)
+        if begun:
+            sock.sendall(PLAIN[:-1])
+        with contextlib.suppress(ConnectionResetError):
+            sock.recv(1)
+        closed.set()
+
+    route = Route(name="slow", action=Forward(clusters=(WeightedCluster(name="web"),), timeout=0.4))
+    bed.configure([bed.serve(script, far)], routes=(route,))
+    client = armed(bed)
+    start = time.monotonic()
+    client.sendall(get())
+    if begun:
+        with pytest.raises((ConnectionResetError, EOFError)):
+            read_response(client)
+    else:
+        head, _, _ = read_response(client)
+        assert head.startswith(b"HTTP/1.1 504 ")
+    assert 0.4 < time.monotonic() - start < 1.2
+    assert closed.wait(5)
+    (row,) = (row for row in bed.agent.stats().requests if row.flags)
+    assert (row.route, row.status, row.flags) == ("slow", 200 if begun else 504, "UT")
+    if not begun:
+        assert exchange(client) == b"hello"
+
+
+def test_an_idle_stream_is_given_up(bed: FastPathBed) -> None:
+    def script(sock: socket.socket) -> None:
+        receive_head(sock)
+        sock.sendall(PLAIN)
+        receive_head(sock)
+        with contextlib.suppress(ConnectionResetError):
+            sock.recv(1)
+
+    bed.configure([bed.serve(script)], options=HttpOptions(stream_idle_timeout=0.5))
+    client = armed(bed)
+    client.sendall(get())
+    assert read_response(client)[0].startswith(b"HTTP/1.1 504 ")
+
+
+@PLACES
+def test_no_request_goes_to_an_endpoint_that_has_gone(bed: FastPathBed, far: bool) -> None:
+    servers = [bed.serve(answering(ok(b"%d" % i, DATE)), far) for i in range(2)]
+    bed.configure(servers[:1])
+    client = bed.connect()
+    for generation in range(20):
+        server = generation % 2
+        bed.configure([servers[server]])
+        for _ in range(5):
+            assert exchange(client) == b"%d" % server
+    assert bed.carried(client).requests >= 20 * 3
+
+
+def test_requests_are_balanced_by_weight(bed: FastPathBed) -> None:
+    servers = [bed.serve(answering(ok(b"%d" % i, DATE))) for i in range(3)]
+    bed.configure(servers, weights=[1, 2, 7])
+    client = bed.connect()
+    counts = [0, 0, 0]
+    for _ in range(1000):
+        counts[int(exchange(client))] += 1
+    assert sum(counts) == 1000
+    for count, share in zip(counts, (0.1, 0.2, 0.7), strict=True):
+        assert abs(count - 1000 * share) < 5 * (1000 * share * (1 - share)) ** 0.5 + 20
+    assert [server.connections for server in servers] == [1, 1, 1]
+    assert bed.carried(client).requests > 900
+
+
+@PLACES
+def test_bodies_in_several_messages(bed: FastPathBed, far: bool) -> None:
+    def script(sock: socket.socket) -> None:
+        data = b""
+        while True:
+            while b"\r\n\r\n" not in data:
+                piece = sock.recv(65536)
+                if not piece:
+                    return
+                data += piece
+            head, _, data = data.partition(b"\r\n\r\n")
+            length = next(
+                (
+                    int(x.split(b":")[1])
+                    for x in head.split(b"\r\n")
+                    if x.lower().startswith(b"content-length")
+                ),
+                0,
+            )
+            while len(data) < length:
+                data += sock.recv(65536)
+            body, data = data[:length], data[length:]
+            sock.sendall(ok(body or b"hello", DATE))
+
+    bed.configure([bed.serve(script, far)])
+    client = armed(bed)
+    for size in (1, 100, 10_000, 300_000, 3_000_000):
+        body = bytes(i * 31 % 251 for i in range(size))
+        client.sendall(b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: %d\r\n\r\n" % size)
+        received: list[bytes] = []
+        reader = threading.Thread(target=lambda: received.append(read_response(client)[1]))  # noqa: B023
+        reader.start()
+        for at in range(0, size, 50_000):
+            client.sendall(body[at : at + 50_000])
+        reader.join(10)
+        assert received == [body]
+    assert bed.carried(client).requests >= 2
+
+
+def test_drain_lets_a_carried_request_end(bed: FastPathBed, worker: WorkerProcess) -> None:
+    go_on = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        receive_head(sock)
+        sock.sendall(PLAIN)
+        receive_head(sock)
+        go_on.wait(5)
+        sock.sendall(PLAIN)
+        sock.recv(1)
+
+    bed.configure([bed.serve(script)])
+    client, idle = armed(bed), armed(bed)
+    client.sendall(get())
+    eventually(lambda: bed.carried(client).requests == 1)
+    bed.agent.send(Drain(seconds=10))
+    assert idle.recv(1) == b""
+    time.sleep(0.6)
+    go_on.set()
+    assert receive_all(client) == PLAIN
+    assert "Traceback" not in worker.ended()
+
+
+@PLACES
+def test_a_client_that_goes_leaves_nothing(bed: FastPathBed, far: bool) -> None:
+    closed = []
+
+    def script(sock: socket.socket) -> None:
+        receive_head(sock)
+        sock.sendall(PLAIN)
+        receive_head(sock)
+        try:
+            closed.append(sock.recv(1) == b"")
+        except ConnectionResetError:
+            closed.append(True)
+
+    bed.configure([bed.serve(script, far)])
+    for _ in range(5):
+        client = armed(bed)
+        client.sendall(get())
+        eventually(lambda: bed.carried(client).requests == 1)  # noqa: B023
+        client.close()
+    eventually(lambda: closed == [True] * 5)
+    with contextlib.ExitStack() as stack:
+        maps = [
+            stack.enter_context(contextlib.closing(bed.mesh.datapath.open_map(name)))
+            for name in ("armed", "flows", "connections")
+        ]
+        eventually(lambda: [len(list(each)) for each in maps] == [0, 0, 0])
+    assert bed.agent.stats().gauges["downstream_connections"] == 0
+
+
+def test_quiet_flows_give_their_connections_away(bed: FastPathBed) -> None:
+    web = bed.serve(answering(PLAIN))
+    bed.configure([web])
+    clients = [armed(bed) for _ in range(5)]
+    for client in clients:
+        assert exchange(client) == b"hello"
+    assert web.connections == 5
+    time.sleep(3)
+    other = armed(bed)
+    assert web.connections == 5
+    for client in (*clients, other):
+        assert exchange(client) == b"hello"
+    assert web.connections == 5 + 1
+
+
+def test_an_idle_timeout_counts_carried_requests(bed: FastPathBed) -> None:
+    bed.configure([bed.serve(answering(PLAIN))], options=HttpOptions(idle_timeout=1.0))
+    client = armed(bed)
+    for _ in range(15):
+        time.sleep(0.2)
+        assert exchange(client) == b"hello"
+    assert bed.carried(client).requests == 15
+    start = time.monotonic()
+    assert client.recv(1) == b""
+    assert 0.7 < time.monotonic() - start < 2.5
+
+
+def test_the_least_loaded_endpoint_is_the_proxys_to_find(bed: FastPathBed) -> None:
+    web = bed.serve(answering(PLAIN))
+    bed.configure([web], cluster=Cluster(name="web", balancing=LoadBalancing.LEAST_REQUEST))
+    client = armed(bed)
+    for _ in range(5):
+        assert exchange(client) == b"hello"
+    assert bed.carried(client).requests == 0
