@@ -18,6 +18,8 @@ from meshd.datapath.layout import Layout
 from meshd.datapath.layout_file import layout_path, read_layout
 from meshd.datapath.pins import Pins
 from meshd.datapath.programs import MAPS, PROGRAMS
+from meshd.datapath.rule_maps import RuleMaps
+from meshd.datapath.rules import CompiledRules
 from meshd.datapath.service_maps import ServiceMaps
 from meshd.model.snapshot import Snapshot
 
@@ -51,7 +53,8 @@ class Datapath:
                 self._maps[name] = Map.pinned(pins.map(layout, name))
             self._member = layout.codec("member", "port4", "port6", "flags")
             self._stats = layout.structs["stats"]
-            self._services = ServiceMaps(self._maps["services"], self._maps["endpoints"], layout)
+            self._rules = RuleMaps(self._maps["rule_sets"], self._maps["paths"], layout)
+            self._services = ServiceMaps(self._maps["services"], self._maps["endpoints"], self._rules, layout)
         except BaseException:
             self.close()
             raise
@@ -111,8 +114,15 @@ class Datapath:
         return frozenset(_COOKIE.unpack(key)[0] for key in self._maps["members"])
 
     def apply(self, old: Snapshot, new: Snapshot) -> None:
-        """Bring services and endpoints from one snapshot to the next, as ``ServiceMaps.apply``."""
+        """Bring services, endpoints and rules from one snapshot to the next, as ``ServiceMaps.apply``."""
         self._services.apply(old, new)
+
+    def rules_of(self, listener: str) -> CompiledRules | str:
+        """By what the kernel carries a listener's requests, or why it does not.
+
+        Raises KeyError: there is no such listener in the snapshot that was applied last.
+        """
+        return self._rules.rules_of(listener)
 
     def counters(self) -> dict[str, int]:
         """How often capture did what since the programs were first loaded: the fields of ``struct stats``.

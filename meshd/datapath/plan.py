@@ -7,6 +7,7 @@ again when it misses the slot (bpf/balance.h).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from meshd.model.config import EndpointSet, FailurePolicy, Listener, Protocol
 from meshd.model.snapshot import Snapshot
 
 _GENERATIONS = 2**32
+_NO_RULES: Mapping[str, int] = {}
 
 
 class ServiceEntry(NamedTuple):
@@ -26,6 +28,8 @@ class ServiceEntry(NamedTuple):
     slots: int
     protocol: Protocol
     failure_policy: FailurePolicy
+    rules: int = 0
+    """Fingerprint of the rules by which the kernel carries its requests; 0: it carries none."""
 
 
 class PutSlots(NamedTuple):
@@ -89,8 +93,10 @@ class Plan(NamedTuple):
     result: Installed
 
 
-def plan(installed: Installed, old: Snapshot, new: Snapshot) -> Plan:
+def plan(installed: Installed, old: Snapshot, new: Snapshot, rules: Mapping[str, int] = _NO_RULES) -> Plan:
     """What leads from ``installed`` to ``new``. Services alike in both snapshots are taken as installed.
+
+    ``rules``: those that services are to show, by the listener's name.
 
     A service keeps its id while its listener or one of its VIPs stays. Where two listeners claim one VIP and
     port, the first by name has it. Raises CaptureError for what the maps cannot express.
@@ -106,7 +112,7 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot) -> Plan:
         if (
             installed.ids.get(name) == number
             and _alike(name, old, new)
-            and all(vip in installed.services and installed.services[vip].id == number for vip in own)
+            and all(_shows(installed.services.get(vip), number, rules.get(name, 0)) for vip in own)
         ):
             continue
         listener = new.listeners[name]
@@ -121,7 +127,7 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot) -> Plan:
             slots.append(PutSlots(number, generation, targets))
         result.slots[number] = Slots(generation, targets)
         for vip in own:
-            entry = _entry(listener, number, generation, table, vip)
+            entry = _entry(listener, number, generation, table, vip, rules.get(name, 0))
             if installed.services.get(vip) != entry:
                 services.append(PutService(vip, entry))
                 result.services[vip] = entry
@@ -168,6 +174,12 @@ def _alike(name: str, old: Snapshot, new: Snapshot) -> bool:
     return old.endpoints.get(after.cluster) == new.endpoints.get(after.cluster)
 
 
-def _entry(listener: Listener, number: int, generation: int, table: SlotTable, vip: Target) -> ServiceEntry:
+def _shows(entry: ServiceEntry | None, number: int, rules: int) -> bool:
+    return entry is not None and (entry.id, entry.rules) == (number, rules)
+
+
+def _entry(
+    listener: Listener, number: int, generation: int, table: SlotTable, vip: Target, rules: int
+) -> ServiceEntry:
     first, count = (0, len(table.ipv4)) if vip.ipv4 else (len(table.ipv4), len(table.ipv6))
-    return ServiceEntry(number, generation, first, count, listener.protocol, listener.failure_policy)
+    return ServiceEntry(number, generation, first, count, listener.protocol, listener.failure_policy, rules)

@@ -1,4 +1,4 @@
-"""The maps that say what is captured and where it goes: services and endpoints."""
+"""The maps that say what is captured and where it goes: services, endpoints, and the rules of requests."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from meshd.datapath.plan import (
     Slots,
     plan,
 )
+from meshd.datapath.rule_maps import RuleMaps
 from meshd.datapath.slots import Target
 from meshd.model.config import FailurePolicy, Protocol
 from meshd.model.snapshot import Snapshot
@@ -27,12 +28,13 @@ from meshd.model.snapshot import Snapshot
 class ServiceMaps:
     """Brings the maps from snapshot to snapshot. The maps are the caller's to close."""
 
-    def __init__(self, services: Map, endpoints: Map, layout: Layout) -> None:
+    def __init__(self, services: Map, endpoints: Map, rules: RuleMaps, layout: Layout) -> None:
         """Raises OSError, KeyError (a layout of other programs)."""
         self._services = services
         self._endpoints = endpoints
+        self._rules = rules
         self._service = layout.codec(
-            "service", "id", "generation", "first_slot", "slots", "protocol", "failure_policy"
+            "service", "id", "generation", "first_slot", "slots", "protocol", "failure_policy", "rules"
         )
         self._endpoint_key = layout.codec("endpoint_key", "service", "generation", "slot")
         self._address_port = layout.codec("address_port", "address", "port")
@@ -47,7 +49,11 @@ class ServiceMaps:
         No connect(2) meets a state that is neither the old nor the new one of its service. Raises
         CaptureError; the maps then hold some of both, and know it: apply again with an empty ``old``.
         """
-        planned = plan(self._installed, old, new)
+        try:
+            rules = self._rules.prepare(new)
+        except OSError as error:
+            raise CaptureError(f"the kernel refuses the rules of services: {error}") from error
+        planned = plan(self._installed, old, new, rules)
         try:
             for operation in planned.operations:
                 self._perform(operation)
@@ -55,6 +61,7 @@ class ServiceMaps:
             self._installed = self._read()
             raise CaptureError(_explain(operation, error, self._services, self._endpoints)) from error
         self._installed = planned.result
+        self._rules.retire()
 
     def _perform(self, operation: Operation) -> None:
         match operation:
@@ -64,7 +71,10 @@ class ServiceMaps:
                     self._endpoints[key] = self._address_port.pack(*where)
             case PutService(vip, entry):
                 self._services[self._address_port.pack(*vip)] = self._service.pack(
-                    *entry[:4], self._protocols[entry.protocol], self._policies[entry.failure_policy]
+                    *entry[:4],
+                    self._protocols[entry.protocol],
+                    self._policies[entry.failure_policy],
+                    entry.rules,
                 )
             case RemoveService(vip):
                 self._services.discard(self._address_port.pack(*vip))
@@ -79,8 +89,10 @@ class ServiceMaps:
         installed = Installed()
         for key, value in self._services.items():
             address, port = self._address_port.unpack(key)
-            number, generation, first, slots, protocol, policy = self._service.unpack(value)
-            entry = ServiceEntry(number, generation, first, slots, protocols[protocol], policies[policy])
+            number, generation, first, slots, protocol, policy, rules = self._service.unpack(value)
+            entry = ServiceEntry(
+                number, generation, first, slots, protocols[protocol], policies[policy], rules
+            )
             installed.services[Target(address, port)] = entry
         shown = {entry.id: entry.generation for entry in installed.services.values()}
         found: dict[int, dict[int, Target]] = defaultdict(dict)

@@ -145,6 +145,19 @@ def test_a_change_of_endpoints_is_a_new_generation_of_the_same_id() -> None:
     assert operations[1] == PutService(vip, first.services[vip]._replace(generation=2, slots=2))
 
 
+def test_other_rules_are_shown_in_place() -> None:
+    snapshot = _snapshot("10.0.0.1", vips=VIPS)
+    first = plan(Installed(), Snapshot(), snapshot, {"a/x:80": 7}).result
+    assert {entry.rules for entry in first.services.values()} == {7}
+    changed = plan(first, snapshot, snapshot, {"a/x:80": 8})
+    assert changed.operations == [
+        PutService(vip, entry._replace(rules=8)) for vip, entry in first.services.items()
+    ]
+    assert plan(changed.result, snapshot, snapshot, {"a/x:80": 8}).operations == []
+    gone = plan(changed.result, snapshot, snapshot)
+    assert {entry.rules for entry in gone.result.services.values()} == {0}
+
+
 def test_a_new_vip_of_a_listener_keeps_id_and_slots() -> None:
     before = _snapshot("10.0.0.1")
     after = _snapshot("10.0.0.1", vips=("10.96.0.1", "10.96.0.2"))

@@ -1,0 +1,265 @@
+"""Rules in the kernel's maps: whole before a service shows them, and gone after it shows others."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import msgspec
+import pytest
+
+from meshd.datapath import bpf
+from meshd.datapath.bpf_map import Map
+from meshd.datapath.datapath import Datapath, ensure_loaded
+from meshd.datapath.fingerprint import fnv1a, rules_fingerprint
+from meshd.datapath.layout import Layout
+from meshd.datapath.pins import Pins
+from meshd.datapath.rule_maps import RuleMaps
+from meshd.datapath.rule_values import RuleValues
+from meshd.datapath.rules import CompiledRules, Limits
+from meshd.model.config import (
+    Cluster,
+    EndpointSet,
+    Forward,
+    HttpOptions,
+    Listener,
+    PathExact,
+    PathPrefix,
+    Protocol,
+    Route,
+    RouteConfig,
+    RouteMatch,
+    StringMatch,
+    VirtualHost,
+    WeightedCluster,
+)
+from meshd.model.snapshot import Delta, Snapshot
+
+WEB, DB = "shop/web:80", "shop/db:5432"
+
+
+class _Create(enum.IntEnum):
+    """The command of bpf(2) that makes a map: no business of the running datapath."""
+
+    MAP_CREATE = 0
+
+
+@contextlib.contextmanager
+def small_map(layout: Layout, name: str, entries: int) -> Iterator[Map]:
+    """A map like one of the programs', with room for a few entries."""
+    shape = layout.maps[name]
+    command = cast("bpf.Command", _Create.MAP_CREATE)
+    fd = bpf.call(command, "IIIII", shape.type, shape.key_size, shape.value_size, entries, shape.flags)
+    made = Map(fd)
+    made.name = name
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def web(*routes: Route, name: str = WEB, address: str = "10.96.7.1") -> Snapshot:
+    """A snapshot with one HTTP service."""
+    listener = Listener(
+        name=name,
+        service=name.partition(":")[0],
+        addresses=(address,),
+        port=80,
+        protocol=Protocol.HTTP,
+        cluster=name,
+        route_config=name,
+        http=HttpOptions(via=""),
+    )
+    config = RouteConfig(name=name, virtual_hosts=(VirtualHost(name="all", routes=routes),))
+    return Snapshot(1, {name: listener}, {name: config}, {name: Cluster(name=name)})
+
+
+def route(match: RouteMatch | str = "/", *clusters: str) -> Route:
+    shares = tuple(
+        WeightedCluster(name=each, weight=weight) for weight, each in enumerate(clusters or (WEB,), 1)
+    )
+    found = RouteMatch(path=PathPrefix(match)) if isinstance(match, str) else match
+    return Route(name=f"shop/r/{found.path.value}", match=found, action=Forward(clusters=shares))
+
+
+class Kernel:
+    """What the maps hold."""
+
+    def __init__(self, datapath: Datapath, instance: str) -> None:
+        self.layout = datapath.layout
+        pins = Pins(instance)
+        self._maps = {
+            name: Map.pinned(pins.map(self.layout, name)) for name in ("services", "rule_sets", "paths")
+        }
+
+    def close(self) -> None:
+        for each in self._maps.values():
+            each.close()
+
+    def shown(self) -> set[int]:
+        """The rules of all VIPs."""
+        codec = self.layout.codec("service", "rules")
+        return {codec.unpack(value)[0] for _, value in self._maps["services"].items()}
+
+    def sets(self) -> set[int]:
+        return {int.from_bytes(key, "little") for key in self._maps["rule_sets"]}
+
+    def paths(self) -> set[int]:
+        """The rules that some path belongs to."""
+        codec = self.layout.codec("path_key", "rules")
+        return {codec.unpack(key)[0] for key in self._maps["paths"]}
+
+    def fields(self, rules: int, path: str, kind: str, *names: str) -> tuple[object, ...] | None:
+        """Fields of a path's entry."""
+        key = self.layout.codec("path_key", "rules", "hash", "kind").pack(
+            rules, fnv1a(path.encode()), self.layout.enums["path_kind"][kind]
+        )
+        value = self._maps["paths"].get(key)
+        return None if value is None else self.layout.codec("path_routes", *names).unpack(value)
+
+    def set_fields(self, rules: int, *names: str) -> tuple[object, ...]:
+        value = self._maps["rule_sets"].get(rules.to_bytes(8, "little"))
+        assert value is not None
+        return self.layout.codec("rule_set", *names).unpack(value)
+
+
+@pytest.fixture
+def kernel(datapath: Datapath, instance: str) -> Iterator[Kernel]:
+    opened = Kernel(datapath, instance)
+    try:
+        yield opened
+    finally:
+        opened.close()
+        datapath.apply(Snapshot(), Snapshot())
+        datapath.apply(Snapshot(), Snapshot())
+
+
+def test_the_limits_are_those_of_the_programs(datapath: Datapath) -> None:
+    assert RuleValues(datapath.layout).limits == Limits()
+
+
+def test_the_maps_hold_what_was_compiled(datapath: Datapath, kernel: Kernel) -> None:
+    conditional = RouteMatch(
+        path=PathExact("/a/b"), method="POST", headers=(StringMatch(name="x-user", value="ann"),)
+    )
+    snapshot = web(
+        route(conditional), route("/a/b", WEB, WEB), Route(name="shop/r/last", action=route().action)
+    )
+    datapath.apply(Snapshot(), snapshot)
+    (rules,) = kernel.shown()
+    assert rules == rules_fingerprint(snapshot, snapshot.listeners[WEB])
+    assert kernel.sets() == kernel.paths() == {rules}
+    lengths, names = (6).to_bytes(4, "little").ljust(16, b"\0"), b"x-user".ljust(128, b"\0")
+    assert kernel.set_fields(rules, "exact", "prefixes", "headers", "header_length", "header") == (
+        *(1, 2, 1, lengths, names),
+    )
+    first = [
+        f"candidate[0].{name}"
+        for name in ("route", "method", "action", "query", "conditions", "shares", "total")
+    ]
+    post, forward = kernel.layout.enums["method"]["METHOD_POST"], 1
+    assert kernel.layout.enums["candidate_action"]["CANDIDATE_FORWARD"] == forward
+    fields = kernel.fields(rules, "/a/b", "PATH_EXACT", "length", "candidates", "path", *first)
+    assert fields == (4, 2, b"/a/b".ljust(256, b"\0"), *(0, post, forward, 0, 1, 1, 1))
+    condition = [f"candidate[0].condition[0].{name}" for name in ("header", "length", "value")]
+    assert kernel.fields(rules, "/a/b", "PATH_EXACT", *condition) == (0, 3, b"ann".ljust(32, b"\0"))
+    shares = [f"candidate[{i}].share[{j}].bound" for i in range(2) for j in range(2)]
+    assert kernel.fields(rules, "/a/b", "PATH_EXACT", *shares) == (1, 0, 1, 3)
+    fields = kernel.fields(rules, "/a/b", "PATH_PREFIX", "candidates", *first)
+    assert fields == (1, *(1, 0, forward, 0, 0, 2, 3))
+    assert kernel.fields(rules, "", "PATH_PREFIX", "length", "candidates", "candidate[0].route") == (0, 1, 2)
+    compiled = datapath.rules_of(WEB)
+    assert isinstance(compiled, CompiledRules)
+    assert compiled.routes == ("shop/r//a/b", "shop/r//a/b", "shop/r/last")
+
+
+def test_a_change_shows_new_rules_and_the_old_go_with_the_next_change(
+    datapath: Datapath, kernel: Kernel
+) -> None:
+    first, second = web(route()), web(route("/a"))
+    third = second.apply(Delta(generation=3, endpoints=(EndpointSet(name=WEB),)))
+    datapath.apply(Snapshot(), first)
+    (one,) = kernel.shown()
+    datapath.apply(first, second)
+    (two,) = kernel.shown()
+    assert two != one
+    assert kernel.sets() == {one, two}
+    datapath.apply(second, third)
+    (three,) = kernel.shown()
+    assert kernel.sets() == kernel.paths() == {two, three}
+    datapath.apply(third, second)
+    assert kernel.shown() == {two}, "rules that come back are the same"
+    assert kernel.fields(two, "/a", "PATH_PREFIX", "candidates") == (1,)
+    datapath.apply(second, Snapshot())
+    assert kernel.shown() == set()
+    datapath.apply(Snapshot(), Snapshot())
+    assert kernel.sets() == kernel.paths() == set()
+    with pytest.raises(KeyError):
+        datapath.rules_of(WEB)
+
+
+def test_services_without_rules(datapath: Datapath, kernel: Kernel) -> None:
+    snapshot = web(route())
+    off = msgspec.structs.replace(snapshot.listeners[WEB], fast_path=False)
+    database = msgspec.structs.replace(off, name=DB, port=5432, protocol=Protocol.TCP, route_config="")
+    datapath.apply(Snapshot(), snapshot.apply(Delta(generation=2, listeners=(off, database))))
+    assert kernel.shown() == {0}
+    assert kernel.sets() == kernel.paths() == set()
+    assert datapath.rules_of(WEB) == "off by annotation"
+    assert datapath.rules_of(DB) == "opaque TCP"
+
+
+@pytest.mark.parametrize("later", [lambda: web(route(), route("/c")), lambda: web(route())])
+def test_an_agent_that_restarts_takes_over_and_removes_what_nobody_shows(
+    datapath: Datapath, kernel: Kernel, instance: str, later: Callable[[], Snapshot]
+) -> None:
+    snapshot = web(route())
+    datapath.apply(Snapshot(), web(route("/gone")))
+    datapath.apply(Snapshot(), snapshot)
+    (before,) = kernel.shown()
+    again = ensure_loaded(instance, datapath.cgroup, heartbeat_timeout=60.0)
+    try:
+        assert kernel.shown() == {before}
+        again.apply(Snapshot(), later())
+        (rules,) = kernel.shown()
+        assert (rules == before) == (later().route_configs == snapshot.route_configs)
+        again.apply(later(), later())
+        assert kernel.sets() == kernel.paths() == {rules}
+        assert isinstance(again.rules_of(WEB), CompiledRules)
+    finally:
+        again.close()
+
+
+def test_rules_that_find_no_room_are_written_when_there_is_some(
+    datapath: Datapath, caplog: pytest.LogCaptureFixture
+) -> None:
+    layout = datapath.layout
+    other = web(*(route(f"/{n}", "shop/api:80") for n in range(3)), name="shop/api:80", address="10.96.7.2")
+    with small_map(layout, "rule_sets", 8) as sets, small_map(layout, "paths", 4) as paths:
+        maps = RuleMaps(sets, paths, layout)
+        both = web(route(), route("/a")).apply(other.as_delta())
+        shown = maps.prepare(both)
+        maps.retire()
+        (served,) = [name for name in shown if shown[name]]
+        (refused,) = shown.keys() - {served}
+        assert maps.rules_of(refused) == "the paths map is full"
+        assert "MESHD_MAX_PATHS" in caplog.text
+        assert list(sets) == [shown[served].to_bytes(8, "little")], "nothing half written"
+        assert len(list(paths)) == len(set(RuleValues(layout).path_entries(0, _rules(maps, served))))
+        caplog.clear()
+        assert maps.prepare(both) == shown
+        assert not caplog.text, "it is said once"
+        left = both.apply(Delta(generation=3, removed_listeners=(served,)))
+        maps.prepare(left)
+        maps.retire()
+        shown = maps.prepare(left)
+        assert shown == {refused: rules_fingerprint(left, left.listeners[refused])}
+        assert isinstance(maps.rules_of(refused), CompiledRules)
+
+
+def _rules(maps: RuleMaps, name: str) -> CompiledRules:
+    found = maps.rules_of(name)
+    assert isinstance(found, CompiledRules)
+    return found
