@@ -37,6 +37,8 @@ class RuleNames(msgspec.Struct, frozen=True):
 
 
 _UNKNOWN_RULES = RuleNames(UNKNOWN, (), {})
+_NEVER = (0.0, _UNKNOWN_RULES)
+_NOBODY = (0.0, UNKNOWN)
 
 
 class KeptTotals(msgspec.Struct, frozen=True):
@@ -123,7 +125,8 @@ class KernelTotals:
             for key, kept in self._kept.items()
         }
         for row, count in rows.items():
-            _add(totals, self._key(row), count)
+            if self._is_known(row):
+                _add(totals, self._key(row), count)
         return totals
 
     def upcalls(self, rows: Mapping[UpcallRow, int]) -> dict[tuple[str, str], int]:
@@ -133,12 +136,18 @@ class KernelTotals:
             totals[self._service(row), row.reason] += count
         return dict(totals)
 
+    def _is_known(self, row: Row) -> bool:
+        """Otherwise it waits until it leaves the kernel: what was ``unknown`` first would be taken back."""
+        rules = row.rules in self._rules or self._old_rules.get(row.rules, _NEVER)[1] is not _UNKNOWN_RULES
+        caller = row.netns in self._workloads or self._old_workloads.get(row.netns, _NOBODY)[1] is not UNKNOWN
+        return rules and caller
+
     def _service(self, row: UpcallRow) -> str:
         return (self._services or {}).get(row.service, UNKNOWN)
 
     def _key(self, row: Row) -> RequestKey:
-        names = self._rules.get(row.rules) or self._old_rules.get(row.rules, (0.0, _UNKNOWN_RULES))[1]
-        source = self._workloads.get(row.netns) or self._old_workloads.get(row.netns, (0.0, UNKNOWN))[1]
+        names = self._rules.get(row.rules) or self._old_rules.get(row.rules, _NEVER)[1]
+        source = self._workloads.get(row.netns) or self._old_workloads.get(row.netns, _NOBODY)[1]
         return (
             names.service,
             names.routes[row.route] if row.route < len(names.routes) else UNKNOWN,

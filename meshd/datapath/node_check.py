@@ -10,16 +10,17 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from meshd.datapath import attachment, bpf, cgroup, pins, source
+from meshd.datapath import attachment, bpf, cgroup, pins, source, splice_watch
 from meshd.datapath.errors import DatapathError
 from meshd.datapath.layout_file import read_layout
 from meshd.datapath.probe import Probe
 from meshd.datapath.programs import CGROUP_PROGRAMS, PROGRAMS
+from meshd.datapath.selftest import Check, run_self_test
 from meshd.paths import BPF_FS, PIN_ROOT
 
 OLDEST_KERNEL = (5, 18)
@@ -58,6 +59,7 @@ def findings(instance: str, at: Path | None) -> Iterator[Finding]:
     yield finding
     yield _bpf_fs()
     yield from _programs(folder)
+    yield from _fast_path()
     try:
         yield _pins(instance, folder)
     except OSError as error:
@@ -157,6 +159,36 @@ def _programs(folder: Path | None) -> Iterator[Finding]:
             )
         else:
             yield Finding(f"program {program.name}", Verdict.OK, "loads and attaches")
+
+
+def _fast_path() -> Iterator[Finding]:
+    tested = run_self_test()
+    if tested.reason:
+        mend = "without it all requests go through the proxy; mend what the line says, or use another kernel"
+        yield Finding("fast path", Verdict.NOTE, tested.reason, mend)
+    else:
+        yield Finding("fast path", Verdict.OK, f"the self-test passed: {_names(tested.checks)}")
+    if tested.verdict_program_needed:
+        failed = [each for each in tested.bare if each.reason]
+        found = f"needed by this kernel, and used; without it fail: {_names(failed)} ({failed[0].reason})"
+        yield Finding("verdict program", Verdict.OK, found)
+    elif tested.bare:
+        yield Finding("verdict program", Verdict.OK, "used, although this kernel would do without")
+    try:
+        splice_watch.load().close()
+    except DatapathError as error:
+        yield Finding(
+            "splice watch",
+            Verdict.NOTE,
+            f"calls of splice(2) cannot be seen: {error}",
+            "annotate pods that use it (Go proxies mostly) with meshd.io/fast-path: off",
+        )
+    else:
+        yield Finding("splice watch", Verdict.OK, "calls of splice(2) can be seen")
+
+
+def _names(checks: Iterable[Check]) -> str:
+    return ", ".join(check.name for check in checks)
 
 
 def _pins(instance: str, folder: Path | None) -> Finding:

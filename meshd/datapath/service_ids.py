@@ -18,7 +18,7 @@ class ServiceIds:
         self._value = layout.codec("service", "id")
 
     def read(self) -> dict[int, Target]:
-        """VIP and port by ``service.id``. Raises OSError."""
+        """One of a service port's VIPs, with the port, by ``service.id``. Raises OSError."""
         found = {}
         for key, value in entries(self._services):
             address, port = self._key.unpack(key)

@@ -98,7 +98,7 @@ def test_check_names_the_sockmaps_of_others(datapath: Datapath, instance: str) -
         holder.communicate(b"\n")
     found = findings(done.stdout)["other sockmaps"]
     assert found["verdict"] == "note"
-    assert "sockets (sockhash, id " in found["found"]
+    assert "clients (sockhash, id " in found["found"]
 
 
 def _gone(program: int) -> bool:
