@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import http.client
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from meshd.cli.errors import CommandError
+from meshd.cli.asking import add_options, agent_sockets, get, print_json
 from meshd.cli.status_text import percentage, status_text
 from meshd.cli.table import table
 from meshd.model.view import (
@@ -23,9 +21,6 @@ from meshd.model.view import (
     StatusView,
     WorkloadView,
 )
-from meshd.paths import RUN_ROOT, run_dir
-
-_TIMEOUT_SECONDS = 10.0
 
 _View = TypeVar("_View", bound=msgspec.Struct)
 
@@ -41,23 +36,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         ("flows", "captured connections: the path that their requests take, endpoints, age", _flows),
     ):
         parser = commands.add_parser(name, help=help_text, description=help_text)
-        parser.add_argument(
-            "--instance", help="the agent to ask (default: every agent that runs on this machine)"
-        )
-        parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+        add_options(parser)
         parser.set_defaults(run=run, view=view)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask the agents and print their answers."""
-    sockets = _sockets(args.instance)
+    sockets = agent_sockets(args.instance)
     return int(args.view(sockets, args.output == "json"))
 
 
 def _status(sockets: Sequence[Path], as_json: bool) -> int:
     nodes = [_ask(path, "status", StatusView) for path in sockets]
     if as_json:
-        _print_json({"nodes": nodes})
+        print_json({"nodes": nodes})
     else:
         print("\n\n".join(map(status_text, nodes)))
     return 0
@@ -127,7 +119,7 @@ def _workloads(sockets: Sequence[Path], as_json: bool) -> int:
 def _flows(sockets: Sequence[Path], as_json: bool) -> int:
     answers = {_ask(path, "status", StatusView).node: _ask(path, "flows", FlowsView) for path in sockets}
     if as_json:
-        _print_json(
+        print_json(
             {"nodes": [{"node": node, "flows": a.flows, "more": a.more} for node, a in answers.items()]}
         )
         return 0
@@ -182,7 +174,7 @@ def _list(
         _ask(path, "status", StatusView).node: _ask_all(path, document, kind) for path in sockets
     }
     if as_json:
-        _print_json({"nodes": [{"node": node, document: items} for node, items in answers.items()]})
+        print_json({"nodes": [{"node": node, document: items} for node, items in answers.items()]})
         return 0
     if len(answers) == 1:
         print(table(header, map(row, *answers.values())))
@@ -192,57 +184,9 @@ def _list(
     return 0
 
 
-def _sockets(instance: str | None) -> list[Path]:
-    if instance is not None:
-        path = run_dir(instance) / "agent.sock"
-        if not path.exists():
-            raise CommandError(f"no agent of instance {instance!r} runs here: there is no {path}")
-        return [path]
-    paths = sorted(RUN_ROOT.glob("*/agent.sock"))
-    answering = [path for path in paths if _answers(path)]
-    if not answering:
-        raise CommandError(
-            f"no agent runs on this machine: nothing answers in {RUN_ROOT} (start one: meshd agent, or a lab)"
-        )
-    return answering
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(_TIMEOUT_SECONDS)
-        try:
-            sock.connect(str(path))
-        except OSError:
-            return False
-    return True
-
-
 def _ask(path: Path, document: str, kind: type[_View]) -> _View:
-    return msgspec.json.decode(_get(path, document), type=kind)
+    return msgspec.json.decode(get(path, document), type=kind)
 
 
 def _ask_all(path: Path, document: str, kind: type[_View]) -> list[_View]:
-    return [msgspec.convert(item, kind) for item in msgspec.json.decode(_get(path, document), type=list)]
-
-
-def _get(path: Path, document: str) -> bytes:
-    connection = http.client.HTTPConnection("localhost", timeout=_TIMEOUT_SECONDS)
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(_TIMEOUT_SECONDS)
-            sock.connect(str(path))
-            connection.sock = sock
-            connection.request("GET", f"/v1/{document}")
-            response = connection.getresponse()
-            body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise CommandError(f"the agent at {path} does not answer: {error}") from error
-    if response.status != 200:
-        raise CommandError(
-            f"the agent at {path} answered {response.status}: {body.decode(errors='replace').strip()}"
-        )
-    return body
-
-
-def _print_json(document: object) -> None:
-    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+    return [msgspec.convert(item, kind) for item in msgspec.json.decode(get(path, document), type=list)]
