@@ -4,10 +4,7 @@
 #define MESHD_REQUEST_LINES_H
 
 #include "types.h"
-
-#define CHARS2(a, b)		       ((u16)(u8)(a) | (u16)(u8)(b) << 8)
-#define CHARS4(a, b, c, d)	       ((u32)CHARS2(a, b) | (u32)CHARS2(c, d) << 16)
-#define CHARS8(a, b, c, d, e, f, g, h) ((u64)CHARS4(a, b, c, d) | (u64)CHARS4(e, f, g, h) << 32)
+#include "words.h"
 
 /* "x-forwarded-proto: http\r\n" */
 #define FORWARDED_PROTO_BYTES 25

@@ -88,7 +88,7 @@ enum holds {
 static __always_inline enum holds condition_holds(const struct field_condition *condition,
 	const struct request_head *head, const __u8 *data, const __u8 *data_end)
 {
-	const struct indexed_field *field =
+	const struct head_field *field =
 		&head->field[condition->header & (MAX_INDEXED_HEADERS - 1)];
 
 	if (!field->count)

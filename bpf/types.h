@@ -148,13 +148,49 @@ enum response_state {
 	RESPONSE_BROKEN = 8,	 /* nobody: it is not framed as it said; the proxy cuts it off */
 };
 
+#define NAME_WORDS 8
+
+/* Where the parser is in a head: bpf/http_head.h. Nothing in it outlives a call. */
+struct head_scan {
+	__u32 size; /* bytes that are looked at */
+	__u32 at;
+	__u32 in_value; /* 1; 0: in a name */
+	__u32 ended;	/* 1 */
+	__u32 ipv6;	/* 1: in an address in brackets */
+	__u32 slot;	/* of the field */
+	__u32 name_length;
+	__u32 zero;
+	__u64 name[NAME_WORDS]; /* in lower case; after it are zeros, in the words of indexed names
+				 */
+};
+
+/* Where the parser puts a field. A request's indexed ones have the first slots. */
+enum field_slot {
+	FIELD_TRANSFER_ENCODING = 0, /* of a response */
+	FIELD_DATE = 1,		     /* of a response */
+	FIELD_HOST = MAX_INDEXED_HEADERS,
+	FIELD_CONTENT_LENGTH = 5,
+	FIELD_CONNECTION = 6,
+	FIELD_OTHER = 7,
+	FIELD_SLOTS = 8,
+};
+
+/* Where a field's value stands in a head. */
+struct head_field {
+	__u32 start;
+	__u32 length;
+	__u32 count; /* fields of that name; the value is the last one's */
+};
+
 /* What the parser makes of a response's head. */
 struct response_head {
 	__u32 length; /* bytes, the empty line included */
 	__u32 status;
-	__u32 chunked;	  /* 1 */
-	__u32 has_length; /* 1 */
-	__u64 content_length;
+	__u64 content_length; /* of the body that follows */
+	__u32 chunked;	      /* 1 */
+	__u32 zero;
+	struct head_scan scan;
+	struct head_field field[FIELD_SLOTS];
 };
 
 /* One direction's bytes are counted by TCP's own sequence numbers, from that of the first byte. */
@@ -185,13 +221,6 @@ struct path_element {
 	__u32 zero;
 };
 
-/* Where the value of an indexed field stands in a request's head. */
-struct indexed_field {
-	__u32 start;
-	__u32 length;
-	__u32 count; /* fields of that name; the value is the last one's */
-};
-
 /* What the parser makes of a request's head. In the flow's record, not in per-CPU memory: a program
  * may be preempted by another task's.
  */
@@ -205,14 +234,13 @@ struct request_head {
 	__u32 has_query;	   /* 1 */
 	__u32 has_forwarded_proto; /* 1 */
 	__u32 has_request_id;	   /* 1 */
-	__u32 host_start;
-	__u32 host_length;
 	__u32 match_length; /* of the longest path that a route names, in bytes; see routes.h */
 	enum path_kind match_kind;
-	__u64 match_hash;
 	__u32 elements; /* of path_element: ends of elements before the last one */
+	__u64 match_hash;
 	struct path_element element[MAX_PREFIX_ELEMENTS];
-	struct indexed_field field[MAX_INDEXED_HEADERS];
+	struct head_scan scan;
+	struct head_field field[FIELD_SLOTS];
 };
 
 /* A captured connection. Counts of bytes and requests wrap at 2^32. */
