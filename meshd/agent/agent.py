@@ -15,11 +15,12 @@ from pathlib import Path
 import msgspec
 
 from meshd import __version__, log, netns
-from meshd.agent.admin import serving_admin, serving_metrics
+from meshd.agent.admin import QuestionError, serving_admin, serving_metrics
 from meshd.agent.ads import AdsClient, NotAppliedError
 from meshd.agent.config_in_force import ConfigInForce
 from meshd.agent.discovery import watch_workloads
 from meshd.agent.enrolment import Enrolment
+from meshd.agent.explain import CannotExplainError, explain
 from meshd.agent.fast_path import FastPath
 from meshd.agent.flow_views import flow_views
 from meshd.agent.kernel_counts import KernelCounts
@@ -37,7 +38,15 @@ from meshd.datapath.flow_list import FlowList
 from meshd.datapath.service_ids import ServiceIds
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.status import ConfigStatus
-from meshd.model.view import CaptureView, CheckView, ControlView, FlowsView, StatusView, WorkerView
+from meshd.model.view import (
+    CaptureView,
+    CheckView,
+    ControlView,
+    ExplainedRequest,
+    FlowsView,
+    StatusView,
+    WorkerView,
+)
 from meshd.model.wire import Configure, Hello, Replace
 
 _logger = logging.getLogger("meshd.agent")
@@ -121,6 +130,7 @@ class Agent:
                         "endpoints": self._endpoints_view,
                         "flows": self._flows_view,
                     },
+                    {"explain": self._explain_view},
                 ),
                 serving_metrics(
                     options.metrics_host, options.metrics_port, self._metrics, self._why_not_ready
@@ -303,6 +313,16 @@ class Agent:
     async def _routes_view(self) -> object:
         await self._refresh()
         return route_views(self._config.snapshot, self._totals.requests())
+
+    async def _explain_view(self, question: str) -> object:
+        options = self._options
+        logged = options.access_log and not options.fast_path.sample
+        off = options.fast_path.reason if logged or not options.fast_path.on else ""
+        try:
+            request = msgspec.json.decode(question, type=ExplainedRequest)
+            return explain(self._config.snapshot, request, self._datapath.rules_of, off)
+        except (msgspec.MsgspecError, CannotExplainError) as error:
+            raise QuestionError(str(error)) from None
 
     async def _endpoints_view(self) -> object:
         return endpoint_views(self._config.snapshot)

@@ -118,10 +118,7 @@ class Datapath:
         self._services.apply(old, new)
 
     def rules_of(self, listener: str) -> CompiledRules | str:
-        """By what the kernel carries a listener's requests, or why it does not.
-
-        Raises KeyError: there is no such listener in the snapshot that was applied last.
-        """
+        """By what the kernel carries a listener's requests, or why it carries none."""
         return self._rules.rules_of(listener)
 
     def counters(self) -> dict[str, int]:

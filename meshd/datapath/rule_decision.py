@@ -23,12 +23,20 @@ class Carried(NamedTuple):
     shares: tuple[Share, ...]
 
 
-class Upcall(enum.Enum):
-    """Why it gives the request to the proxy: names of enum upcall."""
+class Reason(enum.Enum):
+    """Names of enum upcall."""
 
     METHOD = "method"
     ROUTE = "route"
     CONDITION = "condition"
+
+
+class Upcall(NamedTuple):
+    """The kernel gives the request to the proxy."""
+
+    reason: Reason
+    route: int | None = None
+    """The one that it cannot decide on, or not serve; None: it knows none that might take the request."""
 
 
 class _Holds(enum.Enum):
@@ -42,18 +50,18 @@ def decide(
 ) -> Carried | Upcall:
     """The decision on a request that the kernel's parser takes. ``path``: raw, without its query."""
     if method not in METHODS:
-        return Upcall.METHOD
+        return Upcall(Reason.METHOD)
     fields = _indexed(rules, headers)
     for candidate in rules.paths.get(_longest(rules, path), ()):
         holds = _candidate_holds(candidate, method, has_query, fields)
         if holds is _Holds.NO:
             continue
         if holds is _Holds.UNDECIDED:
-            return Upcall.CONDITION
+            return Upcall(Reason.CONDITION, candidate.route)
         if not candidate.shares:
-            return Upcall.ROUTE
+            return Upcall(Reason.ROUTE, candidate.route)
         return Carried(candidate.route, candidate.shares)
-    return Upcall.ROUTE
+    return Upcall(Reason.ROUTE)
 
 
 def _longest(rules: CompiledRules, path: str) -> PathKey:

@@ -78,8 +78,8 @@ class RuleMaps:
         self._retired = self._installed.keys() - {self._shown(name) for name in self._compiled}
 
     def rules_of(self, listener: str) -> CompiledRules | str:
-        """A listener's rules, or why it has none. Raises KeyError: there is no such listener."""
-        return self._compiled[listener]
+        """A listener's rules, or why it has none."""
+        return self._compiled.get(listener, "it is not in force")
 
     def _shown(self, name: str) -> int:
         return 0 if isinstance(self._compiled[name], str) else self._fingerprints[name]

@@ -252,11 +252,9 @@ def _listed(
         if not place.certain:
             candidate = candidate._replace(shares=())
         found.append(candidate)
+        # What would come after the last one that has room is an upcall.
         if candidate.unconditional or len(found) == limits.candidates:
             break
-    # What comes after the last one is an upcall anyway.
-    while found and not found[-1].shares:
-        found.pop()
     return tuple(found)
 
 

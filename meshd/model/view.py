@@ -178,3 +178,60 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     weight: int
     health: str
     workload: str
+
+
+class ExplainedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``meshd explain`` asks about."""
+
+    service: str
+    """``namespace/name[:port]``; the namespace may be left out: default."""
+    method: str
+    target: str
+    """Path, and query where there is one."""
+    host: str = ""
+    """Empty: the service's DNS name."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Names in lower case; without Host."""
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str | None:
+        """What follows "?"; None: no "?" there."""
+        _, mark, query = self.target.partition("?")
+        return query if mark else None
+
+
+class ShareView(msgspec.Struct, frozen=True, kw_only=True):
+    """One cluster of a route."""
+
+    cluster: str
+    weight: int
+    endpoints: int
+    healthy: int
+
+
+class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of a request."""
+
+    service: str
+    """The service port."""
+    method: str
+    target: str
+    host: str
+    route: str
+    """Its name; empty: no route takes it."""
+    rule: int | None
+    """Its place among the routes of its virtual host, from 0."""
+    match: str
+    action: str
+    clusters: tuple[ShareView, ...]
+    timeout: float
+    """Seconds; 0: none."""
+    path: str
+    """``kernel``, or ``proxy``."""
+    reason: str
+    """Why it is the proxy."""

@@ -1,25 +1,19 @@
-"""Compiled routes: what the kernel decides by them is what the proxy decides, or it does not decide."""
+"""Compiled routes: what the kernel decides by them, and what it leaves to the proxy."""
 
 from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import event, given
-from hypothesis import strategies as st
-from multidict import CIMultiDict
 
 from meshd.datapath.fingerprint import cluster_id
-from meshd.datapath.rule_decision import Carried, Upcall, decide
-from meshd.datapath.rules import CompiledRules, Limits, Share, compile_rules
+from meshd.datapath.rule_decision import Carried, Reason, Upcall, decide
+from meshd.datapath.rules import CompiledRules, Share, compile_rules
 from meshd.model.config import (
     Action,
-    Cluster,
     DirectResponse,
     Forward,
     HeaderEdit,
     HttpOptions,
-    Listener,
-    LoadBalancing,
     PathExact,
     PathPrefix,
     PathRegex,
@@ -33,37 +27,12 @@ from meshd.model.config import (
     VirtualHost,
     WeightedCluster,
 )
-from proxy.request_head import RequestHead
-from proxy.routing import ForwardTo, RouteTable
-
-LISTENER = Listener(
-    name="shop/web:80",
-    service="shop/web",
-    addresses=("10.96.0.1",),
-    port=80,
-    protocol=Protocol.HTTP,
-    cluster="a",
-    route_config="shop/web:80",
-    http=HttpOptions(via=""),
-)
-CLUSTERS = {
-    "a": Cluster(name="a"),
-    "b": Cluster(name="b", balancing=LoadBalancing.RANDOM),
-    "least": Cluster(name="least", balancing=LoadBalancing.LEAST_REQUEST),
-}
-
-
-def to(*clusters: str) -> Forward:
-    return Forward(clusters=tuple(WeightedCluster(name=name) for name in clusters))
+from tests.support.route_configs import CLUSTERS, LISTENER, config, to
 
 
 def route(path: str | RouteMatch = "/", action: Action = to("a"), name: str = "r") -> Route:  # noqa: B008
     match = RouteMatch(path=PathPrefix(path)) if isinstance(path, str) else path
     return Route(name=name, match=match, action=action)
-
-
-def config(*routes: Route) -> RouteConfig:
-    return RouteConfig(name="shop/web:80", virtual_hosts=(VirtualHost(name="all", routes=routes),))
 
 
 def compiled(*routes: Route) -> CompiledRules:
@@ -77,143 +46,7 @@ def taken(rules: CompiledRules, path: str = "/", method: str = "GET", **headers:
     fields = [(name.replace("_", "-"), value) for name, value in headers.items()]
     path, mark, _ = path.partition("?")
     decision = decide(rules, method, path, bool(mark), fields)
-    return decision.value if isinstance(decision, Upcall) else str(decision.route)
-
-
-# The property that all rests on.
-
-elements = st.sampled_from(("a", "a", "a", "b", "ab", ""))
-paths = st.lists(elements, min_size=1, max_size=11).map(lambda parts: "/" + "/".join(parts))
-short_paths = st.lists(elements, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
-patterns = st.sampled_from(
-    ("/a.*", "/a/[ab]+", "/a/b|/b", "/a/b/(a|b)?", ".*b", "/a/b*", "/ab?/a", "/a//b.*", "a/b", "/b/.*", "/")
-)
-path_matches = st.one_of(
-    st.builds(PathExact, short_paths),
-    st.builds(PathPrefix, short_paths),
-    st.builds(PathPrefix, paths),
-    st.builds(PathPrefix, st.just("/")),
-    st.builds(PathRegex, patterns),
-)
-field_names = st.sampled_from(("x-a", "x-b", "x-c", "x-d", "x-e", "x-f", "host", "te", "x-request-id"))
-request_field_names = st.sampled_from(("x-a", "x-b", "x-c", "x-f", "te", "x-request-id"))
-field_values = st.sampled_from(("1", "2", "v" * 33))
-string_matches = st.one_of(
-    st.builds(StringMatch, name=field_names, value=field_values),
-    st.builds(
-        StringMatch, name=field_names, value=st.sampled_from(("[0-9]", "v+", "1|2")), regex=st.just(True)
-    ),
-)
-parameters = st.builds(StringMatch, name=st.sampled_from(("p", "q")), value=st.sampled_from(("", "1")))
-methods = st.sampled_from(("GET", "GET", "GET", "GET", "POST", "HEAD", "PURGE"))
-
-
-def tuples(
-    items: st.SearchStrategy[StringMatch], max_size: int
-) -> st.SearchStrategy[tuple[StringMatch, ...]]:
-    return st.lists(items, max_size=max_size).map(tuple)
-
-
-matches = st.builds(
-    RouteMatch,
-    path=path_matches,
-    method=st.one_of(st.just(""), st.just(""), st.just(""), methods),
-    headers=st.one_of(st.just(()), st.just(()), tuples(string_matches, 3)),
-    query=st.one_of(st.just(()), st.just(()), tuples(parameters, 1)),
-)
-edits = st.one_of(*[st.just(HeaderEdit())] * 20, st.just(HeaderEdit(remove=("x-a",))))
-shares = st.builds(
-    WeightedCluster,
-    name=st.sampled_from(("a", "a", "a", "a", "b", "b", "b", "least", "missing")),
-    weight=st.integers(0, 3),
-    request_headers=edits,
-    response_headers=edits,
-)
-forwards = st.builds(
-    Forward,
-    clusters=st.lists(shares, min_size=1, max_size=5).map(tuple),
-    host=st.sampled_from(("", "", "", "", "", "other")),
-    path=st.sampled_from((None, None, None, None, None, ReplacePrefix("/x"))),
-)
-plain_forwards = st.sampled_from((to("a"), to("b"), to("a", "b")))
-actions = st.one_of(
-    *[plain_forwards] * 5, *[forwards] * 3, st.just(DirectResponse(status=404)), st.just(Redirect())
-)
-routes = st.builds(
-    Route, name=st.just(""), match=matches, action=actions, request_headers=edits, response_headers=edits
-)
-prefix_routes = st.builds(
-    Route,
-    name=st.just(""),
-    match=st.builds(
-        RouteMatch, path=st.builds(PathPrefix, st.one_of(st.just("/"), st.just("/a"), short_paths))
-    ),
-    action=actions,
-)
-configs = st.tuples(st.lists(routes, max_size=6), st.lists(prefix_routes, min_size=1, max_size=4)).map(
-    lambda found: config(
-        *(msgspec.structs.replace(each, name=str(i)) for i, each in enumerate((*found[0], *found[1])))
-    )
-)
-requests = st.tuples(
-    methods,
-    st.one_of(paths, short_paths),
-    st.sampled_from((None, None, "", "q", "q=1&p=")),
-    st.lists(st.tuples(request_field_names, field_values), max_size=3),
-)
-limits = st.sampled_from((Limits(), Limits(prefix_elements=2), Limits(candidates=8, headers=1)))
-
-
-@given(configs, st.lists(requests, min_size=1, max_size=8), limits)
-def test_what_the_kernel_carries_the_proxy_would_send_the_same_way(
-    config: RouteConfig,
-    requests: list[tuple[str, str, str | None, list[tuple[str, str]]]],
-    limits: Limits,
-) -> None:
-    rules = compile_rules(LISTENER, config, CLUSTERS, limits)
-    assert isinstance(rules, CompiledRules)
-    assert all(len(candidates) <= limits.candidates for candidates in rules.paths.values())
-    table = RouteTable(config)
-    for method, path, query, headers in requests:
-        decision = decide(rules, method, path, query is not None, headers)
-        head = RequestHead(method, path, query, "web", CIMultiDict((*headers, ("host", "web"))))
-        if isinstance(decision, Upcall):
-            event(decision.value)
-            continue
-        event("carried")
-        total = decision.shares[-1].bound
-        for bucket in range(total):
-            share = next(share for share in decision.shares if bucket < share.bound)
-            slow = table.decide(head, (bucket + 0.5) / total)
-            assert isinstance(slow, ForwardTo)
-            assert slow.route.name == rules.routes[decision.route]
-            assert slow.cluster == rules.clusters[share.cluster]
-            assert slow.target == (path if query is None else f"{path}?{query}")
-            assert (slow.host, bool(slow.request_edit), bool(slow.response_edit)) == (None, False, False)
-
-
-@given(configs, st.lists(requests, min_size=1, max_size=8))
-def test_a_request_that_only_plain_routes_could_take_is_carried(
-    config: RouteConfig, requests: list[tuple[str, str, str | None, list[tuple[str, str]]]]
-) -> None:
-    """Nothing is given up without need: of routes by exact path or prefix, without conditions."""
-    (host,) = config.virtual_hosts
-    plain = tuple(
-        msgspec.structs.replace(each, match=RouteMatch(path=each.match.path), action=to("a"), request_headers=
-        HeaderEdit(), response_headers=HeaderEdit())
-        for each in host.routes
-        if isinstance(each.match.path, PathExact)
-        or (isinstance(each.match.path, PathPrefix) and each.match.path.value.count("/") <= 8)
-    )  # fmt: skip
-    rules = compiled(*plain)
-    table = RouteTable(msgspec.structs.replace(config, virtual_hosts=(VirtualHost(name="v", routes=plain),)))
-    for method, path, query, _ in requests:
-        slow = table.decide(RequestHead(method, path, query, "web", CIMultiDict()), 0.0)
-        carried = isinstance(decide(rules, method, path, query is not None), Carried)
-        assert carried == (isinstance(slow, ForwardTo) and method != "PURGE")
-
-
-# Each rule by itself.
+    return decision.reason.value if isinstance(decision, Upcall) else str(decision.route)
 
 
 def test_the_first_route_in_order_wins_whatever_its_path() -> None:
@@ -287,7 +120,7 @@ def test_header_conditions_that_the_kernel_cannot_test_only_cost_whom_they_may_c
     twice = decide(
         to_other(StringMatch(name="x-a", value="1")), "GET", "/", False, [("x-a", "2"), ("X-A", "1")]
     )
-    assert twice is Upcall.CONDITION
+    assert twice == Upcall(Reason.CONDITION, 0)
     for unknown in ("host", "te", "x-request-id", "x" * 33):
         rules = to_other(StringMatch(name="x-a", value="1"), StringMatch(name=unknown, value="1"))
         assert taken(rules) == "1"

@@ -1,0 +1,157 @@
+"""What becomes of a request, and why: the document behind ``meshd explain``. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from meshd.agent.matching import find_route
+from meshd.agent.views import action_text, match_text
+from meshd.datapath.rule_decision import Carried, Reason, Upcall, decide
+from meshd.datapath.rules import DEFAULT_LIMITS, METHODS, PARSED_FIELDS, CompiledRules, why_upcall
+from meshd.model.config import Forward, Health, Listener, PathRegex, Protocol, Route, WeightedCluster
+from meshd.model.regex import RegexError
+from meshd.model.snapshot import Snapshot
+from meshd.model.view import ExplainedRequest, ExplanationView, ShareView
+
+KERNEL, PROXY = "kernel", "proxy"
+_READ_BY_THE_KERNEL = ("host", "connection", "content-length", "x-forwarded-proto", "x-request-id")
+_PATH_CHARACTERS = frozenset(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/%"
+)
+
+
+class CannotExplainError(Exception):
+    """The question is about nothing that there is. The message says what there is."""
+
+
+def explain(
+    snapshot: Snapshot,
+    request: ExplainedRequest,
+    rules_of: Callable[[str], CompiledRules | str],
+    off: str = "",
+) -> ExplanationView:
+    """``rules_of``: as Datapath.rules_of. ``off``: why no request takes the fast path on this node.
+
+    Raises CannotExplainError.
+    """
+    listener = _listener(snapshot, request.service)
+    if not request.host:
+        request = _with_host(request, listener)
+    config = snapshot.route_configs.get(listener.route_config)
+    try:
+        found = find_route(config, request) if config else None
+    except RegexError as error:
+        raise CannotExplainError(str(error)) from None
+    reason = off or _why_proxy(snapshot, request, found, rules_of(listener.name))
+    index, route = found or (None, None)
+    forward = route.action if route and isinstance(route.action, Forward) else None
+    return ExplanationView(
+        service=listener.name,
+        method=request.method,
+        target=request.target,
+        host=request.host,
+        route=route.name if route else "",
+        rule=index,
+        match=match_text(route.match) if route else "",
+        action=action_text(route.action) if route else "answer 404: no route takes it",
+        clusters=tuple(_share(snapshot, share) for share in (forward.clusters if forward else ())),
+        timeout=forward.timeout if forward else 0.0,
+        path=PROXY if reason else KERNEL,
+        reason=reason,
+    )
+
+
+def _listener(snapshot: Snapshot, service: str) -> Listener:
+    full = service if "/" in service else f"default/{service}"
+    if full in snapshot.listeners:
+        found = [snapshot.listeners[full]]
+    else:
+        found = [each for each in snapshot.listeners.values() if each.service == full]
+    http = [each for each in found if each.protocol is Protocol.HTTP]
+    if len(http) == 1:
+        return http[0]
+    if http:
+        ports = ", ".join(sorted(each.name for each in http))
+        raise CannotExplainError(f"service {full} has several HTTP ports: {ports}")
+    if found:
+        raise CannotExplainError(f"service {full} has no HTTP port: its connections are opaque TCP")
+    name, namespace = full.rpartition("/")[2].partition(":")[0], full.partition("/")[0]
+    alike = sorted(
+        each.name
+        for each in snapshot.listeners.values()
+        if each.service.startswith(f"{namespace}/") or each.service.endswith(f"/{name}")
+    )
+    there_are = f"; there are {', '.join(alike[:20])}" if alike else ""
+    raise CannotExplainError(f"there is no service {full}{there_are}")
+
+
+def _with_host(request: ExplainedRequest, listener: Listener) -> ExplainedRequest:
+    namespace, _, name = listener.service.partition("/")
+    port = "" if listener.port == 80 else f":{listener.port}"
+    return ExplainedRequest(
+        service=request.service,
+        method=request.method,
+        target=request.target,
+        host=f"{name}.{namespace}{port}",
+        headers=request.headers,
+    )
+
+
+def _share(snapshot: Snapshot, share: WeightedCluster) -> ShareView:
+    found = snapshot.endpoints.get(share.name)
+    endpoints = found.endpoints if found else ()
+    return ShareView(
+        cluster=share.name,
+        weight=share.weight,
+        endpoints=len(endpoints),
+        healthy=sum(1 for each in endpoints if each.health is Health.HEALTHY),
+    )
+
+
+def _why_proxy(
+    snapshot: Snapshot,
+    request: ExplainedRequest,
+    found: tuple[int, Route] | None,
+    rules: CompiledRules | str,
+) -> str:
+    """Empty: the kernel carries the request, once the proxy has armed its connection."""
+    if isinstance(rules, str):
+        return rules
+    if unread := _why_unread(request):
+        return unread
+    decision = decide(rules, request.method, request.path, request.query is not None, request.headers)
+    if isinstance(decision, Carried):
+        return ""
+    return _why_upcall(snapshot, found, rules, decision)
+
+
+def _why_unread(request: ExplainedRequest) -> str:
+    if request.method not in METHODS:
+        return f"the kernel does not know method {request.method}"
+    path = request.path
+    if path[:1] != "/" or len(path) > DEFAULT_LIMITS.path_bytes or not _PATH_CHARACTERS.issuperset(path):
+        return "the kernel does not read such a path"
+    for name, value in request.headers:
+        handled = name in PARSED_FIELDS and name not in _READ_BY_THE_KERNEL
+        if handled or (name == "connection" and value.lower() != "keep-alive"):
+            return f"only the proxy handles the field {name}"
+    return ""
+
+
+def _why_upcall(
+    snapshot: Snapshot, found: tuple[int, Route] | None, rules: CompiledRules, upcall: Upcall
+) -> str:
+    index, route = found or (None, None)
+    if upcall.route is not None and upcall.route != index:
+        return f"only the proxy can tell whether route {rules.routes[upcall.route]} takes it"
+    if route is None:
+        return "no route takes it"
+    if reason := why_upcall(route, snapshot.clusters):
+        return reason
+    if upcall.reason is Reason.CONDITION:
+        return "only the proxy can test the route's conditions"
+    if isinstance(route.match.path, PathRegex):
+        return "the route's path is a regular expression"
+    if upcall.route is None:
+        return "too many routes that might take it come first"
+    return "the route's path or conditions are more than the kernel knows"

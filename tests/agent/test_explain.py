@@ -1,0 +1,175 @@
+"""What ``meshd explain`` says: the route that the proxy would take, and the path that the kernel would."""
+
+from __future__ import annotations
+
+import string
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from meshd.agent.explain import CannotExplainError, explain
+from meshd.agent.matching import find_route
+from meshd.cli.explain import explanation_text
+from meshd.datapath.rules import CompiledRules, compile_rules
+from meshd.model.config import (
+    DirectResponse,
+    Endpoint,
+    EndpointSet,
+    HeaderEdit,
+    Health,
+    PathExact,
+    PathPrefix,
+    PathRegex,
+    Protocol,
+    Route,
+    RouteConfig,
+    RouteMatch,
+    StringMatch,
+    VirtualHost,
+)
+from meshd.model.snapshot import Snapshot
+from meshd.model.view import ExplainedRequest, ExplanationView
+from proxy.request_head import RequestHead
+from proxy.routing import Answer, RouteTable
+from tests.support.route_configs import CLUSTERS, LISTENER, Request, config, configs, requests, to
+
+domains = st.sampled_from(("*", "web", "a.web", "*.web", "*web", "a.*", "a*", "web:80", "[::1]", "*.a.web"))
+
+
+@given(configs, st.lists(domains, max_size=3, unique=True), requests, st.text("aweb.:80[]", max_size=8))
+def test_the_route_is_the_proxys(routes: RouteConfig, names: list[str], request: Request, host: str) -> None:
+    method, path, query, headers = request
+    (own,) = routes.virtual_hosts
+    hosts = [VirtualHost(name=name, domains=(name,), routes=own.routes[i:]) for i, name in enumerate(names)]
+    routes = msgspec.structs.replace(routes, virtual_hosts=tuple(hosts) or (own,))
+    head = RequestHead(method, path, query, host, CIMultiDict((*headers, ("host", host))))
+    decision = RouteTable(routes).decide(head, 0.0)
+    target = path if query is None else f"{path}?{query}"
+    asked = ExplainedRequest(service="web", method=method, target=target, host=host, headers=tuple(headers))
+    found = find_route(routes, asked)
+    if decision.route is None:
+        assert isinstance(decision, Answer)
+        assert found is None
+    else:
+        assert found is not None
+        assert found[1] is decision.route
+
+
+def route(name: str, path: str = "/", *, edit: HeaderEdit = HeaderEdit(), **match: object) -> Route:  # noqa: B008
+    conditions = msgspec.structs.replace(RouteMatch(path=PathPrefix(path)), **match)
+    return Route(name=name, match=conditions, action=to("a", "b"), request_headers=edit)
+
+
+ROUTES = config(
+    route("exact", path="", headers=(StringMatch(name="x-user", value="ann"),)),
+    route("pattern", headers=(StringMatch(name="x-user", value="b.*", regex=True),)),
+    route("edit", "/edit", edit=HeaderEdit(remove=("x-a",))),
+    msgspec.structs.replace(route("regex"), match=RouteMatch(path=PathRegex("/v[0-9]+"), method="PUT")),
+    msgspec.structs.replace(route("tea", "/tea"), action=DirectResponse(status=418)),
+    route("query", "/q", query=(StringMatch(name="q", value="1"),)),
+    msgspec.structs.replace(
+        route("last"), action=msgspec.structs.replace(to("a", "b"), timeout=2.5), match=RouteMatch()
+    ),
+)
+ENDPOINTS = EndpointSet(
+    name="a",
+    endpoints=(
+        Endpoint(address="10.1.0.1", port=80),
+        Endpoint(address="10.1.0.2", port=80, health=Health.DRAINING),
+    ),
+)
+OPAQUE = msgspec.structs.replace(LISTENER, name="shop/db:5432", service="shop/db", protocol=Protocol.TCP)
+SNAPSHOT = Snapshot(
+    1, {LISTENER.name: LISTENER, OPAQUE.name: OPAQUE}, {LISTENER.name: ROUTES}, CLUSTERS, {"a": ENDPOINTS}
+)
+
+
+def rules_of(name: str) -> CompiledRules | str:
+    return compile_rules(SNAPSHOT.listeners[name], ROUTES, CLUSTERS)
+
+
+def asked(
+    target: str = "/x", method: str = "GET", service: str = "shop/web", **headers: str
+) -> ExplanationView:
+    fields = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    request = ExplainedRequest(service=service, method=method, target=target, headers=fields)
+    return explain(SNAPSHOT, request, rules_of)
+
+
+@pytest.mark.parametrize(
+    ("found", "route", "reason"),
+    [
+        (asked(), "last", ""),
+        (asked(x_user="ann"), "exact", ""),
+        (asked(x_user="bob"), "pattern", "only the proxy can test the route's conditions"),
+        (asked(x_user="eve"), "last", "only the proxy can tell whether route pattern takes it"),
+        (asked("/edit/x"), "edit", "the route changes header fields"),
+        (asked("/tea"), "tea", "the route answers by itself"),
+        (asked("/q?q=1"), "query", "only the proxy can test the route's conditions"),
+        (asked("/q?q=2"), "last", "only the proxy can tell whether route query takes it"),
+        (asked("/q"), "last", "too many routes that might take it come first"),
+        (asked("/v1", "PUT"), "regex", "the route's path is a regular expression"),
+        (asked(method="PURGE"), "last", "the kernel does not know method PURGE"),
+        (asked("/%C3%A4"), "last", ""),
+        (asked("/ä"), "last", "the kernel does not read such a path"),
+        (asked("/" + 256 * "a"), "last", "the kernel does not read such a path"),
+        (asked(te="trailers"), "last", "only the proxy handles the field te"),
+        (asked(connection="Keep-Alive", x_request_id="1"), "last", ""),
+        (asked(connection="close"), "last", "only the proxy handles the field connection"),
+    ],
+)
+def test_the_path_and_why(found: ExplanationView, route: str, reason: str) -> None:
+    assert (found.route, found.reason, found.path) == (route, reason, "proxy" if reason else "kernel")
+
+
+def test_where_it_goes() -> None:
+    found = asked()
+    assert [(each.cluster, each.weight, each.healthy, each.endpoints) for each in found.clusters] == [
+        ("a", 1, 1, 2),
+        ("b", 1, 0, 0),
+    ]
+    assert (found.timeout, found.rule, found.host) == (2.5, 6, "web.shop")
+    assert list(explanation_text(found)) == [
+        "GET /x to shop/web:80 (Host web.shop)",
+        "  Route    last, number 6 by order",
+        "  Match    * /*",
+        "  Cluster  a  50 %, healthy endpoints 1 of 2",
+        "  Cluster  b  50 %, healthy endpoints 0 of 0",
+        "  Timeout  2.5 s",
+        "  Path     kernel",
+    ]
+
+
+def test_no_route() -> None:
+    only = config(Route(name="r", match=RouteMatch(path=PathExact("/a")), action=to("a")))
+    snapshot = Snapshot(1, {LISTENER.name: LISTENER}, {LISTENER.name: only}, CLUSTERS)
+    request = ExplainedRequest(service="shop/web:80", method="GET", target="/b")
+    found = explain(snapshot, request, lambda _: compile_rules(LISTENER, only, CLUSTERS))
+    assert (found.route, found.rule, found.reason) == ("", None, "no route takes it")
+    assert "  Route    none: answer 404: no route takes it" in list(explanation_text(found))
+
+
+def test_what_the_node_and_the_service_say_comes_first() -> None:
+    request = ExplainedRequest(service="shop/web", method="GET", target="/")
+    assert explain(SNAPSHOT, request, rules_of, "--fast-path off").reason == "--fast-path off"
+    assert explain(SNAPSHOT, request, lambda _: "off by annotation").reason == "off by annotation"
+
+
+def test_services_that_are_none() -> None:
+    for service, message in (
+        ("web", "there is no service default/web; there are shop/web:80"),
+        ("shop/db", "service shop/db has no HTTP port: its connections are opaque TCP"),
+        ("other/thing", "there is no service other/thing"),
+        ("shop/web:81", "there is no service shop/web:81; there are shop/db:5432, shop/web:80"),
+    ):
+        with pytest.raises(CannotExplainError) as raised:
+            asked(service=service)
+        assert str(raised.value) == message
+
+
+def test_all_characters_of_paths() -> None:
+    for character in string.ascii_letters + string.digits + "-._~!$&'()*+,;=:@/%":
+        assert asked(f"/x{character}").path == "kernel"
