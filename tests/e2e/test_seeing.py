@@ -86,6 +86,22 @@ def test_text_output_has_a_line_for_each_thing(lab: Lab) -> None:
         assert len(text.splitlines()) > 3, text
 
 
+def test_explain_says_where_a_request_goes(lab: Lab) -> None:
+    def explained(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*MESHD, "explain", *arguments, "--instance", lab.instance("node1")]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+
+    (found,) = json.loads(explained("nginx", "GET", "/x?y", "-H", "X-A: 1", "-o", "json").stdout)["nodes"]
+    assert (found["node"], found["service"], found["route"]) == ("node1", "default/nginx:80", "default")
+    assert found["clusters"] == [{"cluster": "default/nginx:80", "weight": 1, "endpoints": 1, "healthy": 1}]
+    text = explained("default/nginx:80", "GET", "/").stdout
+    assert text.startswith("GET / to default/nginx:80 (Host nginx.default)\n")
+    none = explained("nowhere", "GET", "/")
+    assert (none.returncode, none.stdout) == (1, "")
+    assert none.stderr.startswith("meshd explain: the agent at ")
+    assert "there is no service default/nowhere; there are default/" in none.stderr
+
+
 def test_an_unknown_agent_is_an_error_and_not_a_traceback() -> None:
     done = subprocess.run(
         [*MESHD, "status", "--instance", "nowhere"], capture_output=True, text=True, timeout=20, check=False
