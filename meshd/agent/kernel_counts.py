@@ -47,7 +47,8 @@ class KernelCounts:
         self._services = services
         self._workloads = workloads
         self._path = path
-        self._totals = KernelTotals(carried.methods, _read(path))
+        self._totals = KernelTotals(carried.methods, _read(path), time.monotonic())
+        self._written = KeptTotals()
         self._fingerprints = Fingerprints()
         self._names: dict[str, tuple[int, RuleNames]] = {}
         self._rows: Mapping[Row, Count] = {}
@@ -73,6 +74,8 @@ class KernelCounts:
             services = {number: at[where] for number, where in ids.items() if where in at}
             await self._take_upcalls(services)
             self._totals.services_in_force(services)
+            self._rows = await asyncio.to_thread(self._carried.requests)
+            await self._keep()
             self._configured = True
 
     def note_workloads(self) -> None:
@@ -120,8 +123,7 @@ class KernelCounts:
                 if (count := self._carried.take(row)) is not None:
                     self._totals.keep(row, count)
             self._rows = {row: count for row, count in rows.items() if row not in set(finished)}
-            if finished:
-                await asyncio.to_thread(self._write)
+            await self._keep()
 
     def close(self) -> None:
         """Close the maps' fds."""
@@ -134,16 +136,21 @@ class KernelCounts:
         for service in finished:
             self._totals.keep_upcalls(self._carried.take_upcalls(service))
         self._upcalls = {row: count for row, count in rows.items() if row.service not in finished}
-        if finished:
-            await asyncio.to_thread(self._write)
 
-    def _write(self) -> None:
+    async def _keep(self) -> None:
+        kept = self._totals.kept(self._rows)
+        if kept != self._written:
+            await asyncio.to_thread(self._write, kept)
+
+    def _write(self, kept: KeptTotals) -> None:
         beside = self._path.with_suffix(".new")
         try:
-            beside.write_bytes(msgspec.msgpack.encode(self._totals.kept()))
+            beside.write_bytes(msgspec.msgpack.encode(kept))
             beside.replace(self._path)
         except OSError as error:
             log.event(_logger, logging.WARNING, "counts not kept", file=self._path, reason=error)
+        else:
+            self._written = kept
 
 
 def rule_names(snapshot: Snapshot, listener: Listener) -> RuleNames:

@@ -42,17 +42,19 @@ _NOBODY = (0.0, UNKNOWN)
 
 
 class KeptTotals(msgspec.Struct, frozen=True):
-    """What left the kernel: for the next agent."""
+    """For the next agent: what left the kernel, and the names of what went and is still counted there."""
 
     requests: tuple[tuple[RequestKey, int, float, tuple[int, ...]], ...] = ()
     upcalls: tuple[tuple[str, str, int], ...] = ()
+    rules: dict[int, RuleNames] = {}
+    workloads: dict[int, str] = {}
 
 
 class KernelTotals:
     """The kernel's counts, in force and gone."""
 
-    def __init__(self, methods: Mapping[int, str], kept: KeptTotals | None = None) -> None:
-        """``methods``: enum method to names. ``kept``: by an earlier agent."""
+    def __init__(self, methods: Mapping[int, str], kept: KeptTotals | None = None, now: float = 0.0) -> None:
+        """``methods``: enum method to names. ``kept``: by an earlier agent. ``now``: time.monotonic."""
         self._methods = methods
         self._rules: Mapping[int, RuleNames] = {}
         self._workloads: Mapping[int, str] = {}
@@ -65,6 +67,10 @@ class KernelTotals:
             self._kept[key] = RequestTotal(count, seconds, list(buckets))
         for service, reason, count in kept.upcalls if kept else ():
             self._kept_upcalls[service, reason] = count
+        for number, names in kept.rules.items() if kept else ():
+            self._old_rules[number] = (now, names)
+        for number, name in kept.workloads.items() if kept else ():
+            self._old_workloads[number] = (now, name)
 
     def rules_in_force(self, rules: Mapping[int, RuleNames], now: float) -> None:
         """These fingerprints are in force now, and no others. ``now``: time.monotonic."""
@@ -111,11 +117,18 @@ class KernelTotals:
         for row, count in taken.items():
             self._kept_upcalls[self._service(row), row.reason] += count
 
-    def kept(self) -> KeptTotals:
-        """All that left the kernel."""
+    def kept(self, rows: Iterable[Row] = ()) -> KeptTotals:
+        """What the next agent cannot know. ``rows``: those in the kernel."""
+        held = tuple(rows)
         return KeptTotals(
             tuple((key, kept.count, kept.seconds, tuple(kept.buckets)) for key, kept in self._kept.items()),
             tuple((*key, count) for key, count in self._kept_upcalls.items()),
+            {row.rules: self._old_rules[row.rules][1] for row in held if row.rules in self._old_rules},
+            {
+                row.netns: self._old_workloads[row.netns][1]
+                for row in held
+                if row.netns in self._old_workloads
+            },
         )
 
     def requests(self, rows: Mapping[Row, Count]) -> dict[RequestKey, RequestTotal]:
@@ -138,8 +151,8 @@ class KernelTotals:
 
     def _is_known(self, row: Row) -> bool:
         """Otherwise it waits until it leaves the kernel: what was ``unknown`` first would be taken back."""
-        rules = row.rules in self._rules or self._old_rules.get(row.rules, _NEVER)[1] is not _UNKNOWN_RULES
-        caller = row.netns in self._workloads or self._old_workloads.get(row.netns, _NOBODY)[1] is not UNKNOWN
+        rules = row.rules in self._rules or self._old_rules.get(row.rules, _NEVER)[1] != _UNKNOWN_RULES
+        caller = row.netns in self._workloads or self._old_workloads.get(row.netns, _NOBODY)[1] != UNKNOWN
         return rules and caller
 
     def _service(self, row: UpcallRow) -> str:

@@ -51,6 +51,17 @@ def test_what_went_leaves_the_kernel_after_the_grace_and_is_counted_on() -> None
     assert again.requests({})[KEY] == totals.requests({})[KEY]
 
 
+def test_the_next_agent_knows_the_names_of_what_went() -> None:
+    totals = _totals()
+    totals.rules_in_force({}, 10.0)
+    totals.workloads_present({}, 10.0)
+    assert totals.kept([]).rules == {}
+    again = KernelTotals({3: "POST"}, totals.kept([ROW]), 12.0)
+    assert again.requests({ROW: COUNT})[KEY].count == 3
+    assert again.finished([ROW], 12.0 + GRACE_SECONDS - 0.1) == []
+    assert again.finished([ROW], 12.0 + GRACE_SECONDS) == [ROW]
+
+
 def test_rows_of_a_workload_that_went_leave_too() -> None:
     totals = _totals()
     totals.workloads_present({}, 10.0)
