@@ -204,11 +204,7 @@ class Downstream(asyncio.Protocol):
 
     def settled(self) -> None:
         """The kernel carries no request any more."""
-        if self._state is not _IDLE:
-            return
-        if self.eof and self._present is not None and not self._present():
-            self.close()
-        elif self.is_waiting():
+        if self.is_waiting():
             self._next()
 
     def is_idle(self) -> bool:
@@ -266,7 +262,7 @@ class Downstream(asyncio.Protocol):
         if self.eof:
             self._close_if_done()
         elif self.fast is not None and self._state is _IDLE and self._buffer is None:
-            self.fast.arm()
+            self.fast.arm(0)
 
     def _exchange_for(self, request: Request, data: bytes, end: int) -> int:
         self._to(_EXCHANGE)
@@ -370,22 +366,31 @@ class Downstream(asyncio.Protocol):
         """The server's side can take more."""
         self._hold.remove(OTHER_SIDE)
 
-    def exchange_ended(self, keep_alive: bool) -> None:
-        """The response is written. ``keep_alive``: the next request may follow."""
+    def exchange_ended(self, keep_alive: bool, last: bytes) -> None:
+        """The exchange has ended but for the response's ``last`` bytes, which are still to be written.
+
+        ``keep_alive``: the next request may follow.
+        """
         self._exchange = None
         self._requests += 1
         self._hold.remove(OTHER_SIDE)
         if self._state is _CLOSED:
             return
         if not keep_alive:
+            if last:
+                self.write(last)
             self._linger()
             return
         self._to(_IDLE)
         self._since = self.runtime.now
         if self._buffer is not None or self.eof:
+            self.write(last)
             self._next()
-        elif self.fast is not None and not self._serving:
-            self.fast.arm()
+            return
+        if self.fast is not None and not self._serving:
+            # Before the client has the last byte, for then its next request may be there at once.
+            self.fast.arm(len(last))
+        self.write(last)
 
     def cut(self) -> None:
         """The response cannot be completed. RST, as an end of stream could pass for the response's end."""

@@ -290,9 +290,10 @@ class Exchange:
         except BodyError as error:
             self.fail(failures.truncated(str(error)))
             return
-        self._downstream.write(out)
         if relay.done:
-            self._complete()
+            self._complete(out)
+        else:
+            self._downstream.write(out)
 
     def upstream_eof(self) -> bool:
         """The server has sent its last byte; True keeps our direction to it open."""
@@ -304,8 +305,7 @@ class Exchange:
         if self.state is _STREAMING:
             last = self._relay.close()
             if last is not None:
-                self._downstream.write(last)
-                self._complete()
+                self._complete(last)
         return False
 
     def upstream_lost(self) -> None:
@@ -365,7 +365,7 @@ class Exchange:
             upstream = self._end()
             if upstream is not None:
                 upstream.close()
-            self._downstream.exchange_ended(False)
+            self._downstream.exchange_ended(False, b"")
 
     # -- flow control --------------------------------------------------------------------------------
 
@@ -421,11 +421,11 @@ class Exchange:
         with_body = request.head.method != "HEAD"
         date = downstream.runtime.date
         self._abort()
-        downstream.write(heads.local_response(status, headers, body, date, connection, with_body))
-        downstream.exchange_ended(keep_alive)
+        response = heads.local_response(status, headers, body, date, connection, with_body)
+        downstream.exchange_ended(keep_alive, response)
 
-    def _complete(self) -> None:
-        """The response's last byte has gone to the client's socket."""
+    def _complete(self, last: bytes) -> None:
+        """The response ends with ``last``, which is yet to go to the client."""
         relay = self._relay
         request_done = self.is_request_done()
         keep_alive = relay.keep_alive and request_done
@@ -438,7 +438,7 @@ class Exchange:
                 fast = self._downstream.fast
                 if fast is None or not keep_alive or not fast.keep(upstream):
                     upstream.pool.release(upstream)
-        self._downstream.exchange_ended(keep_alive)
+        self._downstream.exchange_ended(keep_alive, last)
 
     def _abort(self) -> None:
         """End, and the upstream connection with it."""

@@ -138,8 +138,11 @@ class FastFlow:
             self._unused = 0  # one upcall for each is what it takes
         return True
 
-    def arm(self) -> None:
-        """Let the kernel have the next request: the last one has ended cleanly, and nothing came after it."""
+    def arm(self, pending: int) -> None:
+        """Let the kernel have the next request: the last one has ended cleanly, and nothing came after it.
+
+        ``pending``: bytes of its answer yet to be written; the kernel waits until the client has read them.
+        """
         if not self._own:
             return
         if not self._may_arm():
@@ -147,7 +150,7 @@ class FastFlow:
             return
         self._quiet_since = self._down.runtime.now
         if self._unused < _MANY_UNUSED or self._unused % _SELDOM == 0:
-            self._write()
+            self._write(pending)
         else:
             self._unused += 1
         if self._own and not self._watched:
@@ -164,7 +167,7 @@ class FastFlow:
             and self._path.rules(down.listener) is not None
         )
 
-    def _write(self) -> None:
+    def _write(self, pending: int) -> None:
         down = self._down
         path = self._path
         rules = path.rules(down.listener)
@@ -182,7 +185,7 @@ class FastFlow:
         caller = down.forwarded_for() if options.forwarded_for else b""
         line = b"x-forwarded-for: %b\r\n" % caller if caller else b""
         value = table.codec.pack(
-            rules.fingerprint, down.received, down.written, self.answered, flags, line, entries
+            rules.fingerprint, down.received, down.written + pending, self.answered, flags, line, entries
         )
         try:
             table.arm(self.key, value)
@@ -233,8 +236,8 @@ class FastFlow:
             return True
         carried = self._carried()
         if carried is None:
-            self.armed = False
-            return True
+            self._down.close()  # the client has closed
+            return False
         if carried.request_left:
             # They are the rest of a carried request: its server has gone. Or the client has, within it.
             self._end_within_request(carried, data)
@@ -264,8 +267,7 @@ class FastFlow:
             return
         carried = self._carried()
         if carried is None:
-            self.armed = False
-            self._down.settled()
+            self._down.close()
         elif self._is_busy(carried):
             self._settling = False
             if self._carrier(carried) is None:
@@ -289,7 +291,9 @@ class FastFlow:
         if now - self._disarmed_at < GRACE_SECONDS:
             return False
         carried = self._carried()
-        if carried is not None and self._is_busy(carried):
+        if carried is None:
+            return True
+        if self._is_busy(carried):
             return False
         self.armed = False
         return True
@@ -333,7 +337,7 @@ class FastFlow:
         if carried is None or not self._is_busy(carried) or carried.connection != upstream.key:
             self._down.runtime.counters.add("upstream_unsolicited_bytes_total")
             upstream.abort()
-            self._lost()
+            self._lost(0)
             return
         table = self._path.table
         connection = table.connection(upstream.key)
@@ -352,8 +356,9 @@ class FastFlow:
         if upstream not in self._own:
             return
         self._forget(upstream)
+        status = self._status(upstream.key) if self.armed else 0
         upstream.close()
-        self._lost()
+        self._lost(status)
 
     def withdraw(self) -> None:
         """An endpoint takes no more requests: give up the connections to it, when the kernel has."""
@@ -364,14 +369,17 @@ class FastFlow:
                 if upstream.pool.draining:
                     self._release(upstream)
 
-    def _lost(self) -> None:
-        """A connection has left while the flow was armed: a request may have gone its way, or go just now."""
+    def _lost(self, status: int) -> None:
+        """A connection has left while the flow was armed: a request may have gone its way, or go just now.
+
+        ``status``: of the last answer on it, as far as it is known.
+        """
         if not self.armed or self._closed:
             return
         self.disarm()
         carried = self._carried()
         if carried is not None and self._is_busy(carried) and self._carrier(carried) is None:
-            self._fail(carried)
+            self._fail(carried, status)
         else:
             self._settling = False
             self._poll_after(GRACE_SECONDS)
@@ -491,8 +499,7 @@ class FastFlow:
 
     def _give_up(self, carried: Carried, refusal: Refusal) -> None:
         """Take the request from its server, and answer when the server cannot any more."""
-        connection = self._path.table.connection(carried.connection)
-        self._refusal = refusal, connection.status if connection else 0
+        self._refusal = refusal, self._status(carried.connection)
         self.disarm()
         upstream = self._carrier(carried)
         if upstream is not None:
@@ -505,6 +512,11 @@ class FastFlow:
 
     def _carried(self) -> Carried | None:
         return self._path.flows.carried(self.key)
+
+    def _status(self, key: bytes) -> int:
+        """Of the last answer on a connection that the kernel read; 0: the kernel has forgotten it."""
+        connection = self._path.table.connection(key)
+        return 0 if connection is None else connection.status
 
     def _is_busy(self, carried: Carried) -> bool:
         return (carried.requests - carried.responses - self.answered) & _MASK != 0
