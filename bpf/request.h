@@ -19,18 +19,35 @@ static __always_inline bool to_server(struct sk_msg_md *msg, struct flow *flow)
 	return servers.msg_redirect_hash(msg, &flow->connection, BPF_F_INGRESS) == SK_PASS;
 }
 
+/* Redirects the first bytes of a message; the program is then called for the rest. */
+static __always_inline void divide(struct sk_msg_md *msg, struct flow *flow, u32 taken)
+{
+	bpf_msg_apply_bytes(msg, taken);
+	flow->divided = 1;
+}
+
+/* Lets the bytes go on by TCP. The kernel keeps a redirected message's target for the rest of it,
+ * and takes "pass" for "redirect there" (sk_psock_msg_verdict, seen in 6.18): so the rest is sent
+ * to where it would go.
+ */
+static __always_inline int pass_up(struct sk_msg_md *msg, struct flow_key *key, bool divided)
+{
+	return divided ? clients.msg_redirect_hash(msg, key, 0) : SK_PASS;
+}
+
 /* The rest of a carried request's body goes where its head went. Once the server is gone, the rest
  * goes up: the proxy sees request_left, and does not take it for a request.
  */
-static __always_inline int carry_body(struct sk_msg_md *msg, struct flow *flow)
+static __always_inline int carry_body(
+	struct sk_msg_md *msg, struct flow *flow, struct flow_key *key, bool divided)
 {
 	u32 size = msg->size;
 
 	if (!to_server(msg, flow))
-		return SK_PASS;
+		return pass_up(msg, key, divided);
 	if (size > flow->request_left) {
 		size = flow->request_left;
-		bpf_msg_apply_bytes(msg, size);
+		divide(msg, flow, size);
 	}
 	flow->request_left -= size;
 	return SK_PASS;
@@ -165,7 +182,7 @@ static __always_inline enum upcall carry_request(
 	total = head->length + lines.total + head->content_length;
 	flow->request_left = 0;
 	if (size > total)
-		bpf_msg_apply_bytes(msg, total);
+		divide(msg, flow, total);
 	else
 		flow->request_left = total - size;
 	flow->began = now;
@@ -186,23 +203,26 @@ static __always_inline int from_client(struct sk_msg_md *msg)
 	struct flow_key key = {};
 	enum upcall reason;
 	struct flow *flow;
+	bool divided;
 
 	key.netns = bpf_get_netns_cookie(msg);
 	SET_LOCAL(&key.client, msg);
 	flow = flows.lookup(&key);
 	if (!flow)
 		return SK_PASS;
+	divided = flow->divided;
+	flow->divided = 0;
 	if (flow->request_left)
-		return carry_body(msg, flow);
+		return carry_body(msg, flow, &key, divided);
 	service = services.lookup(&flow->destination);
 	if (!service)
-		return SK_PASS;
+		return pass_up(msg, &key, divided);
 	reason = carry_request(msg, &key, flow, service);
-	if (reason) {
-		flow->upcalls++;
-		count_upcall(service->id, reason);
-	}
-	return SK_PASS;
+	if (!reason)
+		return SK_PASS;
+	flow->upcalls++;
+	count_upcall(service->id, reason);
+	return pass_up(msg, &key, divided);
 }
 
 #endif

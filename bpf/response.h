@@ -85,8 +85,6 @@ static __always_inline void carried(struct connection *connection, struct flow *
 
 	if (!connection->carried)
 		flow->begun++;
-	if (!connection->carried)
-		flow->begun = flow->requests;
 	connection->carried += size;
 	if (connection->response != RESPONSE_NONE)
 		return;
@@ -152,6 +150,13 @@ static __always_inline u32 next_piece(
 	return taken + piece.data;
 }
 
+/* Lets the bytes go on by TCP: see pass_up. */
+static __always_inline int pass_back(
+	struct sk_msg_md *msg, struct connection_key *key, bool divided)
+{
+	return divided ? servers.msg_redirect_hash(msg, key, 0) : SK_PASS;
+}
+
 /* The bytes from a server on this node that msg begins with. */
 static __always_inline int from_server(struct sk_msg_md *msg)
 {
@@ -159,6 +164,7 @@ static __always_inline int from_server(struct sk_msg_md *msg)
 	struct connection_key key = {};
 	struct flow *flow;
 	u32 size = msg->size, taken;
+	bool divided;
 
 	SET_REMOTE(&key.proxy, msg);
 	SET_LOCAL(&key.server, msg);
@@ -166,24 +172,28 @@ static __always_inline int from_server(struct sk_msg_md *msg)
 	if (!connection)
 		return SK_PASS;
 	note_received(connection, msg->sk);
+	divided = connection->divided;
+	connection->divided = 0;
 	if (!kernel_reads(connection)) {
 		connection->last_used = bpf_ktime_get_ns();
-		return SK_PASS;
+		return pass_back(msg, &key, divided);
 	}
 	flow = carried_flow(connection, &key);
 	if (!flow)
-		return SK_PASS;
+		return pass_back(msg, &key, divided);
 	taken = next_piece(msg, connection, flow, size);
 	if (!taken) {
 		upcall_response(connection, flow, connection->response);
-		return SK_PASS;
+		return pass_back(msg, &key, divided);
 	}
 	if (clients.msg_redirect_hash(msg, &connection->flow, BPF_F_INGRESS) != SK_PASS) {
 		connection->response = RESPONSE_BROKEN;
-		return SK_PASS; /* the client has just gone */
+		return pass_back(msg, &key, divided); /* the client has just gone */
 	}
-	if (taken < size)
+	if (taken < size) {
 		bpf_msg_apply_bytes(msg, taken);
+		connection->divided = 1;
+	}
 	carried(connection, flow, taken);
 	return SK_PASS;
 }

@@ -200,6 +200,7 @@ struct connection {
 	enum place place;
 	__u32 received; /* bytes that S had got from U when it last sent, mod 2^32 */
 	__u32 unread;	/* 1: it had not read all of them by then */
+	__u32 divided;	/* as a flow's, of the server's messages */
 	enum response_state response;
 	__u64 response_left;
 	__u64 carried;	 /* bytes of that answer that went to the client */
@@ -253,7 +254,8 @@ struct flow {
 	__u32 begun;	 /* whose answer's first byte it has carried, by the server's */
 	__u32 upcalls;	 /* messages passed up to the proxy */
 	__u32 pipelines; /* 1: the client has sent a request before it had the last one's answer */
-	__u64 opened;	 /* CLOCK_MONOTONIC in ns, when the client's handshake was done */
+	__u32 divided; /* 1: the next bytes are the rest of a message that was redirected in part */
+	__u64 opened;  /* CLOCK_MONOTONIC in ns, when the client's handshake was done */
 	__u64 request_left; /* bytes of the request's body still to carry */
 	__u64 began;	    /* CLOCK_MONOTONIC in ns, of the request carried now or last */
 	__u64 rules;	    /* it was decided by */
