@@ -469,10 +469,12 @@ static __always_inline enum upcall read_path(const struct text *text, struct req
 {
 	u32 start = MASKED(LOADED(head->path_start), 15), elements;
 	const u8 *at = text->data + start;
-	u64 hash = FNV_BASIS;
+	u64 hash = (FNV_BASIS ^ '/') * FNV_PRIME;
 
 	head->elements = 0;
-	for (u32 i = 0; i <= MAX_PATH_BYTES; i++) {
+	if (at + 1 > text->end || at[0] != '/')
+		return UPCALL_TARGET;
+	for (u32 i = 1; i <= MAX_PATH_BYTES; i++) {
 		u8 c;
 
 		if (at + i + 1 > text->end)
@@ -486,9 +488,7 @@ static __always_inline enum upcall read_path(const struct text *text, struct req
 		}
 		if (c == '/') {
 			elements = LOADED(head->elements);
-			if (!i) {
-				/* A prefix "/" is the rules' fallback, and no element. */
-			} else if (elements < MAX_PREFIX_ELEMENTS) {
+			if (elements < MAX_PREFIX_ELEMENTS) {
 				struct path_element *element =
 					&head->element[MASKED(elements, MAX_PREFIX_ELEMENTS - 1)];
 
@@ -496,8 +496,6 @@ static __always_inline enum upcall read_path(const struct text *text, struct req
 				element->end = start + i;
 				head->elements = elements + 1;
 			}
-		} else if (!i) {
-			return UPCALL_TARGET;
 		}
 		hash = (hash ^ c) * FNV_PRIME;
 	}
