@@ -26,6 +26,7 @@ _logger = logging.getLogger("meshd.agent.splice")
 
 GLANCE_SECONDS = 0.2
 PAUSE_SECONDS = 4.0
+FIRST_LOOK_SECONDS = 0.5
 MAX_PROCESSES = 64
 """Looked at after one glance; the rest will call again."""
 REASON = "calls splice(2), which does not see redirected bytes"
@@ -39,10 +40,15 @@ class Splicers:
         self._sockets = sockets
         self._enrolment = enrolment
         self._flows = flows
-        self.state = "starting"
+        self.state = "waits for a connection"
 
     async def run(self) -> None:
         """Until cancelled, or until it is known that this kernel does not show the calls."""
+        # An agent that starts has enough to compile.
+        while True:
+            if self._flows():
+                break
+            await asyncio.sleep(FIRST_LOOK_SECONDS)
         try:
             watch = await asyncio.to_thread(splice_watch.load)
         except DatapathError as error:

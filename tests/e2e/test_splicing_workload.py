@@ -55,13 +55,14 @@ def test_a_workload_that_splices_is_taken_off(tmp_path: Path) -> None:
 
         assert lab.status().capture.fast_path == "full"
         assert shown() == {"splicer": "on", "careful": "off", "web": "on"}
-        until(lambda: lab.status().capture.splice_watch == "on")
+        assert lab.status().capture.splice_watch == "waits for a connection"
         command = [*MESHD, "lab", "--name", lab.name, "exec", "splicer", "--", sys.executable, "-c", SPLICER]
         with subprocess.Popen(command) as splicer:
             try:
                 until(lambda: shown()["splicer"] == "off", seconds=20)
             finally:
                 splicer.kill()
+        assert lab.status().capture.splice_watch == "on"
         (reason,) = (each.fast_path_reason for each in lab.workloads() if each.name == "splicer")
         assert "splice" in reason
         assert shown() == {"splicer": "off", "careful": "off", "web": "on"}
