@@ -21,6 +21,7 @@ PURE = (
     "meshd.datapath.rule_paths",
     "meshd.datapath.rule_values",
     "meshd.datapath.rules",
+    "meshd.agent.kernel_totals",
     "meshd.agent.totals",
     "meshd.agent.views",
     "proxy.balancing",

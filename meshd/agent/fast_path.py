@@ -1,4 +1,4 @@
-"""Whether the kernel may carry requests on this node, and why. Pure."""
+"""Whether the kernel may carry requests on this node, and why."""
 
 from __future__ import annotations
 

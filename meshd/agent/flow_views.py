@@ -1,4 +1,4 @@
-"""Open captured connections as ``meshd flows`` lists them. Pure."""
+"""Open captured connections as ``meshd flows`` lists them."""
 
 from __future__ import annotations
 
