@@ -110,20 +110,55 @@ static __always_inline u32 indexed_slot(const struct head_scan *scan, const stru
 	return FIELD_OTHER;
 }
 
+/* Fields that the proxy refuses in a request that has two of them. */
+enum single_field {
+	SINGLE_CONTENT_TYPE = 1,
+	SINGLE_CONTENT_RANGE = 2,
+	SINGLE_CONTENT_LOCATION = 4,
+	SINGLE_USER_AGENT = 8,
+	SINGLE_MAX_FORWARDS = 16,
+	SINGLE_ETAG = 32,
+	SINGLE_SERVER = 64,
+};
+
 /* Where a request's field goes, by its name; a reason: it is the proxy's. */
 static __always_inline enum upcall request_slot(
 	struct head_scan *scan, struct request_head *head, const struct rule_set *set)
 {
+	u32 single;
+
 	scan->slot = FIELD_OTHER;
+	scan->single = 0;
 	switch (scan->name[0]) {
 	case CHARS8('h', 'o', 's', 't', 0, 0, 0, 0):
 		scan->slot = FIELD_HOST;
 		return UPCALL_NONE;
 	case CHARS8('c', 'o', 'n', 't', 'e', 'n', 't', '-'):
-		if (!NAME_GOES_ON('l', 'e', 'n', 'g', 't', 'h', 0, 0))
-			break;
-		scan->slot = FIELD_CONTENT_LENGTH;
-		return UPCALL_NONE;
+		if (NAME_GOES_ON('l', 'e', 'n', 'g', 't', 'h', 0, 0)) {
+			scan->slot = FIELD_CONTENT_LENGTH;
+			return UPCALL_NONE;
+		}
+		if (NAME_GOES_ON('t', 'y', 'p', 'e', 0, 0, 0, 0))
+			scan->single = SINGLE_CONTENT_TYPE;
+		else if (NAME_GOES_ON('r', 'a', 'n', 'g', 'e', 0, 0, 0))
+			scan->single = SINGLE_CONTENT_RANGE;
+		else if (NAME_GOES_ON('l', 'o', 'c', 'a', 't', 'i', 'o', 'n'))
+			scan->single = SINGLE_CONTENT_LOCATION;
+		break;
+	case CHARS8('u', 's', 'e', 'r', '-', 'a', 'g', 'e'):
+		if (NAME_GOES_ON('n', 't', 0, 0, 0, 0, 0, 0))
+			scan->single = SINGLE_USER_AGENT;
+		break;
+	case CHARS8('m', 'a', 'x', '-', 'f', 'o', 'r', 'w'):
+		if (NAME_GOES_ON('a', 'r', 'd', 's', 0, 0, 0, 0))
+			scan->single = SINGLE_MAX_FORWARDS;
+		break;
+	case CHARS8('e', 't', 'a', 'g', 0, 0, 0, 0):
+		scan->single = SINGLE_ETAG;
+		break;
+	case CHARS8('s', 'e', 'r', 'v', 'e', 'r', 0, 0):
+		scan->single = SINGLE_SERVER;
+		break;
 	case CHARS8('c', 'o', 'n', 'n', 'e', 'c', 't', 'i'):
 		if (!NAME_GOES_ON('o', 'n', 0, 0, 0, 0, 0, 0))
 			break;
@@ -162,6 +197,10 @@ static __always_inline enum upcall request_slot(
 	case CHARS8('u', 'p', 'g', 'r', 'a', 'd', 'e', 0):
 		return UPCALL_FIELD;
 	}
+	single = LOADED(scan->single);
+	if (LOADED(scan->singles) & single)
+		return UPCALL_FIELD;
+	scan->singles |= single;
 	scan->slot = indexed_slot(scan, set);
 	return UPCALL_NONE;
 }
@@ -214,6 +253,7 @@ static __always_inline void begin_fields(
 	struct head_scan *scan, struct head_field *field, u32 offset)
 {
 	scan->at = offset;
+	scan->singles = 0;
 	begin_name(scan);
 	for (u32 i = 0; i < FIELD_SLOTS; i++)
 		field[i].count = 0;

@@ -159,9 +159,11 @@ struct head_scan {
 	__u32 ipv6;	/* 1: in an address in brackets */
 	__u32 slot;	/* of the field */
 	__u32 name_length;
+	__u32 single;  /* bit of the field, if there may be but one of it */
+	__u32 singles; /* bits of those that there have been */
 	__u32 zero;
-	__u64 name[NAME_WORDS]; /* in lower case; after it are zeros, in the words of indexed names
-				 */
+	/* In lower case; zeros are after it in the words that indexed names may have. */
+	__u64 name[NAME_WORDS];
 };
 
 /* Where the parser puts a field. A request's indexed ones have the first slots. */
