@@ -193,6 +193,11 @@ static __always_inline int from_server(struct sk_msg_md *msg)
 	if (taken < size) {
 		bpf_msg_apply_bytes(msg, taken);
 		connection->divided = 1;
+		/* More than was asked for. The client has its answer at once, and its next request
+		 * may not come here: the rest would pass for the answer to that.
+		 */
+		if (connection->response == RESPONSE_NONE)
+			connection->place = PLACE_GONE;
 	}
 	carried(connection, flow, taken);
 	return SK_PASS;

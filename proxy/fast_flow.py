@@ -117,7 +117,10 @@ class FastFlow:
         for upstream in self._own:
             if upstream.pool is pool:
                 self._forget(upstream)
-                return upstream if upstream.is_open() else None
+                if self._is_sound(upstream):
+                    return upstream
+                upstream.abort()
+                return None
         return None
 
     def keep(self, upstream: Upstream) -> bool:
@@ -528,7 +531,22 @@ class FastFlow:
 
     def _release(self, upstream: Upstream) -> None:
         self._forget(upstream)
-        upstream.pool.release(upstream)
+        if self._is_sound(upstream):
+            upstream.pool.release(upstream)
+        else:
+            upstream.abort()
+
+    def _is_sound(self, upstream: Upstream) -> bool:
+        """Whether no byte is on its way that could pass for an answer to the next request.
+
+        Where the kernel sees the server's socket it knows of bytes that have not come yet.
+        """
+        if not upstream.is_open() or upstream.has_ended():
+            return False
+        if upstream.kind <= 0:
+            return True
+        connection = self._path.table.connection(upstream.key)
+        return connection is not None and connection.place != self._path.table.places["PLACE_GONE"]
 
     def _release_all(self) -> None:
         for upstream in tuple(self._own):
