@@ -4,10 +4,11 @@
 PYTHON  := /usr/bin/python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-SOURCES := meshd proxy tests bench examples
-C_FILES  = $(shell find bpf tests -name '*.[ch]' -not -path '*/shim/*')
+SOURCES := meshd proxy tests bench examples fuzz
+C_FILES  = $(shell find bpf fuzz tests -name '*.[ch]' -not -path '*/shim/*')
 
 APT      := python3-bpfcc python3-venv iproute2 nftables procps util-linux
+APT_FUZZ := clang-14 libclang-rt-14-dev
 APT_TEST := clang-format-14 curl openjdk-17-jdk-headless gcc libc6-dev nginx-light nodejs wrk
 
 # Debian starts a web server that it installs; a policy of "no" for the time of the install prevents that.
@@ -18,7 +19,7 @@ define apt_install
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 endef
 
-.PHONY: setup setup-test demo test lint format bench lock clean
+.PHONY: setup setup-test demo test lint format fuzz bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -48,6 +49,18 @@ format: setup-test
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 	clang-format-14 -i $(C_FILES)
+
+# Each of the two fuzzers stops after so long. What they find is in build/fuzz.
+FUZZ_SECONDS ?= 900
+FUZZ_FLAGS   := -g -O1 -Wall -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I bpf -I bpf/shim/include
+
+fuzz: setup-test
+	@$(call apt_install,$(APT_FUZZ))
+	mkdir -p build/fuzz/corpus
+	clang-14 $(FUZZ_FLAGS) -o build/fuzz/head fuzz/head_fuzzer.c
+	build/fuzz/head -max_total_time=$(FUZZ_SECONDS) -max_len=3000 -dict=fuzz/http.dict -print_final_stats=1 \
+	  -artifact_prefix=build/fuzz/ build/fuzz/corpus fuzz/corpus
+	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) fuzz/corpus build/fuzz/corpus
 
 bench: setup-test
 	$(BIN)/python -m bench.slow_path
