@@ -57,7 +57,7 @@
 
 /* The same of a response's head. */
 #ifndef MESHD_MAX_RESPONSE_HEAD
-#define MESHD_MAX_RESPONSE_HEAD 2048
+#define MESHD_MAX_RESPONSE_HEAD 1024
 #endif
 
 /* Redirected bytes are held back by no window: what a reader that lags leaves in the kernel is

@@ -19,9 +19,12 @@
 #define FNV_BASIS 0xcbf29ce484222325ULL
 #define FNV_PRIME 0x100000001b3ULL
 
-/* Words of all fields of a head: of 2048 bytes and 60 fields at least. */
-#define MAX_FIELD_STEPS	 384
-#define MAX_TARGET_STEPS (MESHD_MAX_REQUEST_HEAD / 8)
+/* Words of all fields of a head: of a request of 2048 bytes and 60 fields at least, of an answer of
+ * 1024 bytes and 30 fields. The verifier's time goes with them.
+ */
+#define MAX_REQUEST_STEPS  384
+#define MAX_RESPONSE_STEPS 192
+#define MAX_TARGET_STEPS   (MESHD_MAX_REQUEST_HEAD / 8)
 /* A DNS name has 253 bytes at most, and then there is the port. The proxy takes 300. */
 #define MAX_HOST_STEPS	  32
 #define MAX_LENGTH_DIGITS 10
@@ -337,10 +340,11 @@ static __always_inline enum upcall value_step(
 
 /* All fields, to the end of the head, which scan->at then is. */
 static __always_inline enum upcall scan_fields(const struct text *text, struct head_scan *scan,
-	struct head_field *field, struct request_head *request, const struct rule_set *set)
+	struct head_field *field, struct request_head *request, const struct rule_set *set,
+	const u32 steps)
 {
 	scan->ended = 0;
-	for (u32 i = 0; i < MAX_FIELD_STEPS; i++) {
+	for (u32 i = 0; i < steps; i++) {
 		enum upcall reason;
 
 		if (LOADED(scan->in_value))
@@ -570,7 +574,7 @@ static __always_inline enum upcall parse_request(
 	if (reason)
 		return reason;
 	begin_fields(scan, head->field, LOADED(scan->at));
-	reason = scan_fields(&text, scan, head->field, head, set);
+	reason = scan_fields(&text, scan, head->field, head, set, MAX_REQUEST_STEPS);
 	if (reason)
 		return reason;
 	head->length = scan->at;
@@ -650,7 +654,7 @@ static __always_inline int parse_response(
 	if (LOADED(head->status) < 200 || LOADED(head->status) > 599)
 		return UPCALL_RESPONSE;
 	begin_fields(scan, field, LOADED(scan->at));
-	if (scan_fields(&text, scan, field, NULL, NULL))
+	if (scan_fields(&text, scan, field, NULL, NULL, MAX_RESPONSE_STEPS))
 		return UPCALL_RESPONSE;
 	head->length = scan->at;
 	if (field[FIELD_DATE].count != 1 || !keeps_alive(&text, &field[FIELD_CONNECTION]))

@@ -212,6 +212,11 @@ static __always_inline int from_client(struct sk_msg_md *msg)
 		return SK_PASS;
 	divided = flow->divided;
 	flow->divided = 0;
+	/* What the verdict on the part before was for would else be what this one is for, too, even
+	 * where that reaches into the next message.
+	 */
+	if (divided)
+		bpf_msg_apply_bytes(msg, 0);
 	if (flow->request_left)
 		return carry_body(msg, flow, &key, divided);
 	service = services.lookup(&flow->destination);

@@ -315,7 +315,6 @@ struct rule_set {
 	__u32 prefixes; /* most elements of a path prefix other than "/"; 0: there is none */
 	__u32 headers;	/* indexed names */
 	__u32 zero;
-	__u64 header_hash[MAX_INDEXED_HEADERS];
 	__u32 header_length[MAX_INDEXED_HEADERS];
 	__u8 header[MAX_INDEXED_HEADERS][MAX_HEADER_NAME_BYTES]; /* in lower case */
 };

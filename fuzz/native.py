@@ -90,7 +90,6 @@ class RuleSet(ctypes.Structure):
 
     _fields_ = (
         *((name, _U32) for name in ("exact", "prefixes", "headers", "zero")),
-        ("header_hash", _U64 * MAX_INDEXED_HEADERS),
         ("header_length", _U32 * MAX_INDEXED_HEADERS),
         ("header", (ctypes.c_char * MAX_HEADER_NAME_BYTES) * MAX_INDEXED_HEADERS),
     )
