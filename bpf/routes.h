@@ -5,6 +5,7 @@
 #define MESHD_ROUTES_H
 
 #include "maps.h"
+#include "words.h"
 
 static __always_inline bool bytes_are(const __u8 *data, const __u8 *data_end, u32 start,
 	const __u8 *wanted, u32 length, const u32 limit)

@@ -44,11 +44,11 @@ class Bed:
         self.datapath = datapath
         self.mesh = mesh
         self.far = far
-        flows, heartbeat, *others = map(os.dup, datapath.worker_fds()[:5])
-        os.close(heartbeat)
-        self.table = ArmingTable(*others, datapath.layout)
-        self.flows = FlowTable(flows, datapath.layout)
+        flows, _, armed, connections, upstreams = datapath.worker_fds()
+        self.table = ArmingTable(os.dup(armed), os.dup(connections), os.dup(upstreams), datapath.layout)
+        self.flows = FlowTable(os.dup(flows), datapath.layout)
         self.snapshot = Snapshot()
+        self.opened: list[socket.socket] = []
         self.listener = mesh.listen(SERVER_ADDRESS, in_netns=far)
         self.configure()
 
@@ -86,6 +86,8 @@ class Bed:
         return rules_fingerprint(self.snapshot, self.snapshot.listeners[NAME])
 
     def close(self) -> None:
+        for each in self.opened:
+            each.close()
         self.datapath.apply(self.snapshot, Snapshot())
         self.table.close()
         self.flows.close()
@@ -102,6 +104,7 @@ class Connection:
         self.proxy = mesh.accept(mesh.proxy4)
         with mesh.pod.entered():
             self.upstream = socket.socket()
+        bed.opened.append(self.upstream)
         self.upstream.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, bed.datapath.mark)
         self.upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.upstream.connect(bed.listener.getsockname())
@@ -109,9 +112,7 @@ class Connection:
         for each in (self.client, self.proxy, self.upstream, self.server):
             each.settimeout(5)
         self.flow = bed.flows.key(mesh.pod.cookie, *self.proxy.getpeername())
-        self.connection = bed.table.connection_key(
-            self.upstream.getsockname(), self.upstream.getpeername()
-        )
+        self.connection = bed.table.connection_key(self.upstream.getsockname(), self.upstream.getpeername())
         self.remote = remote
         self.consumed = self.written = self.to_server = self.answered = 0
         if remote:
@@ -134,7 +135,12 @@ class Connection:
         assert exactly(self.client, len(back)) == answer
 
     def arm(
-        self, *, flags: int = 0, forwarded_for: bytes = b"", weight: int = 1, upstreams: tuple[Upstream, ...] = ()
+        self,
+        *,
+        flags: int = 0,
+        forwarded_for: bytes = b"",
+        weight: int = 1,
+        upstreams: tuple[Upstream, ...] = (),
     ) -> None:
         """What the proxy does after an exchange. ``upstreams``: beside the connection's own."""
         table = self.bed.table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 from collections.abc import Iterator
 
@@ -11,7 +12,15 @@ import pytest
 from meshd.datapath.arming import Upstream
 from meshd.datapath.datapath import Datapath, ensure_loaded
 from meshd.datapath.fingerprint import cluster_id
-from meshd.model.config import Forward, HeaderEdit, PathPrefix, Route, RouteMatch, StringMatch, WeightedCluster
+from meshd.model.config import (
+    Forward,
+    HeaderEdit,
+    PathPrefix,
+    Route,
+    RouteMatch,
+    StringMatch,
+    WeightedCluster,
+)
 from tests.datapath.carried import GET, NAME, OK, Bed, Connection, bed, exactly, is_quiet
 from tests.datapath.mesh import Mesh
 
@@ -68,10 +77,11 @@ def test_nothing_is_carried_before_the_proxy_arms(beds: Bed) -> None:
     _upcalled(connection, GET)
 
 
-def test_a_request_is_passed_up_until_the_proxy_has_consumed_and_the_client_read_all(here: Connection) -> None:
+def test_a_request_is_passed_up_until_the_proxy_has_consumed_and_the_client_read_all(
+    here: Connection,
+) -> None:
     here.exchange()
     here.client.sendall(b"nonsense\r\n\r\n")
-    here.exchange_by = None  # type: ignore[attr-defined]
     assert exactly(here.proxy, 12) == b"nonsense\r\n\r\n"
     here.consumed += 12
     _upcalled(here, GET)
@@ -353,7 +363,11 @@ def test_a_route_that_only_the_proxy_can_do_does_not_slow_the_others(beds: Bed) 
                 action=forward,
                 request_headers=HeaderEdit(set=(("a", "b"),)),
             ),
-            Route(name="tested", match=RouteMatch(headers=(StringMatch(name="x-user", value="t"),)), action=forward),
+            Route(
+                name="tested",
+                match=RouteMatch(headers=(StringMatch(name="x-user", value="t"),)),
+                action=forward,
+            ),
             Route(name="rest", action=forward),
         )
     )
@@ -395,8 +409,6 @@ def test_an_endpoint_without_a_connection_gets_its_share_by_the_proxy(beds: Bed)
 
 def _readable(connection: Connection) -> bool:
     """Whether the request went to the server, not to the proxy."""
-    import select
-
     ready, _, _ = select.select([connection.server, connection.proxy], [], [], 5)
     assert len(ready) == 1
     return ready[0] is connection.server
