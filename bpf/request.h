@@ -212,11 +212,10 @@ static __always_inline int from_client(struct sk_msg_md *msg)
 		return SK_PASS;
 	divided = flow->divided;
 	flow->divided = 0;
-	/* What the verdict on the part before was for would else be what this one is for, too, even
-	 * where that reaches into the next message.
+	/* As many bytes as the verdict on the part before was for would else be what this one is for,
+	 * even where that reaches into the next message. No condition: the verifier is at its limit.
 	 */
-	if (divided)
-		bpf_msg_apply_bytes(msg, 0);
+	bpf_msg_apply_bytes(msg, 0);
 	if (flow->request_left)
 		return carry_body(msg, flow, &key, divided);
 	service = services.lookup(&flow->destination);

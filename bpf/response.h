@@ -174,8 +174,7 @@ static __always_inline int from_server(struct sk_msg_md *msg)
 	note_received(connection, msg->sk);
 	divided = connection->divided;
 	connection->divided = 0;
-	if (divided)
-		bpf_msg_apply_bytes(msg, 0); /* see from_client */
+	bpf_msg_apply_bytes(msg, 0); /* see from_client */
 	if (!kernel_reads(connection)) {
 		connection->last_used = bpf_ktime_get_ns();
 		return pass_back(msg, &key, divided);

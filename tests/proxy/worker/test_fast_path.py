@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,7 @@ from tests.support.http_bed import (
     read_response,
     receive_all,
     receive_head,
+    receive_until,
 )
 
 PLAIN = ok(b"hello", DATE)
@@ -408,3 +410,104 @@ def test_the_least_loaded_endpoint_is_the_proxys_to_find(bed: FastPathBed) -> No
     for _ in range(5):
         assert exchange(client) == b"hello"
     assert bed.carried(client).requests == 0
+
+
+def test_an_access_log_is_whole_or_a_sample(bed: FastPathBed, tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    bed.configure([bed.serve(answering(PLAIN))])
+    bed.agent.configure(bed.mesh, str(path), fast_path=True)
+    client = armed(bed)
+    for _ in range(9):
+        assert exchange(client) == b"hello"
+    assert bed.carried(client).requests == 0
+    eventually(lambda: path.read_text().count("\n") == 10)
+    bed.agent.configure(bed.mesh, str(path), fast_path=True, sample=1000)
+    client = armed(bed)
+    for _ in range(9):
+        assert exchange(client) == b"hello"
+    assert bed.carried(client).requests == 9
+    eventually(lambda: path.read_text().count("\n") == 11)
+
+
+def test_a_chunked_answer_that_becomes_the_proxys(bed: FastPathBed) -> None:
+    go_on = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        receive_head(sock)
+        sock.sendall(PLAIN)
+        while True:
+            receive_head(sock)
+            sock.sendall(
+                b"HTTP/1.1 200 OK\r\n" + DATE + b"\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+            )
+            go_on.wait(5)
+            sock.sendall(b"6;unusual=1\r\n world\r\n0\r\nX-Trailer: 1\r\n\r\n")
+
+    bed.configure([bed.serve(script)])
+    client = armed(bed)
+    whole = b"5\r\nhello\r\n6;unusual=1\r\n world\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    for i in range(3):
+        go_on.clear()
+        client.sendall(get())
+        data = receive_until(client, b"hello\r\n")
+        go_on.set()
+        if not data.endswith(b"1\r\n\r\n"):
+            data += receive_until(client, b"1\r\n\r\n")
+        assert data.partition(b"\r\n\r\n")[2] == whole
+        carried = bed.carried(client)
+        assert (carried.requests, carried.begun, carried.responses) == (i + 1, i + 1, 0)
+    assert bed.statuses() == {200: 4}
+
+
+def test_an_answer_before_the_requests_end(bed: FastPathBed) -> None:
+    def script(sock: socket.socket) -> None:
+        receive_head(sock)
+        sock.sendall(PLAIN)
+        receive_head(sock)
+        sock.sendall(ok(b"too long", DATE))
+        with contextlib.suppress(ConnectionResetError):
+            while sock.recv(65536):
+                pass
+
+    bed.configure([bed.serve(script)])
+    client = armed(bed)
+    client.sendall(b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 100\r\n\r\n")
+    assert read_response(client)[1] == b"too long"
+    assert bed.carried(client).request_left == 100
+    client.sendall(b"x" * 100)
+    assert bed.carried(client).request_left == 0
+    client.close()
+
+
+@PLACES
+def test_a_server_that_goes_while_a_body_comes(bed: FastPathBed, far: bool) -> None:
+    def script(sock: socket.socket) -> None:
+        receive_head(sock)
+        sock.sendall(PLAIN)
+        receive_head(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    bed.configure([bed.serve(script, far)])
+    client = armed(bed)
+    client.sendall(b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 100\r\n\r\n")
+    assert bed.carried(client).request_left == 100
+    head, _, _ = read_response(client)
+    assert head.startswith(b"HTTP/1.1 502 ")
+    with contextlib.suppress(ConnectionError):
+        client.sendall(b"x" * 100)
+        client.sendall(get())
+        assert client.recv(1) == b""
+    assert bed.statuses() == {200: 1, 502: 1}
+
+
+def test_a_new_agent_takes_over(bed: FastPathBed) -> None:
+    bed.configure([bed.serve(answering(PLAIN))])
+    client = armed(bed)
+    assert exchange(client) == b"hello"
+    bed.agent.hang_up()
+    assert exchange(client) == b"hello"
+    bed.agent.accept()
+    bed.agent.configure(bed.mesh, fast_path=True)
+    for _ in range(5):
+        assert exchange(client) == b"hello"
+    assert bed.carried(client).requests == 7
