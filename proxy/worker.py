@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 import meshd
-from meshd import log, netns
+from meshd import heap, log, netns
 from meshd.datapath.arming import ArmingTable
 from meshd.datapath.flows import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
@@ -80,6 +80,7 @@ class Worker:
     async def run(self) -> None:
         """Serve until ``stop``."""
         log.event(_logger, logging.INFO, "worker started", worker=self._index, pid=os.getpid())
+        heap.trim_after_start(self._runtime.loop)
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(self._follow_agents())
             beating = tasks.create_task(self._beat())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from meshd import __version__, log, netns
+from meshd import __version__, heap, log, netns
 from meshd.agent.admin import QuestionError, serving_admin, serving_metrics
 from meshd.agent.ads import AdsClient, NotAppliedError
 from meshd.agent.config_in_force import ConfigInForce
@@ -113,6 +113,7 @@ class Agent:
         Raises OSError when a socket of ours cannot be opened.
         """
         options = self._options
+        heap.trim_after_start(asyncio.get_running_loop())
         listener = self._workers.listen()
         restored = self._config.restore()
         if restored:

@@ -60,7 +60,12 @@ def load() -> SpliceWatch:
         command = [sys.executable, "-m", "meshd.datapath.splice_load"]
         try:
             done = subprocess.run(
-                command, stdin=childs.fileno(), capture_output=True, text=True, timeout=_LOAD_SECONDS, check=False
+                command,
+                stdin=childs.fileno(),
+                capture_output=True,
+                text=True,
+                timeout=_LOAD_SECONDS,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise DatapathError(
