@@ -121,10 +121,12 @@ int sock_ops(struct bpf_sock_ops *ops)
 			leave_connection(ops);
 		if (ops->args[1] != BPF_TCP_CLOSE)
 			break;
-		if (captured_origin(ops))
+		if (captured_origin(ops)) {
+			cancel_request(ops);
 			close_flow(ops);
-		else
+		} else {
 			close_connection(ops);
+		}
 		break;
 	}
 	return 1;

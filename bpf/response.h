@@ -90,8 +90,27 @@ static __always_inline void carried(struct connection *connection, struct flow *
 		return;
 	now = bpf_ktime_get_ns();
 	connection->last_used = now;
-	count_request(flow, &connection->flow, connection->head.status, now);
+	count_request(flow, &connection->flow, connection->head.status, false, now);
 	flow->responses++;
+}
+
+/* The client is closed. A request that the kernel carries has its end by that. */
+static __always_inline void cancel_request(struct bpf_sock_ops *ops)
+{
+	struct connection *connection;
+	struct flow_key key;
+	struct flow *flow;
+
+	set_flow_key(&key, ops);
+	flow = flows.lookup(&key);
+	if (!flow || flow->requests == flow->responses)
+		return;
+	connection = connections.lookup(&flow->connection);
+	if (!connection || !kernel_reads(connection) ||
+		carried_flow(connection, &flow->connection) != flow)
+		return;
+	count_request(flow, &key, connection->carried ? connection->head.status : 0, true,
+		bpf_ktime_get_ns());
 }
 
 /* How many of the size bytes of msg go to the client now. 0: none, and none of those after them. */

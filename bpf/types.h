@@ -377,7 +377,7 @@ struct request_row {
 	__u32 route;
 	enum method method;
 	__u32 status;
-	__u32 zero;
+	__u32 cancelled; /* 1: the client went before it had the whole answer */
 };
 
 struct request_count {

@@ -56,8 +56,8 @@ static __always_inline u32 latency_bucket(u64 ns)
 	return 15;
 }
 
-static __always_inline void count_request(
-	const struct flow *flow, const struct flow_key *key, u32 status, u64 now)
+static __always_inline void count_request(const struct flow *flow, const struct flow_key *key,
+	u32 status, bool cancelled, u64 now)
 {
 	struct request_row row = {
 		.rules = flow->rules,
@@ -66,6 +66,7 @@ static __always_inline void count_request(
 		.route = flow->route,
 		.method = flow->head.method,
 		.status = status,
+		.cancelled = cancelled,
 	};
 	u64 ns = now - flow->began;
 	struct request_count *count;

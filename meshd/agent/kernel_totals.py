@@ -23,6 +23,8 @@ MAX_KEPT_NAMES = 4096
 """Names of rules and callers that went: for requests that took longer than the grace."""
 UNKNOWN = "unknown"
 """In place of a name that is no longer known."""
+_CANCELLED = "DC"
+"""The response flag of a request whose client went (proxy/response_flags.py)."""
 
 _Name = TypeVar("_Name")
 
@@ -168,7 +170,7 @@ class KernelTotals:
             source,
             self._methods.get(row.method, UNKNOWN),
             row.status,
-            "",
+            _CANCELLED if row.cancelled else "",
         )
 
 

@@ -17,7 +17,9 @@ class CarriedRequests:
         """Takes the maps over. Raises KeyError (a layout of other programs)."""
         self._requests = requests
         self._upcalls = upcalls
-        self._row = layout.codec("request_row", "rules", "netns", "cluster", "route", "method", "status")
+        self._row = layout.codec(
+            "request_row", "rules", "netns", "cluster", "route", "method", "status", "cancelled"
+        )
         shape = layout.structs["request_count"]
         self._stride = (shape.size + 7) // 8 * 8
         self._count = shape.codec("count", "nanoseconds", "bucket")

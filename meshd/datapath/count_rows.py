@@ -19,6 +19,8 @@ class Row(NamedTuple):
     method: int
     """enum method."""
     status: int
+    cancelled: int = 0
+    """1: the client went before it had the whole answer; ``status`` is 0 if it had nothing of it."""
 
 
 class Count(NamedTuple):

@@ -45,8 +45,8 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     request_id: bool = True
     """Make an x-request-id where the request has none (generate_request_id)."""
     via: str = ""
-    """Appended to the Via field of requests and responses (via; RFC 9110, 7.6.3); empty: not added. The kernel
-    carries no request of a listener that adds it."""
+    """Appended to the Via field of requests and responses (via; RFC 9110, 7.6.3); empty: not added. The
+    kernel carries no request of a listener that adds it."""
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -70,7 +70,7 @@ class Counters:
         self.requests = datapath.open_map("requests")
         self.upcalls = datapath.open_map("upcalls")
         self._row = datapath.layout.codec(
-            "request_row", "rules", "netns", "cluster", "route", "method", "status"
+            "request_row", "rules", "netns", "cluster", "route", "method", "status", "cancelled"
         )
         self._upcall = datapath.layout.codec("upcall_row", "service", "reason")
         self._count = datapath.layout.codec("request_count", "count", "nanoseconds", "bucket")

@@ -8,6 +8,9 @@ import socket
 from collections.abc import Iterator, Sequence
 
 from meshd.datapath.arming import ArmingTable
+from meshd.datapath.carried_requests import CarriedRequests
+from meshd.datapath.count_rows import Count, Row
+from meshd.datapath.fingerprint import rules_fingerprint
 from meshd.datapath.flows import Carried, FlowTable
 from meshd.model.config import (
     Cluster,
@@ -107,6 +110,14 @@ class FastPathBed:
         found = self.flows.carried(self.flows.key(self.mesh.pod.cookie, *client.getsockname()[:2]))
         assert found is not None
         return found
+
+    def counted(self) -> dict[Row, Count]:
+        """What the kernel has counted of the rules in force."""
+        datapath = self.mesh.datapath
+        rules = rules_fingerprint(self._snapshot, self._snapshot.listeners[NAME])
+        opened = datapath.open_map("requests"), datapath.open_map("upcalls")
+        with contextlib.closing(CarriedRequests(*opened, datapath.layout)) as counts:
+            return {row: count for row, count in counts.requests().items() if row.rules == rules}
 
     def statuses(self) -> dict[int, int]:
         """Requests that the worker has counted, by status."""

@@ -373,6 +373,8 @@ def test_a_client_that_goes_leaves_nothing(bed: FastPathBed, far: bool) -> None:
             for name in ("armed", "flows", "connections")
         ]
         eventually(lambda: [len(list(each)) for each in maps] == [0, 0, 0])
+    cancelled = [(row.status, n.requests) for row, n in bed.counted().items() if row.cancelled]
+    assert cancelled == [(0, 5)]
     assert bed.agent.stats().gauges["downstream_connections"] == 0
 
 
