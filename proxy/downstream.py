@@ -408,6 +408,12 @@ class Downstream(asyncio.Protocol):
         self._transport.close()
         self._cancel()
 
+    def close_at_once(self) -> None:
+        """Close, whether or not the client reads what waits for it."""
+        if self._transport.get_write_buffer_size():
+            reset(self._transport)
+        self.close()
+
     def drain(self) -> None:
         """Close now if no request is in flight; else the response says that it is the last."""
         if self._state is _IDLE:
@@ -453,7 +459,7 @@ class Downstream(asyncio.Protocol):
         options = self.listener.options
         if state is _EXCHANGE:
             if self._exchange is not None:
-                if self.eof and self._exchange.request_done:
+                if self.write_paused or (self.eof and self._exchange.request_done):
                     self._check_presence()
                 if self._exchange is not None:
                     self._exchange.check(now)
@@ -488,6 +494,8 @@ class Downstream(asyncio.Protocol):
     def _check_unsent(self, now: float) -> None:
         """Wait for a slow reader as long as it reads; when all is sent, not long."""
         unsent = self._transport.get_write_buffer_size()
+        if unsent:
+            self._check_presence()
         limit = self.listener.options.stream_idle_timeout if unsent else LINGER_SECONDS
         if unsent != self._unsent:
             self._unsent = unsent
@@ -496,7 +504,13 @@ class Downstream(asyncio.Protocol):
             self._transport.abort()
 
     def _check_presence(self) -> None:
+        """Nobody reads what a client that is gone has not been sent yet.
+
+        Where it is in a map of the kernel it says FIN, and not RST, when it closes and has not read all; and
+        while it is not read from, as its answers are not read, not even that is seen.
+        """
         if self._present is not None and not self._present():
+            reset(self._transport)
             self.close()
 
     def _to(self, state: ConnectionState) -> None:

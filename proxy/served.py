@@ -74,7 +74,7 @@ class Served:
         """Close everything, connections at once."""
         self.stop_accepting()
         for downstream in self.connections():
-            downstream.close()
+            downstream.close_at_once()
         self.caller.close()
         self._close_fds()
 

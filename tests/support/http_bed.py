@@ -107,9 +107,27 @@ class Bed:
         self.errors: list[str] = []
         self._loop.set_exception_handler(lambda _, context: self.errors.append(repr(context)))
         self.runtime = Runtime(self.log)
-        self.runtime.config.apply(delta)
         workload = Workload(uid="u", namespace="default", name="client", netns="", ips=("10.1.0.7",))
-        self.caller = Caller(self.runtime, workload, home, home, 0)
+        self.caller = Caller(self.runtime, workload, home, home, self._mark())
+        server = await self._listen(delta)
+        self._ready.set_result(None)
+        await self._done.wait()
+        server.close()
+        for timed in tuple(self.runtime.timed):
+            if isinstance(timed, Downstream):
+                timed.close_at_once()
+        self.caller.close()
+        self.runtime.close()
+        await asyncio.sleep(0.01)
+        os.close(home)
+
+    def _mark(self) -> int:
+        """SO_MARK of upstream sockets; 0: none."""
+        return 0
+
+    async def _listen(self, delta: Delta) -> asyncio.Server:
+        """Put the first config in force, and accept clients."""
+        self.runtime.config.apply(delta)
         listener = self.runtime.config.listener_at(VIP, SERVICE_PORT)
         assert listener is not None
         server = await self._loop.create_server(
@@ -118,17 +136,8 @@ class Bed:
             0,
             backlog=4096,
         )
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set_result(None)
-        await self._done.wait()
-        server.close()
-        for timed in tuple(self.runtime.timed):
-            if isinstance(timed, Downstream):
-                timed.close()
-        self.caller.close()
-        self.runtime.close()
-        await asyncio.sleep(0.01)
-        os.close(home)
+        self._port = server.sockets[0].getsockname()[1]
+        return server
 
     def call(self, action: Callable[[], None]) -> None:
         """Run ``action`` in the proxy's loop."""
@@ -160,7 +169,7 @@ class Bed:
         return self.runtime.counters.snapshot().get(name, 0)
 
     def connect(self, timeout: float = 10.0) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout)
+        return socket.create_connection(("127.0.0.1", self._port), timeout)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._done.set)
@@ -189,7 +198,7 @@ class Server:
         self.address = address
         self._listener = socket.create_server((address, 0), backlog=4096)
         self.port: int = self._listener.getsockname()[1]
-        self.connections = 0
+        self._conversations: list[socket.socket] = []
         self.failures: list[BaseException] = []
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -202,7 +211,7 @@ class Server:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            self.connections += 1
+            sock = self._dressed(sock)
             sock.settimeout(20)
             self._open.append(sock)
             thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
@@ -212,11 +221,24 @@ class Server:
     def _serve(self, sock: socket.socket) -> None:
         try:
             with sock:
-                self._script(sock)
+                self._converse(sock)
         except (OSError, EOFError):
             pass  # the proxy went away, as tests that end early make it do
         except BaseException as error:
             self.failures.append(error)
+
+    def _dressed(self, sock: socket.socket) -> socket.socket:
+        """An accepted connection as the script is to have it."""
+        return sock
+
+    def _converse(self, sock: socket.socket) -> None:
+        self._conversations.append(sock)
+        self._script(sock)
+
+    @property
+    def connections(self) -> int:
+        """Runs of the script."""
+        return len(self._conversations)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)

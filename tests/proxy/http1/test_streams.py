@@ -14,19 +14,17 @@ import websockets.sync.client
 import websockets.sync.server
 
 from meshd.model.config import HttpOptions
+from tests.proxy.http1.ways import Way, ok
 from tests.support.http_bed import (
     Bed,
     answering,
-    bed,
     config,
     eventually,
     get,
-    ok,
     read_response,
     receive_all,
     receive_head,
     receive_until,
-    server,
 )
 
 _GIGABYTE = 1 << 30
@@ -59,7 +57,7 @@ def _flat_memory(limit: int) -> Iterator[None]:
     assert highest - before < limit, f"grew by {(highest - before) >> 20} MB"
 
 
-def test_a_gigabyte_down_and_up_in_flat_memory() -> None:
+def test_a_gigabyte_down_and_up_in_flat_memory(way: Way) -> None:
     def script(sock: socket.socket) -> None:
         receive_head(sock)
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % _GIGABYTE)
@@ -73,8 +71,8 @@ def test_a_gigabyte_down_and_up_in_flat_memory() -> None:
         sock.sendall(ok(b"%d" % got))
 
     with (
-        server(script) as web,
-        bed(config((web.port,))) as proxy,
+        way.server(script) as web,
+        way.bed(config((web.port,))) as proxy,
         proxy.connect(30) as client,
         _flat_memory(24 << 20),
     ):
@@ -90,7 +88,7 @@ def test_a_gigabyte_down_and_up_in_flat_memory() -> None:
         assert read_response(client)[1] == b"%d" % _GIGABYTE
 
 
-def test_a_slow_reader_stalls_only_its_own_stream() -> None:
+def test_a_slow_reader_stalls_only_its_own_stream(way: Way) -> None:
     sent = 0
 
     def script(sock: socket.socket) -> None:
@@ -103,8 +101,8 @@ def test_a_slow_reader_stalls_only_its_own_stream() -> None:
         sock.sendall(ok())
 
     with (
-        server(script) as web,
-        bed(config((web.port,))) as proxy,
+        way.server(script) as web,
+        way.bed(config((web.port,))) as proxy,
         _flat_memory(24 << 20),
         proxy.connect() as slow,
     ):
@@ -122,7 +120,7 @@ def test_a_slow_reader_stalls_only_its_own_stream() -> None:
             assert time.monotonic() - started < 1
 
 
-def test_response_arrives_piece_by_piece() -> None:
+def test_response_arrives_piece_by_piece(way: Way) -> None:
     go_on = threading.Semaphore(0)
 
     def script(sock: socket.socket) -> None:
@@ -134,7 +132,7 @@ def test_response_arrives_piece_by_piece() -> None:
         sock.sendall(b"0\r\n\r\n")
         sock.recv(1)
 
-    with server(script) as web, bed(config((web.port,))) as proxy, proxy.connect() as client:
+    with way.server(script) as web, way.bed(config((web.port,))) as proxy, proxy.connect() as client:
         client.sendall(get())
         data = b""
         for i in range(5):
@@ -145,7 +143,7 @@ def test_response_arrives_piece_by_piece() -> None:
         receive_until(client, b"0\r\n\r\n")
 
 
-def test_both_directions_at_once() -> None:
+def test_both_directions_at_once(way: Way) -> None:
     def echo(sock: socket.socket) -> None:
         head = receive_head(sock)
         sock.sendall(
@@ -157,7 +155,7 @@ def test_both_directions_at_once() -> None:
             sock.sendall(data)
         sock.recv(1)
 
-    with server(echo) as web, bed(config((web.port,))) as proxy, proxy.connect() as client:
+    with way.server(echo) as web, way.bed(config((web.port,))) as proxy, proxy.connect() as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n")
         receive_head(client)
         for i in range(20):
@@ -185,13 +183,13 @@ def _switch(sock: socket.socket) -> None:
     sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
 
 
-def test_tunnel_half_close_in_either_direction() -> None:
+def test_tunnel_half_close_in_either_direction(way: Way) -> None:
     def client_first(sock: socket.socket) -> None:
         _switch(sock)
         assert receive_all(sock) == b"all of it"
         sock.sendall(b"and an answer")
 
-    with server(client_first) as web, bed(config((web.port,))) as proxy, _upgrade(proxy) as client:
+    with way.server(client_first) as web, way.bed(config((web.port,))) as proxy, _upgrade(proxy) as client:
         client.sendall(b"all of it")
         client.shutdown(socket.SHUT_WR)
         assert receive_all(client) == b"and an answer"
@@ -203,12 +201,12 @@ def test_tunnel_half_close_in_either_direction() -> None:
         sock.shutdown(socket.SHUT_WR)
         assert receive_all(sock) == b"a late word"
 
-    with server(server_first) as web, bed(config((web.port,))) as proxy, _upgrade(proxy) as client:
+    with way.server(server_first) as web, way.bed(config((web.port,))) as proxy, _upgrade(proxy) as client:
         assert receive_all(client) == b"a greeting"
         client.sendall(b"a late word")
 
 
-def test_tunnel_has_backpressure() -> None:
+def test_tunnel_has_backpressure(way: Way) -> None:
     def script(sock: socket.socket) -> None:
         _switch(sock)
         sent = 0
@@ -221,7 +219,7 @@ def test_tunnel_has_backpressure() -> None:
         total.append(sent)
 
     total: list[int] = []
-    with server(script) as web, bed(config((web.port,))) as proxy, _upgrade(proxy) as client:
+    with way.server(script) as web, way.bed(config((web.port,))) as proxy, _upgrade(proxy) as client:
         eventually(lambda: total != [])
         got = 0
         while piece := client.recv(1 << 20):
@@ -229,15 +227,15 @@ def test_tunnel_has_backpressure() -> None:
         assert got == total[0]
 
 
-def test_idle_tunnel_is_closed() -> None:
+def test_idle_tunnel_is_closed(way: Way) -> None:
     def script(sock: socket.socket) -> None:
         _switch(sock)
         sock.recv(1)
 
     options = HttpOptions(stream_idle_timeout=0.3)
     with (
-        server(script) as web,
-        bed(config((web.port,), options=options)) as proxy,
+        way.server(script) as web,
+        way.bed(config((web.port,), options=options)) as proxy,
         _upgrade(proxy) as client,
     ):
         with contextlib.suppress(ConnectionResetError):
@@ -245,7 +243,7 @@ def test_idle_tunnel_is_closed() -> None:
         assert [row.flags for row in proxy.rows()] == ["SI"]
 
 
-def test_websocket() -> None:
+def test_websocket(way: Way) -> None:
     def echo(connection: websockets.sync.server.ServerConnection) -> None:
         for message in connection:
             connection.send(message)
@@ -253,18 +251,21 @@ def test_websocket() -> None:
     with websockets.sync.server.serve(echo, "127.0.0.1", 0) as web:
         threading.Thread(target=web.serve_forever, daemon=True).start()
         port = web.socket.getsockname()[1]
-        with bed(config((port,))) as proxy:
-            url = f"ws://127.0.0.1:{proxy.port}/"
-            with websockets.sync.client.connect(url) as client:
+        with way.bed(config((port,))) as proxy:
+            with websockets.sync.client.connect("ws://web/", sock=proxy.connect()) as client:
                 for message in ("hello", "x" * 200_000, b"\0\1\2"):
                     client.send(message)
                     assert client.recv(timeout=5) == message
             eventually(lambda: [(row.status, row.flags) for row in proxy.rows()] == [(101, "")])
 
 
-def test_h2c_upgrade_is_not_offered_on() -> None:
+def test_h2c_upgrade_is_not_offered_on(way: Way) -> None:
     seen: list[bytes] = []
-    with server(answering(ok(), seen)) as web, bed(config((web.port,))) as proxy, proxy.connect() as client:
+    with (
+        way.server(answering(ok(), seen)) as web,
+        way.bed(config((web.port,))) as proxy,
+        proxy.connect() as client,
+    ):
         client.sendall(
             get(b"/", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk")
         )
@@ -273,8 +274,8 @@ def test_h2c_upgrade_is_not_offered_on() -> None:
     assert b"HTTP2-Settings" not in seen[0]
 
 
-def test_refused_upgrade_is_an_ordinary_response() -> None:
-    with server(answering(ok())) as web, bed(config((web.port,))) as proxy, proxy.connect() as client:
+def test_refused_upgrade_is_an_ordinary_response(way: Way) -> None:
+    with way.server(answering(ok())) as web, way.bed(config((web.port,))) as proxy, proxy.connect() as client:
         for _ in range(2):
             client.sendall(get(b"/", b"Connection: Upgrade", b"Upgrade: websocket"))
             assert read_response(client)[1] == b"hello"
