@@ -3,6 +3,7 @@
 #ifndef MESHD_REQUEST_LINES_H
 #define MESHD_REQUEST_LINES_H
 
+#include "http_head.h"
 #include "types.h"
 #include "words.h"
 
@@ -97,10 +98,13 @@ static __always_inline bool insert_lines(struct sk_msg_md *msg, const struct lin
 	for (u32 i = 0; i < MAX_FORWARDED_FOR_BYTES; i++) {
 		if (i >= lines->forwarded_for)
 			break;
-		if (at + 1 > end)
+		if (at + i + 1 > end)
 			goto undo;
-		*at++ = arming->forwarded_for[i];
+		at[i] = arming->forwarded_for[i];
 	}
+	/* Loaded again, all: to the verifier the others differ by each step of the loop. */
+	at = *(u8 *volatile *)&msg->data + (LOADED(arming->forwarded_for_length) & 127);
+	end = *(u8 *volatile *)&msg->data_end;
 	if (lines->forwarded_proto) {
 		if (at + FORWARDED_PROTO_BYTES > end)
 			goto undo;

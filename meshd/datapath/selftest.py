@@ -5,6 +5,7 @@ The test runs in a child process (meshd.datapath.selftest_run), in a network nam
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import subprocess
 import sys
@@ -63,10 +64,17 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 def self_test(kept: Path) -> SelfTest:
-    """Run the test and keep its result in a file; what fails is in the answer.
+    """Run the test and keep its result in a file, for all agents of the machine; what fails is in the answer.
 
-    A failure is not kept: it may have been the load of that moment. Raises OSError.
+    Of agents that start at one time one runs it. A failure is not kept: it may have been the load of that
+    moment. Raises OSError.
     """
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return kept_result(kept) or _run_and_keep(kept)
+
+
+def _run_and_keep(kept: Path) -> SelfTest:
     result = run_self_test()
     if not result.reason:
         beside = kept.with_suffix(".new")
