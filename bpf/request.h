@@ -212,8 +212,9 @@ static __always_inline int from_client(struct sk_msg_md *msg)
 		return SK_PASS;
 	divided = flow->divided;
 	flow->divided = 0;
-	/* As many bytes as the verdict on the part before was for would else be what this one is for,
-	 * even where that reaches into the next message. No condition: the verifier is at its limit.
+	/* As many bytes as the verdict on the part before was for would else be what this one is
+	 * for, even where that reaches into the next message. No condition: the verifier is at its
+	 * limit.
 	 */
 	bpf_msg_apply_bytes(msg, 0);
 	if (flow->request_left)

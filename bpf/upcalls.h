@@ -56,8 +56,8 @@ static __always_inline u32 latency_bucket(u64 ns)
 	return 15;
 }
 
-static __always_inline void count_request(const struct flow *flow, const struct flow_key *key,
-	u32 status, bool cancelled, u64 now)
+static __always_inline void count_request(
+	const struct flow *flow, const struct flow_key *key, u32 status, bool cancelled, u64 now)
 {
 	struct request_row row = {
 		.rules = flow->rules,
