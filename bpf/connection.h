@@ -81,7 +81,8 @@ static __always_inline void close_connection(struct bpf_sock_ops *ops)
 	connections.delete(&key);
 }
 
-/* S is being closed, by either side: no further request for it. */
+/* An end of an upstream connection, U or S, is being closed by either side: no further request for
+ * it. */
 static __always_inline void leave_connection(struct bpf_sock_ops *ops)
 {
 	struct connection *connection;
@@ -90,7 +91,12 @@ static __always_inline void leave_connection(struct bpf_sock_ops *ops)
 	SET_REMOTE(&key.proxy, ops);
 	SET_LOCAL(&key.server, ops);
 	connection = connections.lookup(&key);
-	if (connection && connection->place == PLACE_HERE)
+	if (!connection) {
+		SET_LOCAL(&key.proxy, ops);
+		SET_REMOTE(&key.server, ops);
+		connection = connections.lookup(&key);
+	}
+	if (connection)
 		connection->place = PLACE_GONE;
 }
 

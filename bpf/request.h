@@ -90,9 +90,9 @@ static __always_inline enum upcall may_carry(
 static __always_inline enum upcall usable(
 	const struct flow_upstream *upstream, const struct connection *connection, u64 now)
 {
+	if (connection->place == PLACE_GONE)
+		return UPCALL_SERVER_GONE;
 	if (upstream->kind == UPSTREAM_HERE) {
-		if (connection->place != PLACE_HERE)
-			return UPCALL_SERVER_GONE;
 		if (connection->received != upstream->written || connection->unread)
 			return UPCALL_UNREAD;
 	}

@@ -130,7 +130,7 @@ struct connection_key {
 enum place {
 	PLACE_ELSEWHERE = 0, /* the server's socket has not been seen on this node */
 	PLACE_HERE = 1,	     /* it is in the servers map */
-	PLACE_GONE = 2,	     /* it was here and is closed */
+	PLACE_GONE = 2,	     /* the connection is being closed, by either end */
 };
 
 /* What has come of the answer to the request that the kernel carries on a connection, and who has

@@ -340,11 +340,11 @@ def test_a_server_that_reads_nothing_of_what_the_proxy_sent_gets_nothing_more(be
     assert exactly(connection.proxy, len(GET)) == GET
 
 
-def test_a_closed_servers_requests_are_the_proxys(here: Connection) -> None:
-    here.server.close()
-    assert here.upstream.recv(1) == b""
-    here.client.sendall(GET)
-    assert exactly(here.proxy, len(GET)) == GET
+def test_a_closed_servers_requests_are_the_proxys(connection: Connection) -> None:
+    connection.server.close()
+    assert connection.upstream.recv(1) == b""
+    connection.client.sendall(GET)
+    assert exactly(connection.proxy, len(GET)) == GET
 
 
 def test_a_change_of_the_rules_makes_the_next_request_an_upcall(connection: Connection) -> None:
