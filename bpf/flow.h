@@ -19,9 +19,13 @@ static __always_inline struct settings *fast_path_settings(void)
 /* Whether sockets of this network namespace may be put into a map. */
 static __always_inline bool may_enrol(u64 netns)
 {
+#ifdef SK_BUFF_CB
 	struct member *member = members.lookup(&netns);
 
 	return member && member->flags & MEMBER_FAST_PATH;
+#else
+	return false; /* see arrival.h */
+#endif
 }
 
 static __always_inline void watch_states(struct bpf_sock_ops *ops)

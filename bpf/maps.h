@@ -35,6 +35,9 @@ BPF_F_TABLE("hash", struct flow_key, struct arming, armed, MESHD_MAX_FLOWS, BPF_
 BPF_F_TABLE("hash", struct connection_key, struct connection, connections, MESHD_MAX_CONNECTIONS,
 	BPF_F_NO_PREALLOC);
 
+/* cookie of a socket in one of the maps below -> sequence number after the last byte that came. */
+BPF_F_TABLE("hash", u64, u32, arrivals, MESHD_MAX_FLOWS + MESHD_MAX_CONNECTIONS, BPF_F_NO_PREALLOC);
+
 /* fingerprint of a service's rules -> what is common to them. */
 BPF_F_TABLE("hash", u64, struct rule_set, rule_sets, MESHD_MAX_SERVICES, BPF_F_NO_PREALLOC);
 

@@ -9,6 +9,7 @@
 /* clang-format on */
 
 #include "address.h"
+#include "arrival.h"
 #include "capture.h"
 #include "connection.h"
 #include "flow.h"
@@ -121,6 +122,7 @@ int sock_ops(struct bpf_sock_ops *ops)
 			leave_connection(ops);
 		if (ops->args[1] != BPF_TCP_CLOSE)
 			break;
+		forget_arrivals(ops);
 		if (captured_origin(ops)) {
 			cancel_request(ops);
 			close_flow(ops);
@@ -151,11 +153,11 @@ int server_msg(struct sk_msg_md *msg)
  */
 int arrived(struct __sk_buff *skb)
 {
-	return SK_PASS;
+	return trim(skb) ? SK_PASS : SK_DROP;
 }
 
 /* sk_skb of the upstreams map: an answer has come from another node. */
 int remote_answer(struct __sk_buff *skb)
 {
-	return from_remote(skb);
+	return trim(skb) ? from_remote(skb) : SK_DROP;
 }

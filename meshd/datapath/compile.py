@@ -5,14 +5,16 @@ Importing bcc costs 70 MB resident and compiling 50 MB more, which no daemon sho
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
 from meshd.datapath import bpf, source
 from meshd.datapath.btf import BadBtfError, Btf, member_offsets
 from meshd.datapath.errors import DatapathError
+from meshd.datapath.kept_unit import Kept, KeptMap, running_kernel, with_places
 from meshd.datapath.layout import Layout, MapLayout, Shapes
-from meshd.datapath.programs import MAPS, Program
+from meshd.datapath.programs import MAPS, PROGRAMS, Program
 
 # The shim tree stands in for the running kernel's headers; bcc reads this when it compiles.
 os.environ["BCC_KERNEL_SOURCE"] = str(source.SHIM)
@@ -25,7 +27,7 @@ class Unit:
     def __init__(self, text: str) -> None:
         """Raises DatapathError; the compiler writes its reasons to standard error."""
         try:
-            flags = [*source.FLAGS, *tcp_sock_flags()]
+            flags = [*source.FLAGS, *kernel_flags()]
             self._bpf = bcc.BPF(text=text.encode("ascii"), cflags=flags, allow_rlimit=False)
         except Exception as error:  # bcc raises nothing more exact
             raise DatapathError(
@@ -56,6 +58,12 @@ class Unit:
         fd: int = function.fd
         return fd
 
+    def instructions(self, name: str) -> bytes:
+        """A program as the kernel is given it, with fds for maps."""
+        start = bcc.lib.bpf_function_start(self._bpf.module, name.encode())
+        size = bcc.lib.bpf_function_size(self._bpf.module, name.encode())
+        return ctypes.string_at(start, size)
+
 
 class Compiled(Unit):
     """The unit of the datapath, with the layout of its maps."""
@@ -65,6 +73,28 @@ class Compiled(Unit):
         super().__init__(text)
         self.digest = digest
         self.layout = self._layout()
+
+    def to_keep(self) -> Kept:
+        """What is needed to load it again. Before any map is replaced."""
+        infos = [(name, bpf.map_info(self.map_fd(name))) for name in MAPS]
+        place = {self.map_fd(name): place for place, (name, _) in enumerate(infos)}
+        return Kept(
+            kernel=running_kernel(),
+            layout=self.layout,
+            btf=bpf.btf_blob(infos[0][1].btf_id),
+            maps=tuple(
+                KeptMap(
+                    name,
+                    *(info.type, info.key_size, info.value_size, info.max_entries, info.flags),
+                    *(info.btf_key_type, info.btf_value_type),
+                )
+                for name, info in infos
+            ),
+            programs={
+                program.name: with_places(self.instructions(program.name), place.__getitem__)
+                for program in PROGRAMS
+            },
+        )
 
     def _layout(self) -> Layout:
         first = bpf.map_info(self.map_fd(MAPS[0]))
@@ -86,16 +116,22 @@ class Compiled(Unit):
         return Layout(self.digest, maps, shapes.structs, shapes.enums)
 
 
-def tcp_sock_flags(kernel: Path = Path("/sys/kernel/btf/vmlinux")) -> list[str]:
-    """Where struct tcp_sock has what bpf/tcp.h reads; nothing on a kernel that does not say."""
-    members = ("write_seq", "rcv_nxt", "copied_seq")
+_READ = {"tcp_sock": ("write_seq", "rcv_nxt", "copied_seq"), "sk_buff": ("cb",)}
+
+
+def kernel_flags(kernel: Path = Path("/sys/kernel/btf/vmlinux")) -> list[str]:
+    """Where the kernel's structs have what bpf/tcp.h and bpf/arrival.h read; nothing: it does not say."""
+    flags = []
     try:
-        offsets = member_offsets(kernel.read_bytes(), "tcp_sock", members)
+        blob = kernel.read_bytes()
+        for struct, members in _READ.items():
+            offsets = member_offsets(blob, struct, members)
+            if len(offsets) < len(members):
+                return []
+            flags += [f"-D{struct.upper()}_{name.upper()}={offset}" for name, offset in offsets.items()]
     except (OSError, ValueError, BadBtfError):
         return []
-    if len(offsets) < len(members):
-        return []
-    return [f"-DTCP_SOCK_{name.upper()}={offset}" for name, offset in offsets.items()]
+    return flags
 
 
 def bcc_version() -> str:

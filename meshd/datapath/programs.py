@@ -51,6 +51,7 @@ MAPS = (
     "blank_flow",
     "armed",
     "connections",
+    "arrivals",
     "rule_sets",
     "paths",
     "requests",
