@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 RUN_ROOT = Path("/run/meshd")
+CACHE_DIR = Path("/var/cache/meshd")
+"""What saves time when it is there: the compiled programs, the self-test's result."""
 BPF_FS = Path("/sys/fs/bpf")
 PIN_ROOT = BPF_FS / "meshd"
 

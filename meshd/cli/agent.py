@@ -14,7 +14,7 @@ from typing import IO
 
 from meshd import log
 from meshd.cli.errors import CommandError
-from meshd.paths import RUN_ROOT, run_dir
+from meshd.paths import CACHE_DIR, run_dir
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     lock = _lock(directory / "agent.lock", args.instance)
     workloads = args.workloads or directory / "workloads"
     workloads.mkdir(mode=0o700, parents=True, exist_ok=True)
-    kept = RUN_ROOT / "selftest.json"
+    kept = CACHE_DIR / "selftest.json"
     tested, wish = kept_result(kept), Wish(args.fast_path)
     fast_path = decide(wish, tested, args.access_log_sample, bool(args.access_log))
     with ThreadPoolExecutor(2) as children:

@@ -73,6 +73,8 @@ def _cleanup(wanted: str, force: bool) -> Iterator[str | LeftAlone]:
                 yield LeftAlone(f"instance {instance}", "its lab runs; end that, or use --force")
             continue
         yield from _instance(instance, force)
+    if wanted == ALL and not running:
+        yield from leftovers.remove_cache()
 
 
 def _instances(wanted: str) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshd.paths import RUN_ROOT
+from meshd.paths import CACHE_DIR, RUN_ROOT
 
 _TERM_SECONDS = 3.0
 _KILL_SECONDS = 5.0
@@ -109,3 +109,10 @@ def remove_run_dir(instance: str) -> Iterator[str]:
         yield f"run directory removed ({folder})"
     with contextlib.suppress(OSError):  # others are there, or nothing is
         RUN_ROOT.rmdir()
+
+
+def remove_cache() -> Iterator[str]:
+    """Remove what all instances of the machine share. Says so. Raises OSError."""
+    if CACHE_DIR.is_dir():
+        shutil.rmtree(CACHE_DIR)
+        yield f"cache removed ({CACHE_DIR})"

@@ -26,10 +26,12 @@ _syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_lon
 class Command(enum.IntEnum):
     """enum bpf_cmd."""
 
+    MAP_CREATE = 0
     MAP_LOOKUP_ELEM = 1
     MAP_UPDATE_ELEM = 2
     MAP_DELETE_ELEM = 3
     MAP_GET_NEXT_KEY = 4
+    PROG_LOAD = 5
     OBJ_PIN = 6
     OBJ_GET = 7
     PROG_ATTACH = 8
@@ -40,6 +42,7 @@ class Command(enum.IntEnum):
     OBJ_GET_INFO_BY_FD = 15
     PROG_QUERY = 16
     RAW_TRACEPOINT_OPEN = 17
+    BTF_LOAD = 18
     BTF_GET_FD_BY_ID = 19
     MAP_LOOKUP_AND_DELETE_ELEM = 21
     MAP_LOOKUP_BATCH = 24
@@ -106,6 +109,53 @@ def open_pinned(path: str) -> int:
     """A new fd of what is pinned there."""
     text = ctypes.create_string_buffer(os.fsencode(path))
     return call(Command.OBJ_GET, "QI", ctypes.addressof(text), 0)
+
+
+def load_btf(blob: bytes) -> int:
+    """A new fd of a BTF object made from its bytes."""
+    text = ctypes.create_string_buffer(blob, len(blob))
+    return call(Command.BTF_LOAD, "QQII", ctypes.addressof(text), 0, len(blob), 0)
+
+
+def create_map(
+    name: str,
+    kind: int,
+    key_size: int,
+    value_size: int,
+    max_entries: int,
+    flags: int,
+    btf_key_type: int,
+    btf_value_type: int,
+    *,
+    btf: int,
+) -> int:
+    """A new map's fd. ``kind``: enum bpf_map_type. ``btf``: an fd, for maps that name types of it."""
+    attribute = ctypes.create_string_buffer(ATTRIBUTE_BYTES)
+    typed = btf if btf_value_type else 0
+    sizes = (kind, key_size, value_size, max_entries, flags, 0, 0)
+    struct.pack_into(
+        "=7I16sIIII", attribute, 0, *sizes, name.encode(), 0, typed, btf_key_type, btf_value_type
+    )
+    return call_with(Command.MAP_CREATE, attribute)
+
+
+LICENSE = b"Dual BSD/GPL"
+"""Of all programs: the kernel compares it to the letter."""
+
+
+def load_program(name: str, kind: int, attach_type: AttachType, instructions: bytes) -> int:
+    """A new program's fd. ``kind``: enum bpf_prog_type."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    text = ctypes.create_string_buffer(LICENSE)
+    attribute = ctypes.create_string_buffer(ATTRIBUTE_BYTES)
+    struct.pack_into(
+        "=IIQQIIQII16sII",
+        attribute,
+        0,
+        *(kind, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(text)),
+        *(0, 0, 0, 0, 0, name.encode(), 0, attach_type),
+    )
+    return call_with(Command.PROG_LOAD, attribute)
 
 
 def _info(fd: int, size: int) -> bytes:

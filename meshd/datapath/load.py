@@ -1,4 +1,6 @@
-"""The loader: ``python -m meshd.datapath.load``. Compiles, loads, pins, writes the layout, and ends.
+"""The loader: ``python -m meshd.datapath.load``. Loads, pins, writes the layout, and ends.
+
+It compiles what nobody on this machine has compiled before (kept_unit.py).
 
 A map that an earlier version left pinned with the same layout is used again, so that what it holds
 (members, services, open flows, what sockets asked for) stays true under the new programs.
@@ -14,12 +16,16 @@ from typing import TYPE_CHECKING
 
 from meshd.datapath import bpf, source
 from meshd.datapath.errors import DatapathError
+from meshd.datapath.kept_unit import KeptUnit, alone, keep, kept_unit
 from meshd.datapath.layout_file import write_layout
 from meshd.datapath.pins import Pins
 from meshd.datapath.programs import MAPS, PROGRAMS
+from meshd.paths import CACHE_DIR
 
 if TYPE_CHECKING:
     from meshd.datapath.compile import Compiled, Unit
+
+KEPT = CACHE_DIR / "compiled.msgpack"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 def load(instance: str) -> None:
     """Leave all programs and maps pinned, and the layout written. Raises DatapathError, OSError."""
     pins = Pins(instance)
-    compiled = compile_unit()
+    compiled = _unit()
     for name in MAPS:
         path = pins.map(compiled.layout, name)
         try:
@@ -59,6 +65,18 @@ def load(instance: str) -> None:
         path.unlink(missing_ok=True)
         bpf.pin(fd, str(path))
     write_layout(instance, compiled.layout)
+
+
+def _unit() -> Compiled | KeptUnit:
+    raise_memlock()
+    digest = source.digest(source.unit())
+    with alone(KEPT):
+        kept = kept_unit(KEPT, digest)
+        if kept is not None:
+            return kept
+        compiled = compile_unit()
+        keep(KEPT, compiled.to_keep())
+        return compiled
 
 
 def compile_unit() -> Compiled:

@@ -69,6 +69,7 @@ def self_test(kept: Path) -> SelfTest:
     Of agents that start at one time one runs it. A failure is not kept: it may have been the load of that
     moment. Raises OSError.
     """
+    kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with kept.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return kept_result(kept) or _run_and_keep(kept)
