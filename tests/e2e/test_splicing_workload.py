@@ -74,4 +74,3 @@ def test_the_lab_may_be_without_a_fast_path(tmp_path: Path) -> None:
     with running_lab(manifest, nodes=1, more=("--fast-path", "off")) as lab:
         capture = lab.status().capture
         assert (capture.fast_path, capture.fast_path_reason) == ("off", "--fast-path off")
-        assert capture.self_test == ()
