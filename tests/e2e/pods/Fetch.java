@@ -1,11 +1,13 @@
-// A GET and a POST over HttpURLConnection (which keeps the connection), each answer's body on a line.
+// A GET and a POST over HttpURLConnection (which keeps the connection), as often as asked, each answer's body on a line.
 import java.io.InputStream;
 import java.net.HttpURLConnection;
 import java.net.URL;
 
 public class Fetch {
   public static void main(String[] args) throws Exception {
-    for (String method : new String[] {"GET", "POST"}) {
+    int times = args.length > 1 ? Integer.parseInt(args[1]) : 1;
+    for (int turn = 0; turn < 2 * times; turn++) {
+      String method = turn % 2 == 0 ? "GET" : "POST";
       HttpURLConnection connection = (HttpURLConnection) new URL(args[0]).openConnection();
       connection.setRequestMethod(method);
       connection.setReadTimeout(10000);

@@ -1,0 +1,107 @@
+"""Real clients and servers whose requests the kernel carries: they get what they get without it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_clients_and_servers import BODY_SHA256, SERVERS, WEBSOCKET
+from tests.support.lab import Lab, running_lab
+
+TIMES = 12
+"""A GET and a POST each."""
+LEAST = 8
+"""Carried, of a connection's GETs: the first is the proxy's, and so is one after a second of quiet."""
+
+
+@pytest.fixture(scope="module")
+def carrying(pods: Path) -> Iterator[Lab]:
+    """A lab without an access log: with one each request is the proxy's."""
+    with running_lab(pods / "pods.yaml") as running:
+        assert running.status().capture.fast_path == "full"
+        yield running
+
+
+def _carried(lab: Lab, server: str) -> int:
+    return next(s.fast_requests for s in lab.services() if s.name == f"default/{server}:80")
+
+
+def _client(pods: Path, name: str) -> tuple[str, ...]:
+    return {
+        "requests": (sys.executable, str(pods / "fetch_requests.py")),
+        "http.client": ("/usr/bin/python3", str(pods / "fetch_http_client.py")),
+        "node": ("node", str(pods / "fetch.mjs")),
+        "java": ("java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", str(pods / "Fetch.java")),
+    }[name]
+
+
+@pytest.mark.parametrize("client", ["requests", "http.client", "node", "java"])
+def test_many_requests_on_one_connection(carrying: Lab, pods: Path, client: str) -> None:
+    for server in SERVERS:
+        before = _carried(carrying, server)
+        output = carrying.exec(
+            "client", *_client(pods, client), f"http://{server}/echo?x=1", str(TIMES), timeout=30
+        )
+        answers = [json.loads(line) for line in output.splitlines()]
+        assert [answer["method"] for answer in answers] == ["GET", "POST"] * TIMES
+        assert {answer["server"] for answer in answers} == {server}
+        assert len({answer["headers"]["x-request-id"] for answer in answers}) == 2 * TIMES
+        if server != "nginx":
+            assert {(a["length"], a["sha256"]) for a in answers[1::2]} == {(100000, BODY_SHA256)}
+        assert _carried(carrying, server) - before >= LEAST
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_curl(carrying: Lab, server: str) -> None:
+    before = _carried(carrying, server)
+    url = f"http://{server}/"
+    output = carrying.curl(url, *[url] * 19, "-w", "\n%{num_connects}\n").splitlines()
+    assert [json.loads(line)["server"] for line in output[::2]] == [server] * 20
+    assert sum(map(int, output[1::2])) == 1
+    assert _carried(carrying, server) - before >= LEAST
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_nodes_agent(carrying: Lab, pods: Path, server: str) -> None:
+    before = _carried(carrying, server)
+    output = carrying.exec("client", "node", str(pods / "agent.mjs"), f"http://{server}/", "20")
+    assert [json.loads(line)["server"] for line in output.splitlines()] == [server] * 20
+    assert _carried(carrying, server) - before >= LEAST
+
+
+DOWNLOADS = """
+import hashlib, http.client
+connection = http.client.HTTPConnection("aiohttp", timeout=20)
+for size in (0, 1, 1000, 65536, 1000000, 2097152, 2097153, 5000000, 3) * 3:
+    connection.request("GET", f"/bytes/{size}")
+    body = connection.getresponse().read()
+    print(size, len(body), hashlib.sha256(body).hexdigest() == hashlib.sha256(b"x" * size).hexdigest())
+"""
+
+
+def test_bodies_of_all_sizes(carrying: Lab) -> None:
+    before = _carried(carrying, "aiohttp")
+    for line in carrying.exec("client", "/usr/bin/python3", "-c", DOWNLOADS).splitlines():
+        size, length, same = line.split()
+        assert (length, same) == (size, "True")
+    assert _carried(carrying, "aiohttp") - before >= LEAST
+
+
+def test_a_websocket_passes(carrying: Lab) -> None:
+    carrying.exec("client", sys.executable, "-c", WEBSOCKET)
+
+
+@pytest.mark.parametrize(("server", "share"), [("nginx", 0.9), ("node", 0.9)])
+def test_wrk(carrying: Lab, server: str, share: float) -> None:
+    before = _carried(carrying, server)
+    output = carrying.exec("client", "wrk", "-t1", "-c16", "-d1s", f"http://{server}/")
+    assert "Non-2xx" not in output
+    assert "Socket errors" not in output
+    found = re.search(r"(\d+) requests in", output)
+    assert found is not None
+    assert _carried(carrying, server) - before >= share * int(found[1])
