@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from email.utils import formatdate
 
 VERSION = os.environ.get("VERSION", "v1")
 POD = os.environ.get("POD", "")
@@ -26,8 +27,9 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             open_for_more = b"\r\nconnection: close" not in head
             last = "" if open_for_more else "connection: close\r\n"
+            date = f"date: {formatdate(usegmt=True)}\r\n"
             body = b"" if head.startswith(b"head ") else BODY
-            writer.write(f"{HEAD}{last}\r\n".encode() + body)
+            writer.write(f"{HEAD}{date}{last}\r\n".encode() + body)
             await writer.drain()
     writer.close()
 
