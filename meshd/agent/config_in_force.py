@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from meshd import log
+from meshd import kept_file, log
 from meshd.agent.workers import Workers
 from meshd.datapath.errors import CaptureError
 from meshd.model.snapshot import Delta, Snapshot, difference
@@ -106,10 +106,8 @@ class ConfigInForce:
         await self._workers.applied(delta.generation)
 
     def _keep(self, snapshot: Delta) -> None:
-        beside = self._path.with_suffix(".new")
         try:
-            beside.write_bytes(msgspec.msgpack.encode(snapshot))
-            beside.replace(self._path)
+            kept_file.replace(self._path, msgspec.msgpack.encode(snapshot))
         except OSError as error:
             log.event(_logger, logging.WARNING, "config not kept", file=self._path, reason=error)
 

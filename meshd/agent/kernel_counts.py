@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from meshd import log
+from meshd import kept_file, log
 from meshd.agent.kernel_totals import KeptTotals, KernelTotals, RuleNames
 from meshd.agent.totals import RequestKey, RequestTotal
 from meshd.datapath.carried_requests import CarriedRequests
@@ -143,10 +143,8 @@ class KernelCounts:
             await asyncio.to_thread(self._write, kept)
 
     def _write(self, kept: KeptTotals) -> None:
-        beside = self._path.with_suffix(".new")
         try:
-            beside.write_bytes(msgspec.msgpack.encode(kept))
-            beside.replace(self._path)
+            kept_file.replace(self._path, msgspec.msgpack.encode(kept))
         except OSError as error:
             log.event(_logger, logging.WARNING, "counts not kept", file=self._path, reason=error)
         else:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from meshd import kept_file
 from meshd.datapath import bpf
 from meshd.datapath.errors import DatapathError
 from meshd.datapath.layout import Layout
@@ -119,10 +120,8 @@ def kept_unit(path: Path, digest: str) -> KeptUnit | None:
 
 def keep(path: Path, kept: Kept) -> None:
     """Replace what is kept there. That it cannot be is said, and no harm."""
-    beside = path.with_suffix(".new")
     try:
-        beside.write_bytes(msgspec.msgpack.encode(kept))
-        beside.replace(path)
+        kept_file.replace(path, msgspec.msgpack.encode(kept))
     except OSError as error:
         print(f"the compiled programs are not kept: {error}", file=sys.stderr)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from meshd import kept_file
 from meshd.datapath.layout import Layout
 from meshd.paths import run_dir
 
@@ -25,7 +26,4 @@ def read_layout(instance: str) -> Layout | None:
 
 def write_layout(instance: str, layout: Layout) -> None:
     """Replace the kept layout in one step. Raises OSError."""
-    path = layout_path(instance)
-    beside = path.with_suffix(".new")
-    beside.write_text(layout.to_json())
-    beside.replace(path)
+    kept_file.replace(layout_path(instance), layout.to_json().encode())

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from meshd import kept_file
 from meshd.datapath import source
 
 _SECONDS = 60.0
@@ -78,9 +79,7 @@ def self_test(kept: Path) -> SelfTest:
 def _run_and_keep(kept: Path) -> SelfTest:
     result = run_self_test()
     if not result.reason:
-        beside = kept.with_suffix(".new")
-        beside.write_bytes(msgspec.json.encode(_Kept(_boot(), _digest(), result)))
-        beside.replace(kept)
+        kept_file.replace(kept, msgspec.json.encode(_Kept(_boot(), _digest(), result)))
     return result
 
 
