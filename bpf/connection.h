@@ -7,6 +7,19 @@
 
 #include "flow.h"
 
+/* The key of a connection, from a context of its end at the proxy (U) or at the server (S). */
+#define SET_KEY_AT_PROXY(key, ctx)                                                                 \
+	do {                                                                                       \
+		SET_LOCAL(&(key)->proxy, ctx);                                                     \
+		SET_REMOTE(&(key)->server, ctx);                                                   \
+	} while (0)
+
+#define SET_KEY_AT_SERVER(key, ctx)                                                                \
+	do {                                                                                       \
+		SET_REMOTE(&(key)->proxy, ctx);                                                    \
+		SET_LOCAL(&(key)->server, ctx);                                                    \
+	} while (0)
+
 static __always_inline bool is_proxys(struct bpf_sock_ops *ops, const struct settings *config)
 {
 	struct bpf_sock *sk = ops->sk;
@@ -29,8 +42,7 @@ static __always_inline void open_connection(struct bpf_sock_ops *ops)
 
 	if (!config || !is_proxys(ops, config) || !may_enrol(bpf_get_netns_cookie(ops)))
 		return;
-	SET_LOCAL(&key.proxy, ops);
-	SET_REMOTE(&key.server, ops);
+	SET_KEY_AT_PROXY(&key, ops);
 	new.first_to_server = ops->snd_nxt;
 	new.first_from_server = ops->rcv_nxt;
 	new.last_used = bpf_ktime_get_ns();
@@ -52,8 +64,7 @@ static __always_inline void join_connection(struct bpf_sock_ops *ops)
 
 	if (!fast_path_settings())
 		return;
-	SET_REMOTE(&key.proxy, ops);
-	SET_LOCAL(&key.server, ops);
+	SET_KEY_AT_SERVER(&key, ops);
 	connection = connections.lookup(&key);
 	if (!connection || connection->place != PLACE_ELSEWHERE ||
 		connection->first_to_server != ops->rcv_nxt ||
@@ -76,8 +87,7 @@ static __always_inline void close_connection(struct bpf_sock_ops *ops)
 {
 	struct connection_key key = {};
 
-	SET_LOCAL(&key.proxy, ops);
-	SET_REMOTE(&key.server, ops);
+	SET_KEY_AT_PROXY(&key, ops);
 	connections.delete(&key);
 }
 
@@ -88,12 +98,10 @@ static __always_inline void leave_connection(struct bpf_sock_ops *ops)
 	struct connection *connection;
 	struct connection_key key = {};
 
-	SET_REMOTE(&key.proxy, ops);
-	SET_LOCAL(&key.server, ops);
+	SET_KEY_AT_SERVER(&key, ops);
 	connection = connections.lookup(&key);
 	if (!connection) {
-		SET_LOCAL(&key.proxy, ops);
-		SET_REMOTE(&key.server, ops);
+		SET_KEY_AT_PROXY(&key, ops);
 		connection = connections.lookup(&key);
 	}
 	if (connection)

@@ -213,8 +213,8 @@ static __always_inline int from_client(struct sk_msg_md *msg)
 	divided = flow->divided;
 	flow->divided = 0;
 	/* As many bytes as the verdict on the part before was for would else be what this one is
-	 * for, even where that reaches into the next message. No condition: the verifier is at its
-	 * limit.
+	 * for, even where that reaches into the next message. No condition: the verifier would walk
+	 * all that follows for both cases.
 	 */
 	bpf_msg_apply_bytes(msg, 0);
 	if (flow->request_left)

@@ -185,8 +185,7 @@ static __always_inline int from_server(struct sk_msg_md *msg)
 	u32 size = msg->size, taken;
 	bool divided;
 
-	SET_REMOTE(&key.proxy, msg);
-	SET_LOCAL(&key.server, msg);
+	SET_KEY_AT_SERVER(&key, msg);
 	connection = connections.lookup(&key);
 	if (!connection)
 		return SK_PASS;
@@ -234,8 +233,7 @@ static __always_inline int from_remote(struct __sk_buff *skb)
 	struct flow *flow;
 	u64 left;
 
-	SET_LOCAL(&key.proxy, skb);
-	SET_REMOTE(&key.server, skb);
+	SET_KEY_AT_PROXY(&key, skb);
 	connection = connections.lookup(&key);
 	if (!connection || !size)
 		return SK_PASS;
