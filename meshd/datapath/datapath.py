@@ -58,8 +58,6 @@ class Datapath:
         except BaseException:
             self.close()
             raise
-        self.flows_fd = self._maps["flows"].fd
-        self.heartbeat_fd = self._maps["heartbeat"].fd
 
     def worker_fds(self) -> tuple[int, ...]:
         """The maps that a proxy worker gets, in the order of meshd.model.wire.Configure."""

@@ -9,9 +9,11 @@ A map that an earlier version left pinned with the same layout is used again, so
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from meshd.datapath import bpf, source
@@ -81,27 +83,26 @@ def _unit() -> Compiled | KeptUnit:
 
 def compile_unit() -> Compiled:
     """Import bcc, which takes its time and memory, and compile. Raises DatapathError, SourceMissingError."""
-    import_bcc()
-    from meshd.datapath.compile import Compiled
-
+    with _bcc_needed():
+        from meshd.datapath.compile import Compiled
     text = source.unit()
     return Compiled(text, source.digest(text))
 
 
 def compile_other(name: str, **constants: int) -> Unit:
     """The same of another unit of bpf/, with constants defined. Raises DatapathError, SourceMissingError."""
-    import_bcc()
-    from meshd.datapath.compile import Unit
-
+    with _bcc_needed():
+        from meshd.datapath.compile import Unit
     defined = "".join(f"#define {constant} {value}\n" for constant, value in constants.items())
     return Unit(defined + source.unit(name=name))
 
 
-def import_bcc() -> None:
-    """Raises DatapathError."""
+@contextlib.contextmanager
+def _bcc_needed() -> Iterator[None]:
+    """For importing what imports bcc. Raises DatapathError."""
     raise_memlock()
     try:
-        import meshd.datapath.compile  # noqa: F401
+        yield
     except ImportError as error:
         raise DatapathError(
             f"bcc cannot be imported ({error}): install python3-bpfcc, "

@@ -52,7 +52,7 @@ class Bed:
         self.listener = mesh.listen(SERVER_ADDRESS, in_netns=far)
         self.configure()
 
-    def configure(self, routes: tuple[Route, ...] = (FORWARD,), **listener: object) -> None:
+    def configure(self, routes: tuple[Route, ...] = (FORWARD,)) -> None:
         """Put routes of the service in force."""
         port = self.listener.getsockname()[1]
         names = {s.name for r in routes if isinstance(r.action, Forward) for s in r.action.clusters}
@@ -67,7 +67,6 @@ class Bed:
                     protocol=Protocol.HTTP,
                     cluster=NAME,
                     route_config=NAME,
-                    **listener,  # type: ignore[arg-type]
                 )
             },
             {NAME: RouteConfig(name=NAME, virtual_hosts=(VirtualHost(name=NAME, routes=routes),))},

@@ -22,8 +22,9 @@ class Mesh:
     def __init__(self, datapath: Datapath, pod: Namespace) -> None:
         self.datapath = datapath
         self.pod = pod
-        self.flows = FlowTable(os.dup(datapath.flows_fd), datapath.layout)
-        self._heartbeat = Heartbeat(os.dup(datapath.heartbeat_fd))
+        flows, heartbeat, *_ = datapath.worker_fds()
+        self.flows = FlowTable(os.dup(flows), datapath.layout)
+        self._heartbeat = Heartbeat(os.dup(heartbeat))
         self._snapshot = Snapshot()
         self._open: list[socket.socket] = []
         self._alive = False

@@ -65,7 +65,7 @@ def test_what_has_no_room_is_refused(table: ArmingTable) -> None:
 
 
 def test_a_flow_is_armed_and_disarmed(datapath: Datapath, table: ArmingTable) -> None:
-    with contextlib.closing(FlowTable(os.dup(datapath.flows_fd), datapath.layout)) as flows:
+    with contextlib.closing(FlowTable(os.dup(datapath.worker_fds()[0]), datapath.layout)) as flows:
         key = flows.key(77, "10.1.0.7", 40000)
         assert flows.carried(key) is None
     value = table.codec.pack(1, 2, 3, 4, 0, b"", [])

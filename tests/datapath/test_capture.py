@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from meshd.datapath.bpf_map import Map
 from meshd.datapath.flows import OriginalDestination
 from meshd.model.config import FailurePolicy, Protocol
 from meshd.model.snapshot import Snapshot
@@ -416,7 +415,7 @@ def _disconnect(client: socket.socket) -> None:
 
 
 def _keys(mesh: Mesh) -> list[bytes]:
-    opened = Map(os.dup(mesh.datapath.flows_fd))
+    opened = mesh.datapath.open_map("flows")
     try:
         return list(opened)
     finally:

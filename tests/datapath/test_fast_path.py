@@ -6,6 +6,7 @@ import re
 import select
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,8 +29,8 @@ DATE = b"Date: Sat, 21 Nov 2026 00:00:00 GMT\r\n"
 
 
 @pytest.fixture(scope="module")
-def datapath(cgroup: object, instance: str) -> Iterator[Datapath]:
-    opened = ensure_loaded(instance, cgroup, heartbeat_timeout=60.0, fast_path=True)  # type: ignore[arg-type]
+def datapath(cgroup: Path, instance: str) -> Iterator[Datapath]:
+    opened = ensure_loaded(instance, cgroup, heartbeat_timeout=60.0, fast_path=True)
     try:
         yield opened
     finally:
