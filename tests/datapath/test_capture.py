@@ -436,6 +436,29 @@ def test_mptcp_is_captured_as_tcp_is(mesh: Mesh) -> None:
     _until_no_flows(mesh)
 
 
+def test_mptcp_is_not_enrolled(mesh: Mesh) -> None:
+    """Nor is kTLS: the kernel takes no socket with an upper-layer protocol (sk_psock_init). It is counted."""
+    mesh.service([VIP4], 80, Protocol.HTTP)
+    mesh.datapath.configure(heartbeat_timeout=60.0, fast_path=True)
+    try:
+        mesh.datapath.set_member(mesh.pod.cookie, PORT, ipv6=True, fast_path=True)
+        before = mesh.counted("enrolled"), mesh.counted("enrol_failed")
+        with mesh.pod.entered():
+            client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_MPTCP)
+        with client:
+            client.settimeout(5)
+            client.connect((VIP4, 80))
+            with mesh.accept(mesh.proxy4) as accepted:
+                client.sendall(b"request")
+                assert accepted.recv(10) == b"request"
+                accepted.sendall(b"response")
+                assert client.recv(10) == b"response"
+        assert (mesh.counted("enrolled"), mesh.counted("enrol_failed")) == (before[0], before[1] + 1)
+    finally:
+        mesh.datapath.configure(heartbeat_timeout=60.0, fast_path=False)
+    _until_no_flows(mesh)
+
+
 def _until_no_flows(mesh: Mesh) -> None:
     deadline = time.monotonic() + 5
     while mesh.datapath.flow_count():
