@@ -37,7 +37,6 @@ from meshd.datapath.errors import CaptureError
 from meshd.datapath.flow_list import FlowList
 from meshd.datapath.service_ids import ServiceIds
 from meshd.model.snapshot import Delta, Snapshot
-from meshd.model.status import ConfigStatus
 from meshd.model.view import (
     CaptureView,
     CheckView,
@@ -82,7 +81,6 @@ class Agent:
         self._home_fd = netns.open_own()
         self._began = time.monotonic()
         self._totals = Totals()
-        self._status = ConfigStatus()
         self._received = Snapshot()
         self._configured = asyncio.Event()
         """There is a config in force: a whole one, or an earlier agent's."""
@@ -206,8 +204,7 @@ class Agent:
         slot.send(Replace(snapshot=self._config.announced.as_delta()))
         self._enrolment.introduce(slot, hello)
 
-    async def _on_change(self, delta: Delta, status: ConfigStatus) -> None:
-        self._status = status
+    async def _on_change(self, delta: Delta) -> None:
         self._received = self._received.apply(delta)
         if not self._ads.synced and self._config.snapshot.generation:
             # What an earlier agent had in force is not given up for the first half of the news.
@@ -273,7 +270,7 @@ class Agent:
                 counters=counters,
                 flows=self._datapath.flow_count(),
             ),
-            objects=self._status.objects,
+            objects=self._ads.status.objects,
         )
 
     def _control_view(self) -> ControlView:
