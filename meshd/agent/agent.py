@@ -18,7 +18,8 @@ from meshd.agent.enrolment import Enrolment
 from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.options import Options
 from meshd.agent.splicers import Splicers
-from meshd.agent.workers import Greeting, Workers, WorkerSlot
+from meshd.agent.worker_slot import WorkerSlot
+from meshd.agent.workers import Greeting, Workers
 from meshd.datapath.captured_sockets import CapturedSockets
 from meshd.datapath.carried_requests import CarriedRequests
 from meshd.datapath.datapath import Datapath

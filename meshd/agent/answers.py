@@ -25,7 +25,8 @@ from meshd.agent.processes import resident_bytes
 from meshd.agent.splicers import Splicers
 from meshd.agent.totals import Totals
 from meshd.agent.views import endpoint_views, route_views, service_views
-from meshd.agent.workers import Workers, WorkerSlot
+from meshd.agent.worker_slot import WorkerSlot
+from meshd.agent.workers import Workers
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.flow_list import FlowList
 from meshd.model.view import (
