@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from meshd.datapath.arming import ArmingTable
 from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
@@ -12,9 +12,7 @@ from meshd.datapath.rules import why_upcall
 from meshd.model.config import Forward, Route
 from meshd.model.snapshot import Snapshot
 from proxy.in_force import ListenerState
-
-if TYPE_CHECKING:
-    from proxy.runtime import Runtime
+from proxy.runtime import Runtime
 
 _MAX_LOOKS = 512
 """Flows that one sweep asks the kernel for: about 2 ms. All have their turn."""

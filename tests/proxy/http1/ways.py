@@ -33,6 +33,7 @@ from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import RequestCounts
 from proxy.access_log import AccessLogEntry
 from proxy.arrival import Arrival, Destinations
+from proxy.fast_path import FastPath as WorkersFastPath
 from proxy.fast_path import listener_rules
 from tests.datapath.mesh import Mesh
 from tests.support import http_bed
@@ -184,13 +185,14 @@ class _FastBed(Bed):
         return self._datapath.mark
 
     async def _listen(self, delta: Delta) -> asyncio.Server:
-        self.runtime.fast_path.configure(self._flows, self._table, True, _NEVER)
+        fast_path = WorkersFastPath(self.runtime)
+        fast_path.configure(self._flows, self._table, True, _NEVER)
         self._put_in_force(delta)
         destinations = Destinations(self._mesh.pod.cookie, lambda: self._flows)
         listener = socket.socket(fileno=os.dup(self._mesh.proxy4.fileno()))
         listener.setblocking(False)
         return await self._loop.create_server(
-            lambda: Arrival(self.runtime, self.caller, destinations), sock=listener
+            lambda: Arrival(self.runtime, self.caller, destinations, fast_path), sock=listener
         )
 
     def apply(self, delta: Delta) -> None:
