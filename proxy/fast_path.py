@@ -45,7 +45,7 @@ class ListenerRules:
 
 
 def listener_rules(snapshot: Snapshot, state: ListenerState) -> ListenerRules | None:
-    """A listener's rules; None: the kernel carries none of its requests (see meshd/datapath/rules.py).
+    """A listener's rules; None: the kernel carries none of its requests.
 
     Where the kernel has none all the same, for want of room for instance, flows are armed for nothing.
     """
