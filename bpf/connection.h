@@ -5,6 +5,7 @@
 #ifndef MESHD_CONNECTION_H
 #define MESHD_CONNECTION_H
 
+#include "bell.h"
 #include "flow.h"
 
 /* The key of a connection, from a context of its end at the proxy (U) or at the server (S). */
@@ -92,7 +93,8 @@ static __always_inline void close_connection(struct bpf_sock_ops *ops)
 }
 
 /* An end of an upstream connection, U or S, is being closed by either side: no further request for
- * it. */
+ * it. The worker hears of S's close by U's.
+ */
 static __always_inline void leave_connection(struct bpf_sock_ops *ops)
 {
 	struct connection *connection;
@@ -100,12 +102,17 @@ static __always_inline void leave_connection(struct bpf_sock_ops *ops)
 
 	SET_KEY_AT_SERVER(&key, ops);
 	connection = connections.lookup(&key);
-	if (!connection) {
-		SET_KEY_AT_PROXY(&key, ops);
-		connection = connections.lookup(&key);
-	}
-	if (connection)
+	if (connection) {
 		connection->place = PLACE_GONE;
+		return;
+	}
+	SET_KEY_AT_PROXY(&key, ops);
+	connection = connections.lookup(&key);
+	if (!connection)
+		return;
+	if (connection->place == PLACE_ELSEWHERE)
+		ring(&key, &connection->flow);
+	connection->place = PLACE_GONE;
 }
 
 #endif

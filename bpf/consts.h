@@ -24,9 +24,16 @@
 #define MESHD_MAX_FLOWS 131072
 #endif
 
-/* Proxy workers of the node: each has a heartbeat of its own. */
+/* Proxy workers of the node: each has a heartbeat and a bell of its own. */
 #ifndef MESHD_MAX_WORKERS
-#define MESHD_MAX_WORKERS 64
+#define MESHD_MAX_WORKERS 128
+#endif
+
+/* Bytes of a worker's ring buffer: a power of two, in whole pages of any machine. An event
+ * takes 48.
+ */
+#ifndef MESHD_BELL_BYTES
+#define MESHD_BELL_BYTES (64 << 10)
 #endif
 
 /* Connections between the proxy and servers, each with one end on this node. */

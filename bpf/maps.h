@@ -61,6 +61,12 @@ BPF_F_TABLE("sk_storage", int, struct origin, origins, 0, BPF_F_NO_PREALLOC);
 /* worker -> CLOCK_MONOTONIC of its last beat, in nanoseconds; 0: never. */
 BPF_F_TABLE("array", u32, u64, heartbeat, MESHD_MAX_WORKERS, 0);
 
+/* No map of its own: what a worker's ring buffer is like. */
+BPF_F_TABLE("ringbuf", int, int, bell, MESHD_BELL_BYTES, 0);
+
+/* worker -> its ring buffer of keys of connections that need it; entered by the proxy. */
+BPF_ARRAY_OF_MAPS(bells, "bell", MESHD_MAX_WORKERS);
+
 /* 0 -> settings. */
 BPF_F_TABLE("array", u32, struct settings, settings, 1, 0);
 

@@ -95,6 +95,8 @@ static __always_inline enum upcall usable(
 	if (upstream->kind == UPSTREAM_HERE) {
 		if (connection->received != upstream->written || connection->unread)
 			return UPCALL_UNREAD;
+	} else if (connection->passed != upstream->consumed) {
+		return UPCALL_UNREAD;
 	}
 	if (kernel_reads(connection))
 		return UPCALL_SERVER_GONE; /* its last request was never answered */

@@ -4,6 +4,7 @@
 #ifndef MESHD_RESPONSE_H
 #define MESHD_RESPONSE_H
 
+#include "bell.h"
 #include "chunks.h"
 #include "connection.h"
 #include "http_head.h"
@@ -222,6 +223,22 @@ static __always_inline int from_server(struct sk_msg_md *msg)
 	return SK_PASS;
 }
 
+/* The bytes of msg stay on their way to U. */
+static __always_inline int pass_remote(struct connection *connection, u32 size)
+{
+	connection->passed += size;
+	return SK_PASS;
+}
+
+/* The same of an answer that the proxy has to take over from here on. */
+static __always_inline int leave_to_proxy(struct connection *connection, struct connection_key *key,
+	struct flow *flow, enum response_state state, u32 size)
+{
+	upcall_response(connection, flow, state);
+	ring(key, &connection->flow);
+	return pass_remote(connection, size);
+}
+
 /* The bytes from a server on another node that have come to U. They go as a whole or not at all, so
  * an answer in chunks is the proxy's.
  */
@@ -239,32 +256,27 @@ static __always_inline int from_remote(struct __sk_buff *skb)
 		return SK_PASS;
 	if (!kernel_reads(connection)) {
 		connection->last_used = bpf_ktime_get_ns();
-		return SK_PASS;
+		return pass_remote(connection, size);
 	}
 	flow = carried_flow(connection, &key);
 	if (!flow)
-		return SK_PASS;
+		return pass_remote(connection, size);
 	left = connection->response_left;
 	if (connection->response == RESPONSE_HEAD) {
 		pull = size < MESHD_MAX_RESPONSE_HEAD ? size : MESHD_MAX_RESPONSE_HEAD;
 		if (bpf_skb_pull_data(skb, pull) ||
 			!begin_response(connection, flow, (const u8 *)(long)skb->data,
-				(const u8 *)(long)skb->data_end)) {
-			upcall_response(connection, flow, RESPONSE_UPCALLED);
-			return SK_PASS;
-		}
+				(const u8 *)(long)skb->data_end))
+			return leave_to_proxy(connection, &key, flow, RESPONSE_UPCALLED, size);
 		left = connection->head.length + connection->response_left;
-		if (connection->head.chunked || size > left) {
-			upcall_response(connection, flow, RESPONSE_UPCALLED);
-			return SK_PASS;
-		}
-	} else if (size > left) {
-		upcall_response(connection, flow, RESPONSE_BROKEN);
-		return SK_PASS; /* more than was announced */
+		if (connection->head.chunked || size > left)
+			return leave_to_proxy(connection, &key, flow, RESPONSE_UPCALLED, size);
+	} else if (size > left) { /* more than was announced */
+		return leave_to_proxy(connection, &key, flow, RESPONSE_BROKEN, size);
 	}
 	if (clients.sk_redirect_hash(skb, &connection->flow, BPF_F_INGRESS) != SK_PASS) {
 		connection->response = RESPONSE_BROKEN;
-		return SK_PASS;
+		return pass_remote(connection, size); /* the client has just gone */
 	}
 	connection->response_left = left - size;
 	connection->response = left > size ? RESPONSE_BODY : RESPONSE_NONE;

@@ -113,7 +113,7 @@ enum upcall {
 	UPCALL_CONDITION = 14,	   /* a condition that only the proxy can test */
 	UPCALL_NO_CONNECTION = 15, /* the flow has no connection to the endpoint picked */
 	UPCALL_QUIET = 16,	   /* that connection has been idle for long */
-	UPCALL_UNREAD = 17,	   /* the server has not read all that the proxy sent it */
+	UPCALL_UNREAD = 17,	   /* server or proxy has not read all that the other sent it */
 	UPCALL_SERVER_GONE = 18,   /* the server's socket left between two looks */
 	UPCALL_MEMORY = 19,	   /* the kernel had no memory for a changed head */
 	UPCALL_RESPONSE =
@@ -202,13 +202,13 @@ struct connection {
 	enum place place;
 	__u32 received; /* bytes that S had got from U when it last sent, mod 2^32 */
 	__u32 unread;	/* 1: it had not read all of them by then */
+	__u32 passed;	/* bytes from another node that went to the proxy, mod 2^32 */
 	__u32 divided;	/* as a flow's, of the server's messages */
 	enum response_state response;
 	__u64 response_left;
 	__u64 carried;	 /* bytes of that answer that went to the client */
 	__u64 last_used; /* CLOCK_MONOTONIC in ns: end of the last answer that the kernel carried */
 	struct flow_key flow; /* whose request it carries, or carried last */
-	__u32 zero;
 	struct response_head head;
 };
 
@@ -280,9 +280,10 @@ struct flow_upstream {
 	struct connection_key connection;
 	__u64 cluster; /* meshd.datapath.fingerprint.cluster_id of its name */
 	__u32 weight;
-	__u32 written; /* bytes that the proxy has sent on it, mod 2^32 */
+	__u32 written;	/* bytes that the proxy has sent on it, mod 2^32 */
+	__u32 consumed; /* of a connection to another node: how many of its passed it has consumed
+			 */
 	enum upstream_kind kind;
-	__u32 zero;
 };
 
 enum arming_flag {
@@ -300,6 +301,7 @@ struct arming {
 	__u32 written;	/* bytes that it has sent to the client, mod 2^32 */
 	__u32 answered; /* carried requests whose answer the proxy brought to its end */
 	enum arming_flag flags;
+	__u32 worker; /* whose bell to ring */
 	__u32 upstreams;
 	__u32 forwarded_for_length;
 	__u8 forwarded_for[MAX_FORWARDED_FOR_BYTES]; /* the line to add to each request, with its
@@ -407,6 +409,7 @@ struct stats {
 	__u64 enrol_failed;	/* sockets that could not be */
 	__u64 connections_full; /* upstream connections that found no room in connections */
 	__u64 rows_full;	/* carried requests and upcalls that found no room for their row */
+	__u64 bells_full;	/* events that found no room in their worker's ring buffer */
 };
 
 #endif

@@ -188,11 +188,21 @@ class FastFlow:
         caller = down.forwarded_for() if options.forwarded_for else b""
         line = b"x-forwarded-for: %b\r\n" % caller if caller else b""
         value = table.codec.pack(
-            rules.fingerprint, down.received, down.written + pending, self.answered, flags, line, entries
+            rules.fingerprint,
+            down.received,
+            down.written + pending,
+            self.answered,
+            flags,
+            path.worker,
+            line,
+            entries,
         )
+        for upstream in self._own:
+            path.leave_to_kernel(upstream)
         try:
             table.arm(self.key, value)
         except OSError:
+            self._take_from_kernel()
             down.runtime.counters.add("fast_path_arm_failures_total")
             return
         self._rules = rules
@@ -217,14 +227,21 @@ class FastFlow:
         }
         shares, missing = plan(own, weights, MAX_CONNECTIONS - len(own))
         entries = [
-            Entry(upstream.key, upstream.pool.cluster_id, share, upstream.written, upstream.kind)
+            Entry(
+                upstream.key,
+                upstream.pool.cluster_id,
+                share,
+                upstream.written,
+                upstream.consumed(),
+                upstream.kind,
+            )
             for upstream, share in zip(self._own, shares, strict=True)
             if share
         ]
         if entries:
             clusters = {upstream.pool.cluster.name: upstream.pool.cluster_id for upstream in self._own}
             kind, none = table.kinds["UPSTREAM_MISSING"], table.codec.no_connection
-            entries += [Entry(none, clusters[each.cluster], each.weight, 0, kind) for each in missing]
+            entries += [Entry(none, clusters[each.cluster], each.weight, 0, 0, kind) for each in missing]
         return entries
 
     # -- whose turn it is ----------------------------------------------------------------------------
@@ -314,6 +331,7 @@ class FastFlow:
             self._told = False
             self._disarmed_at = self._down.runtime.loop.time()
             self._path.table.disarm(self.key)
+            self._take_from_kernel()  # which no longer knows whose bell to ring
 
     def closed(self) -> None:
         """The connection is gone, and the client sends nothing more."""
@@ -463,6 +481,8 @@ class FastFlow:
         if carried.requests != self._armed_at:
             self._quiet_since = max(self._quiet_since, carried.began)
             self._down.active_at(self._quiet_since)
+        for upstream in tuple(self._own):
+            self._path.listen_if_missed(upstream)
         if self._is_busy(carried):
             self._check_carried(carried, now)
         elif not self._told:
@@ -528,6 +548,11 @@ class FastFlow:
         if upstream in self._own:
             self._own.remove(upstream)
         upstream.flow = None
+        self._path.take_from_kernel(upstream)
+
+    def _take_from_kernel(self) -> None:
+        for upstream in self._own:
+            self._path.take_from_kernel(upstream)
 
     def _release(self, upstream: Upstream) -> None:
         self._forget(upstream)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meshd.datapath.arming import ArmingTable
+from meshd.datapath.bell import Bell
 from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
 from meshd.datapath.flows import FlowTable
 from meshd.datapath.rules import why_upcall
 from meshd.model.config import Forward, Route
 from meshd.model.snapshot import Snapshot
+from proxy.epoll_set import EpollSet
 from proxy.in_force import ListenerState
 from proxy.runtime import Runtime
+
+if TYPE_CHECKING:
+    from proxy.upstream import Upstream
 
 _MAX_LOOKS = 512
 """Flows that one sweep asks the kernel for: about 2 ms. All have their turn."""
@@ -80,15 +85,61 @@ class FastPath:
         self._enabled = False
         self._sample = 0
         self._queue: deque[Watched] = deque()
+        self._unheard: dict[bytes, Upstream] = {}
+        """Connections to other nodes that the proxy does not read from, by their keys."""
+        self._epoll_set = EpollSet(runtime.loop)
+        self._bell: Bell
         self.flows: FlowTable
         self.table: ArmingTable
+        self.worker = 0
+        """By which the kernel knows the bell."""
         runtime.timed.add(self)
 
-    def configure(self, flows: FlowTable, table: ArmingTable, enabled: bool, sample: int) -> None:
-        """Take an agent's maps and wishes, as in meshd.model.wire.Configure. The maps stay the caller's."""
-        self.flows, self.table = flows, table
+    def configure(
+        self, flows: FlowTable, table: ArmingTable, bell: Bell, worker: int, enabled: bool, sample: int
+    ) -> None:
+        """Take an agent's maps and wishes, as in meshd.model.wire.Configure. They stay the caller's.
+
+        ``bell``: hangs there for ``worker``; ``rung`` is to be called when its fd is readable.
+        """
+        self.flows, self.table, self._bell, self.worker = flows, table, bell, worker
         self._enabled = enabled
         self._sample = sample
+        for upstream in tuple(self._unheard.values()):
+            self.take_from_kernel(upstream)  # its flow may know another bell
+
+    def leave_to_kernel(self, upstream: Upstream) -> None:
+        """Do not read from a connection whose answers the kernel may carry, where it would wake us for each.
+
+        That is so where the server is on another node: the kernel takes answers from the proxy's own socket.
+        """
+        if upstream.kind == self.table.kinds["UPSTREAM_REMOTE"] and upstream.key not in self._unheard:
+            self._unheard[upstream.key] = upstream
+            upstream.leave_to_kernel(self._epoll_set)
+
+    def take_from_kernel(self, upstream: Upstream) -> None:
+        """Read from it again. For any connection."""
+        if self._unheard.pop(upstream.key, None) is not None:
+            upstream.take_from_kernel()
+
+    def listen_if_missed(self, upstream: Upstream) -> None:
+        """For the sweep. The bell may have had no room, or the connection have ended before it was hung."""
+        if upstream.key not in self._unheard:
+            return
+        table = self.table
+        connection = table.connection(upstream.key)
+        if (
+            connection is None
+            or connection.place == table.places["PLACE_GONE"]
+            or connection.response >= table.responses["RESPONSE_UPCALLED"]
+        ):
+            self.take_from_kernel(upstream)
+
+    def rung(self) -> None:
+        """Something has come on connections that we do not read from that is not for their clients."""
+        for key in self._bell.take():
+            if (upstream := self._unheard.get(key)) is not None:
+                self.take_from_kernel(upstream)
 
     def is_on(self) -> bool:
         """Whether flows may be armed."""

@@ -12,7 +12,9 @@ PIPELINE: Final = 2
 """Enough requests wait already."""
 UNREAD_ANSWERS: Final = 4
 """The client does not read what it has asked for."""
-ANY_REASON: Final = 7
+KERNEL_READS: Final = 8
+"""The kernel answers the client with what comes; it rings when that is the proxy's to read (bpf/bell.h)."""
+ANY_REASON: Final = 15
 
 
 class ReadHold:

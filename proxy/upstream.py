@@ -7,7 +7,8 @@ import socket
 from typing import TYPE_CHECKING, cast
 
 from meshd.datapath.arming import ArmingTable
-from proxy.read_hold import OTHER_SIDE, ReadHold
+from proxy.epoll_set import EpollSet
+from proxy.read_hold import KERNEL_READS, OTHER_SIDE, ReadHold
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -23,6 +24,7 @@ class Upstream(asyncio.Protocol):
     """The proxy's end of a connection to a server (U)."""
 
     __slots__ = (
+        "_entered_at",
         "_hold",
         "_sock",
         "_transport",
@@ -32,6 +34,7 @@ class Upstream(asyncio.Protocol):
         "key",
         "kind",
         "pool",
+        "received",
         "reused",
         "write_paused",
         "written",
@@ -46,7 +49,9 @@ class Upstream(asyncio.Protocol):
         self.flow: FastFlow | None = None
         """Whose client the kernel may use it for, while it is idle; None: it is in its pool."""
         self.written = 0
-        """Bytes sent on it, in all."""
+        """Bytes sent on it, in all; likewise ``received``."""
+        self.received = 0
+        self._entered_at = 0
         self.key = b""
         """By which the kernel knows it; see ``is_known``."""
         self.kind = -1
@@ -66,6 +71,7 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the server."""
+        self.received += len(data)
         exchange = self.exchange
         if exchange is not None:
             exchange.upstream_data(data)
@@ -124,6 +130,16 @@ class Upstream(asyncio.Protocol):
         """Read on."""
         self._hold.remove(OTHER_SIDE)
 
+    def leave_to_kernel(self, epoll_set: EpollSet) -> None:
+        """Stop to read: the kernel rings when there is something for us."""
+        self._hold.add(KERNEL_READS)
+        if self.is_open():
+            epoll_set.drop(self._sock.fileno())
+
+    def take_from_kernel(self) -> None:
+        """Read on."""
+        self._hold.remove(KERNEL_READS)
+
     def is_open(self) -> bool:
         """Whether it is not closed, as far as is known."""
         return not self._transport.is_closing()
@@ -158,9 +174,14 @@ class Upstream(asyncio.Protocol):
             if connection.place == table.places["PLACE_HERE"]:
                 return table.kinds["UPSTREAM_HERE"]
             table.enter(self.key, sock.fileno())
+            self._entered_at = self.received
         except OSError:
             return 0
         return table.kinds["UPSTREAM_REMOTE"]
+
+    def consumed(self) -> int:
+        """Bytes received since the kernel can use it for a server on another node."""
+        return self.received - self._entered_at
 
     def local_address(self) -> str:
         """``address:port`` of our end."""

@@ -42,6 +42,8 @@ class Upstream(NamedTuple):
     weight: int
     written: int
     """Bytes that the proxy has sent on it."""
+    consumed: int
+    """Of a connection to another node: bytes that it has read from it since ``enter``."""
     kind: int
     """enum upstream_kind."""
 
@@ -59,11 +61,12 @@ class ArmingCodec:
             "written",
             "answered",
             "flags",
+            "worker",
             "upstreams",
             "forwarded_for_length",
             "forwarded_for",
         ).pack
-        self._upstream = element.codec("cluster", "weight", "written", "kind").pack
+        self._upstream = element.codec("cluster", "weight", "written", "consumed", "kind").pack
         self._key = element.place("connection.", connection)
         self._first = shape.place("upstream[0].", 0).start
         self._size = shape.size
@@ -82,6 +85,7 @@ class ArmingCodec:
         written: int,
         answered: int,
         flags: int,
+        worker: int,
         forwarded_for: bytes,
         upstreams: Sequence[Upstream],
     ) -> bytes:
@@ -94,6 +98,7 @@ class ArmingCodec:
             written & _MASK,
             answered & _MASK,
             flags,
+            worker,
             len(upstreams),
             len(forwarded_for),
             forwarded_for,
@@ -101,7 +106,9 @@ class ArmingCodec:
         parts = [head[: self._first]]
         key = self._key
         for each in upstreams:
-            entry = self._upstream(each.cluster, each.weight, each.written & _MASK, each.kind)
+            entry = self._upstream(
+                each.cluster, each.weight, each.written & _MASK, each.consumed & _MASK, each.kind
+            )
             parts += (entry[: key.start], each.connection, entry[key.stop :])
         return b"".join(parts).ljust(self._size, b"\0")
 

@@ -128,11 +128,15 @@ def create_map(
     btf_value_type: int,
     *,
     btf: int,
+    inner: int = 0,
 ) -> int:
-    """A new map's fd. ``kind``: enum bpf_map_type. ``btf``: an fd, for maps that name types of it."""
+    """A new map's fd. ``kind``: enum bpf_map_type. ``btf``: an fd, for maps that name types of it.
+
+    ``inner``: of a map of maps, an fd of one as they are.
+    """
     attribute = ctypes.create_string_buffer(ATTRIBUTE_BYTES)
     typed = btf if btf_value_type else 0
-    sizes = (kind, key_size, value_size, max_entries, flags, 0, 0)
+    sizes = (kind, key_size, value_size, max_entries, flags, inner, 0)
     struct.pack_into(
         "=7I16sIIII", attribute, 0, *sizes, name.encode(), 0, typed, btf_key_type, btf_value_type
     )

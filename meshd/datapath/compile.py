@@ -12,7 +12,7 @@ from pathlib import Path
 from meshd.datapath import bpf, source
 from meshd.datapath.btf import BadBtfError, Btf, member_offsets
 from meshd.datapath.errors import DatapathError
-from meshd.datapath.kept_unit import Kept, KeptMap, running_kernel, with_places
+from meshd.datapath.kept_unit import Kept, kept_map, running_kernel, with_places
 from meshd.datapath.layout import Layout, MapLayout, Shapes
 from meshd.datapath.programs import MAPS, PROGRAMS, Program
 
@@ -76,20 +76,12 @@ class Compiled(Unit):
 
     def to_keep(self) -> Kept:
         """What is needed to load it again. Before any map is replaced."""
-        infos = [(name, bpf.map_info(self.map_fd(name))) for name in MAPS]
-        place = {self.map_fd(name): place for place, (name, _) in enumerate(infos)}
+        place = {self.map_fd(name): place for place, name in enumerate(MAPS)}
         return Kept(
             kernel=running_kernel(),
             layout=self.layout,
-            btf=bpf.btf_blob(infos[0][1].btf_id),
-            maps=tuple(
-                KeptMap(
-                    name,
-                    *(info.type, info.key_size, info.value_size, info.max_entries, info.flags),
-                    *(info.btf_key_type, info.btf_value_type),
-                )
-                for name, info in infos
-            ),
+            btf=bpf.btf_blob(bpf.map_info(self.map_fd(MAPS[0])).btf_id),
+            maps=tuple(kept_map(name, self.map_fd(name)) for name in MAPS),
             programs={
                 program.name: with_places(self.instructions(program.name), place.__getitem__)
                 for program in PROGRAMS

@@ -20,7 +20,7 @@ from meshd import kept_file
 from meshd.datapath import bpf
 from meshd.datapath.errors import DatapathError
 from meshd.datapath.layout import Layout
-from meshd.datapath.programs import Program
+from meshd.datapath.programs import INNER_MAPS, Program
 
 _INSTRUCTION = struct.Struct("=BBhi")
 _LOAD_64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW
@@ -38,6 +38,16 @@ class KeptMap(msgspec.Struct, frozen=True):
     flags: int
     btf_key_type: int
     btf_value_type: int
+
+
+def kept_map(name: str, fd: int) -> KeptMap:
+    """What a map is like. Raises OSError."""
+    info = bpf.map_info(fd)
+    return KeptMap(
+        name,
+        *(info.type, info.key_size, info.value_size, info.max_entries, info.flags),
+        *(info.btf_key_type, info.btf_value_type),
+    )
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -82,7 +92,8 @@ class KeptUnit:
                 raise KeyError(name)
             if self._btf < 0:
                 self._btf = bpf.load_btf(self._kept.btf)
-            self._fds[name] = bpf.create_map(*msgspec.structs.astuple(shape), btf=self._btf)
+            inner = self.map_fd(INNER_MAPS[name]) if name in INNER_MAPS else 0
+            self._fds[name] = bpf.create_map(*msgspec.structs.astuple(shape), btf=self._btf, inner=inner)
         return self._fds[name]
 
     def use_map(self, name: str, fd: int) -> None:

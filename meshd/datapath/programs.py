@@ -59,9 +59,14 @@ MAPS = (
     "upcalls",
     "origins",
     "heartbeat",
+    "bell",
+    "bells",
     "settings",
     "stats",
     "clients",
     "servers",
     "upstreams",
 )
+
+INNER_MAPS = {"bells": "bell"}
+"""Maps of maps, each with the map that those in it are like."""

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 
 from meshd.datapath.arming import ArmingTable, Upstream
+from meshd.datapath.bell import Bell
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
 from meshd.datapath.flows import Carried, FlowTable
@@ -33,6 +34,7 @@ CLIENT_ADDRESS, SERVER_ADDRESS = "10.9.0.1", "10.9.0.2"
 FORWARD = Route(name="demo/web/0", action=Forward(clusters=(WeightedCluster(name=NAME),)))
 GET = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 00:00:00 GMT\r\nContent-Length: 2\r\n\r\nok"
+WORKER = 3
 QUIET = 0.15
 """Seconds in which what does not come would have come."""
 
@@ -44,9 +46,10 @@ class Bed:
         self.datapath = datapath
         self.mesh = mesh
         self.far = far
-        flows, _, armed, connections, upstreams = datapath.worker_fds()
+        flows, _, armed, connections, upstreams, bells = datapath.worker_fds()
         self.table = ArmingTable(os.dup(armed), os.dup(connections), os.dup(upstreams), datapath.layout)
         self.flows = FlowTable(os.dup(flows), datapath.layout)
+        self.bell = Bell(bells, WORKER, datapath.layout)
         self.snapshot = Snapshot()
         self.opened: list[socket.socket] = []
         self.listener = mesh.listen(SERVER_ADDRESS, in_netns=far)
@@ -90,6 +93,7 @@ class Bed:
         self.datapath.apply(self.snapshot, Snapshot())
         self.table.close()
         self.flows.close()
+        self.bell.close()
 
 
 class Connection:
@@ -113,7 +117,7 @@ class Connection:
         self.flow = bed.flows.key(mesh.pod.cookie, *self.proxy.getpeername())
         self.connection = bed.table.connection_key(self.upstream.getsockname(), self.upstream.getpeername())
         self.remote = remote
-        self.consumed = self.written = self.to_server = self.answered = 0
+        self.consumed = self.written = self.to_server = self.from_server = self.answered = 0
         if remote:
             bed.table.enter(self.connection, self.upstream.fileno())
         self.slow()
@@ -129,6 +133,7 @@ class Connection:
         assert exactly(self.server, len(got)) == got
         self.server.sendall(answer)
         back = exactly(self.upstream, len(answer))
+        self.from_server += len(back)
         self.proxy.sendall(back)
         self.written += len(back)
         assert exactly(self.client, len(back)) == answer
@@ -144,7 +149,7 @@ class Connection:
         """What the proxy does after an exchange. ``upstreams``: beside the connection's own."""
         table = self.bed.table
         kind = table.kinds["UPSTREAM_REMOTE" if self.remote else "UPSTREAM_HERE"]
-        own = Upstream(self.connection, cluster_id(NAME), weight, self.to_server, kind)
+        own = Upstream(self.connection, cluster_id(NAME), weight, self.to_server, self.from_server, kind)
         table.arm(
             self.flow,
             table.codec.pack(
@@ -153,6 +158,7 @@ class Connection:
                 self.written,
                 self.answered,
                 flags,
+                WORKER,
                 forwarded_for,
                 (*((own,) if weight else ()), *upstreams),
             ),

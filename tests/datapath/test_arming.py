@@ -26,20 +26,21 @@ def test_an_arming_is_packed_as_the_struct_says(datapath: Datapath, table: Armin
     key = table.connection_key(("10.1.0.7", 40000), ("fd00::9", 8080))
     kinds = table.kinds
     entries = [
-        Upstream(key, 2**63 + 1, 3, 2**32 + 5, kinds["UPSTREAM_REMOTE"]),
-        Upstream(table.codec.no_connection, 7, 9, 0, kinds["UPSTREAM_MISSING"]),
+        Upstream(key, 2**63 + 1, 3, 2**32 + 5, 2**32 + 6, kinds["UPSTREAM_REMOTE"]),
+        Upstream(table.codec.no_connection, 7, 9, 0, 0, kinds["UPSTREAM_MISSING"]),
     ]
     value = table.codec.pack(
-        2**64 - 1, 2**32 + 1, 2**33 + 2, 2**32 - 1, 3, b"x-forwarded-for: a\r\n", entries
+        2**64 - 1, 2**32 + 1, 2**33 + 2, 2**32 - 1, 3, 4, b"x-forwarded-for: a\r\n", entries
     )
     names = [field.name for field in datapath.layout.structs["arming"].fields]
     read = dict(zip(names, datapath.layout.codec("arming", *names).unpack(value), strict=True))
-    assert {name: read[name] for name in ("rules", "consumed", "written", "answered", "flags")} == {
+    assert {name: read[name] for name in ("rules", "consumed", "written", "answered", "flags", "worker")} == {
         "rules": 2**64 - 1,
         "consumed": 1,
         "written": 2,
         "answered": 2**32 - 1,
         "flags": 3,
+        "worker": 4,
     }
     assert read["upstreams"] == 2
     assert read["forwarded_for"][: read["forwarded_for_length"]] == b"x-forwarded-for: a\r\n"
@@ -48,7 +49,7 @@ def test_an_arming_is_packed_as_the_struct_says(datapath: Datapath, table: Armin
     }
     assert first["connection.proxy.address"] == V4_MAPPED + bytes((10, 1, 0, 7))
     assert (first["connection.proxy.port"], first["connection.server.port"]) == (40000, 8080)
-    assert (first["cluster"], first["weight"], first["written"]) == (2**63 + 1, 3, 5)
+    assert (first["cluster"], first["weight"], first["written"], first["consumed"]) == (2**63 + 1, 3, 5, 6)
     assert first["kind"] == kinds["UPSTREAM_REMOTE"]
     assert (read["upstream[1].cluster"], read["upstream[1].weight"]) == (7, 9)
     assert not any(value[datapath.layout.structs["arming"].place("upstream[2].", 0).start :])
@@ -56,19 +57,19 @@ def test_an_arming_is_packed_as_the_struct_says(datapath: Datapath, table: Armin
 
 def test_what_has_no_room_is_refused(table: ArmingTable) -> None:
     codec = table.codec
-    entry = Upstream(codec.no_connection, 1, 1, 0, table.kinds["UPSTREAM_MISSING"])
-    codec.pack(1, 0, 0, 0, 0, b"x" * codec.max_forwarded_for, [entry] * codec.max_upstreams)
+    entry = Upstream(codec.no_connection, 1, 1, 0, 0, table.kinds["UPSTREAM_MISSING"])
+    codec.pack(1, 0, 0, 0, 0, 0, b"x" * codec.max_forwarded_for, [entry] * codec.max_upstreams)
     with pytest.raises(ValueError, match="too many"):
-        codec.pack(1, 0, 0, 0, 0, b"", [entry] * (codec.max_upstreams + 1))
+        codec.pack(1, 0, 0, 0, 0, 0, b"", [entry] * (codec.max_upstreams + 1))
     with pytest.raises(ValueError, match="too many"):
-        codec.pack(1, 0, 0, 0, 0, b"x" * (codec.max_forwarded_for + 1), [])
+        codec.pack(1, 0, 0, 0, 0, 0, b"x" * (codec.max_forwarded_for + 1), [])
 
 
 def test_a_flow_is_armed_and_disarmed(datapath: Datapath, table: ArmingTable) -> None:
     with contextlib.closing(FlowTable(os.dup(datapath.worker_fds()[0]), datapath.layout)) as flows:
         key = flows.key(77, "10.1.0.7", 40000)
         assert flows.carried(key) is None
-    value = table.codec.pack(1, 2, 3, 4, 0, b"", [])
+    value = table.codec.pack(1, 2, 3, 4, 0, 0, b"", [])
     with contextlib.closing(datapath.open_map("armed")) as armed:
         table.arm(key, value)
         assert armed.get(key) == value

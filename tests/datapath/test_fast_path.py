@@ -317,6 +317,7 @@ def test_after_the_proxy_brought_an_answer_to_its_end_the_next_is_carried(connec
     assert exactly(connection.server, len(GET)) == GET
     connection.server.sendall(odd)
     back = exactly(connection.upstream, len(odd))
+    connection.from_server += len(back)
     connection.answered += 1
     connection.written += len(back)
     connection.arm()
@@ -387,7 +388,7 @@ def test_a_route_that_only_the_proxy_can_do_does_not_slow_the_others(beds: Bed) 
 def test_an_endpoint_without_a_connection_gets_its_share_by_the_proxy(beds: Bed) -> None:
     connection = Connection(beds)
     table = beds.table
-    missing = Upstream(table.codec.no_connection, cluster_id(NAME), 1, 0, table.kinds["UPSTREAM_MISSING"])
+    missing = Upstream(table.codec.no_connection, cluster_id(NAME), 1, 0, 0, table.kinds["UPSTREAM_MISSING"])
     proxys = 0
     for _ in range(60):
         connection.arm(weight=2, upstreams=(missing,))

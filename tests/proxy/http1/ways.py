@@ -15,6 +15,7 @@ from meshd.agent.kernel_counts import rule_names
 from meshd.agent.kernel_totals import KernelTotals, RuleNames
 from meshd.agent.totals import RequestKey, RequestTotal
 from meshd.datapath.arming import ArmingTable
+from meshd.datapath.bell import Bell
 from meshd.datapath.carried_requests import CarriedRequests
 from meshd.datapath.fingerprint import rules_fingerprint
 from meshd.datapath.flows import FlowTable
@@ -169,10 +170,12 @@ class _FastBed(Bed):
         self._mesh = mesh
         self._ports = ports
         self._spare = spare
-        flows, heartbeat, armed, connections, upstreams = map(os.dup, datapath.worker_fds()[:5])
+        *owned, bells = datapath.worker_fds()
+        flows, heartbeat, armed, connections, upstreams = map(os.dup, owned)
         self._flows = FlowTable(flows, datapath.layout)
         self._heartbeat = Heartbeat(heartbeat)
         self._table = ArmingTable(armed, connections, upstreams, datapath.layout)
+        self._bell = Bell(bells, 0, datapath.layout)
         self._counts = CarriedRequests(
             datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout
         )
@@ -186,7 +189,8 @@ class _FastBed(Bed):
 
     async def _listen(self, delta: Delta) -> asyncio.Server:
         fast_path = WorkersFastPath(self.runtime)
-        fast_path.configure(self._flows, self._table, True, _NEVER)
+        fast_path.configure(self._flows, self._table, self._bell, 0, True, _NEVER)
+        self._loop.add_reader(self._bell.fd, fast_path.rung)
         self._put_in_force(delta)
         destinations = Destinations(self._mesh.pod.cookie, lambda: self._flows)
         listener = socket.socket(fileno=os.dup(self._mesh.proxy4.fileno()))
@@ -291,5 +295,5 @@ class _FastBed(Bed):
             super().close()
         finally:
             self._datapath.apply(self.runtime.config.snapshot, Snapshot())
-            for opened in (self._flows, self._heartbeat, self._table, self._counts):
+            for opened in (self._flows, self._heartbeat, self._table, self._bell, self._counts):
                 opened.close()

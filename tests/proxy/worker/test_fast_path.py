@@ -121,6 +121,61 @@ def test_answers_that_the_kernel_leaves_to_the_proxy(bed: FastPathBed, far: bool
     )
 
 
+def _wake_ups(pid: int) -> int:
+    """How often a process has slept and been woken."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split("\n", 1)[0])
+
+
+@PLACES
+def test_the_worker_is_not_woken_by_what_the_kernel_carries(bed: FastPathBed, far: bool) -> None:
+    bed.configure([bed.serve(answering(PLAIN), far)])
+    client = armed(bed)
+    pid = bed.agent.stats().pid
+    for _ in range(5):
+        exchange(client)
+    before = _wake_ups(pid)
+    for _ in range(300):
+        exchange(client)
+    assert _wake_ups(pid) - before < 60  # it beats and sweeps a few times a second
+    assert bed.carried(client).responses >= 300
+
+
+def test_an_answer_from_another_node_that_is_the_proxys_wakes_it_at_once(bed: FastPathBed) -> None:
+    """Not only the next sweep, 0.25 s later, or that of a flow, up to 2 s later."""
+    answers = [PLAIN, PLAIN, ok(b"no date")] * 8
+    bed.configure([bed.serve(scripted(*answers), far=True)])
+    client = bed.connect()
+    start = time.monotonic()
+    bodies = [exchange(client) for _ in answers]
+    assert bodies == [b"hello", b"hello", b"no date"] * 8
+    assert time.monotonic() - start < 0.25 * 8 / 2
+
+
+def test_a_server_of_another_node_that_speaks_unasked_is_not_used_again(bed: FastPathBed) -> None:
+    asked = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        for _ in range(3):
+            if not receive_head(sock):
+                return
+            sock.sendall(PLAIN)
+        asked.wait(5)
+        sock.sendall(ok(b"nobody asked", DATE))
+        sock.recv(1)
+
+    web = bed.serve(script, far=True)
+    bed.configure([web])
+    client = armed(bed)
+    assert exchange(client) == b"hello"
+    assert exchange(client) == b"hello"
+    asked.set()
+    time.sleep(0.1)
+    asked.clear()
+    assert exchange(client) == b"hello"
+    assert web.connections == 2
+
+
 def scripted(*answers: bytes | None, then: bytes = b"") -> Script:
     """A server's script: an answer for each request in turn; None or the end: ``then``, and it closes."""
 

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* How a worker hears of a connection to another node that needs it. While the kernel carries on
+ * such a connection, the worker does not listen to its socket (U): each answer that is redirected
+ * from it to the client would wake the worker for nothing (sk_psock_verdict_data_ready).
+ */
+#ifndef MESHD_BELL_H
+#define MESHD_BELL_H
+
+#include "maps.h"
+#include "stats.h"
+
+/* The worker has something to do on the connection of that key, which last carried a request of
+ * that flow. Where there is no room for it, the worker finds it in its next sweep.
+ */
+static __always_inline void ring(struct connection_key *key, struct flow_key *flow)
+{
+	struct arming *arming = armed.lookup(flow);
+	void *bell;
+	int worker;
+
+	if (!arming)
+		return; /* the worker listens, or has just been told by the client's end */
+	worker = arming->worker;
+	bell = bells.lookup(&worker);
+	if (!bell || bpf_ringbuf_output(bell, key, sizeof(*key), 0))
+		COUNT(bells_full);
+}
+
+#endif
