@@ -3,7 +3,7 @@
 #ifndef MESHD_REQUEST_LINES_H
 #define MESHD_REQUEST_LINES_H
 
-#include "http_head.h"
+#include "head_text.h"
 #include "types.h"
 #include "words.h"
 

@@ -4,6 +4,7 @@
 #ifndef MESHD_ROUTES_H
 #define MESHD_ROUTES_H
 
+#include "fnv.h"
 #include "maps.h"
 #include "words.h"
 
@@ -51,8 +52,6 @@ static __always_inline struct path_routes *by_hash(u64 rules, u64 hash, enum pat
 	return paths.lookup(&key);
 }
 
-#define PATH_HASH_OF_NOTHING 0xcbf29ce484222325ULL
-
 /* Finds the longest path that the rules know and the request's path begins with, by its hash. The
  * result is left in head, not in registers: what follows is then one case to the verifier, not one
  * for each place where the path may have been found.
@@ -82,7 +81,7 @@ static __always_inline void match_path(
 		}
 	}
 	head->match_length = 0;
-	head->match_hash = PATH_HASH_OF_NOTHING;
+	head->match_hash = FNV_BASIS;
 }
 
 /* The routes of that path. The hash finds, the bytes prove: a path that was made to collide with a

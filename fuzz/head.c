@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The kernel's parsers of heads (bpf/http_head.h) as functions of this machine. */
+/* The kernel's parsers of heads as functions of this machine. */
 #include <linux/types.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,7 +15,8 @@ static inline __u64 load64(const void *at)
 }
 #define LOAD64(at) load64(at)
 
-#include "http_head.h"
+#include "request_head.h"
+#include "response_head.h"
 
 _Static_assert(UPCALL_INCOMPLETE == 7 && UPCALL_SYNTAX == 8 && UPCALL_METHOD == 9 &&
 		       UPCALL_TARGET == 10 && UPCALL_FIELD == 11 && UPCALL_BODY == 12 &&

@@ -1,4 +1,4 @@
-"""The kernel's parsers of heads (bpf/http_head.h), built for this machine and called."""
+"""The kernel's parsers of heads (bpf/), built for this machine and called."""
 
 from __future__ import annotations
 

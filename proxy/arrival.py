@@ -12,6 +12,7 @@ from meshd.datapath.flows import FlowTable
 from proxy.caller import Caller
 from proxy.downstream import Downstream
 from proxy.fast_flow import FastFlow
+from proxy.fast_path import FastPath
 from proxy.reset import reset
 from proxy.runtime import Runtime
 
@@ -47,10 +48,13 @@ class Destinations:
 class Arrival(asyncio.Protocol):
     """The protocol of a connection until it is known what it is; then Downstream takes over."""
 
-    def __init__(self, runtime: Runtime, caller: Caller, destinations: Destinations) -> None:
+    def __init__(
+        self, runtime: Runtime, caller: Caller, destinations: Destinations, fast_path: FastPath
+    ) -> None:
         self._runtime = runtime
         self._caller = caller
         self._destinations = destinations
+        self._fast_path = fast_path
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: accepted."""
@@ -70,7 +74,7 @@ class Arrival(asyncio.Protocol):
         if meant is None or listener is None:
             self._reject(transport, "downstream_unknown_destination_total", peer)
             return
-        fast_path = runtime.fast_path
+        fast_path = self._fast_path
         downstream = Downstream(
             runtime,
             self._caller,

@@ -14,9 +14,9 @@ from meshd.model.config import Forward, Route
 from meshd.model.snapshot import Snapshot
 from proxy.epoll_set import EpollSet
 from proxy.in_force import ListenerState
+from proxy.runtime import Runtime
 
 if TYPE_CHECKING:
-    from proxy.runtime import Runtime
     from proxy.upstream import Upstream
 
 _MAX_LOOKS = 512
@@ -50,7 +50,7 @@ class ListenerRules:
 
 
 def listener_rules(snapshot: Snapshot, state: ListenerState) -> ListenerRules | None:
-    """A listener's rules; None: the kernel carries none of its requests (see meshd/datapath/rules.py).
+    """A listener's rules; None: the kernel carries none of its requests.
 
     Where the kernel has none all the same, for want of room for instance, flows are armed for nothing.
     """

@@ -9,7 +9,6 @@ from random import Random
 from typing import Protocol
 
 from proxy.access_log import AccessLogEntry
-from proxy.fast_path import FastPath
 from proxy.heads import http_date
 from proxy.in_force import ConfigInForce
 from proxy.request_parser import RequestParser
@@ -59,7 +58,6 @@ class Runtime:
         self.now = self.loop.time()
         self.date = http_date(time.time())
         self.timed: set[Timed] = set()
-        self.fast_path = FastPath(self)
         self._sweep = self.loop.call_later(SWEEP_SECONDS, self._on_sweep)
 
     def opened(self, connection: Timed) -> None:

@@ -13,6 +13,7 @@ from meshd.model.workload import Workload
 from proxy.arrival import Arrival, Destinations
 from proxy.caller import Caller
 from proxy.downstream import Downstream
+from proxy.fast_path import FastPath
 from proxy.runtime import Runtime
 
 
@@ -26,6 +27,7 @@ class Served:
         fds: Sequence[int],
         home_fd: int,
         mark: int,
+        fast_path: FastPath,
         flows: Callable[[], FlowTable | None],
     ) -> None:
         """``fds``: as in AddWorkload; taken over. Raises OSError, and then closes them."""
@@ -40,6 +42,7 @@ class Served:
         self.cookie = cookie
         self.caller = Caller(runtime, workload, fds[0], home_fd, mark)
         self._runtime = runtime
+        self._fast_path = fast_path
         self._destinations = Destinations(cookie, flows)
         self._servers: list[asyncio.Server] = []
 
@@ -79,7 +82,7 @@ class Served:
         self._close_fds()
 
     def _arrival(self) -> Arrival:
-        return Arrival(self._runtime, self.caller, self._destinations)
+        return Arrival(self._runtime, self.caller, self._destinations, self._fast_path)
 
     def _close_fds(self) -> None:
         for fd in self.fds:

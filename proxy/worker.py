@@ -38,6 +38,7 @@ from meshd.model.wire import (
 )
 from proxy.access_log_file import FLUSH_SECONDS, AccessLogFile
 from proxy.downstream import Downstream
+from proxy.fast_path import FastPath
 from proxy.runtime import Runtime
 from proxy.served import Served
 
@@ -56,6 +57,7 @@ class Worker:
         self._socket_path = socket_path
         self._index = index
         self._runtime = Runtime()
+        self._fast_path = FastPath(self._runtime)
         self._home_fd = netns.open_own()
         self._served: dict[str, Served] = {}
         self._mark = 0
@@ -191,7 +193,7 @@ class Worker:
             if old is not None:
                 old.close()
         self._flows, self._heartbeat, self._arming, self._bell = flows, heartbeat, arming, bell
-        fast_path = self._runtime.fast_path
+        fast_path = self._fast_path
         fast_path.configure(flows, arming, bell, self._index, message.fast_path, message.sample)
         self._runtime.loop.add_reader(bell.fd, fast_path.rung)
         self._heartbeat_interval = message.heartbeat_interval
@@ -212,7 +214,15 @@ class Worker:
     # -- workloads -----------------------------------------------------------------------------------
 
     def _serve(self, message: AddWorkload, fds: Sequence[int]) -> Served:
-        return Served(self._runtime, message.workload, fds, self._home_fd, self._mark, lambda: self._flows)
+        return Served(
+            self._runtime,
+            message.workload,
+            fds,
+            self._home_fd,
+            self._mark,
+            self._fast_path,
+            lambda: self._flows,
+        )
 
     async def _add(self, uid: str, make: Callable[[], Served]) -> None:
         served = make()

@@ -20,10 +20,10 @@ from meshd.model.status import ConfigStatus
 from meshd.xds.client_stream import ClientStream, Received
 from meshd.xds.resources import SHORT
 
-OnChange = Callable[[Delta, ConfigStatus], Awaitable[None]]
-"""Puts a change into force. The delta's generation is 0: the receiver numbers it. Empty deltas come when only
-the status changed, or when with this response all that was asked for has come. The response is ACKed when it
-returns; ``NotAppliedError`` NACKs it."""
+OnChange = Callable[[Delta], Awaitable[None]]
+"""Puts a change into force. The delta's generation is 0: the receiver numbers it. It may be empty when
+with this response all that was asked for has come. The response is ACKed when it returns; ``NotAppliedError``
+NACKs it."""
 
 FIRST_BACKOFF = 0.1
 MAX_BACKOFF = 10.0
@@ -63,7 +63,6 @@ class AdsClient:
         self._on_change = on_change
         self._stream = ClientStream(node)
         self._backoff = FIRST_BACKOFF
-        self._status = ConfigStatus()
         self.connected = False
         """There is a stream, and a control plane at its other end."""
         self.synced = False
@@ -83,6 +82,11 @@ class AdsClient:
     def refused(self) -> dict[str, str]:
         """Of each resource whose newest version is refused, ``CDS name`` and the like, the reason."""
         return self._stream.rejected
+
+    @property
+    def status(self) -> ConfigStatus:
+        """What the control plane says of the user's objects; without any where it is not one of meshd's."""
+        return self._stream.status
 
     @property
     def versions(self) -> dict[str, dict[str, str]]:
@@ -179,16 +183,14 @@ class AdsClient:
     async def _apply(self) -> str:
         """Have the agent put into force what may be. Returns why not, if it could not."""
         delta = self._stream.change()
-        status = self._stream.status
         now_synced = not self.synced and self._stream.synced
         self.synced = self.synced or now_synced
-        if delta is None and status == self._status and not now_synced:
+        if delta is None and not now_synced:
             return ""
         try:
-            await self._on_change(delta or Delta(generation=0), status)
+            await self._on_change(delta or Delta(generation=0))
         except NotAppliedError as error:
             return f"not applied: {error}"
-        self._status = status
         if delta is not None:
             self._stream.in_force(delta)
         return ""

@@ -14,7 +14,8 @@ from typing import NamedTuple, Protocol
 
 from meshd import log
 from meshd.agent.inpod import EnrolmentError, InPod, adopt, open_in_pod
-from meshd.agent.workers import Workers, WorkerSlot
+from meshd.agent.worker_slot import WorkerSlot
+from meshd.agent.workers import Workers
 from meshd.model.view import WorkloadView
 from meshd.model.wire import AddWorkload, Hello, Holding, RemoveWorkload
 from meshd.model.workload import Workload

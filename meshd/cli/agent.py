@@ -98,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
         loading = children.submit(ensure_loaded, args.instance, args.cgroup, fast_path=fast_path.on)
         testing = children.submit(self_test, kept) if tested is None and wish is Wish.AUTO else None
         # Importing gRPC and aiohttp takes about as long as compiling the programs, which is another process.
-        from meshd.agent.agent import Agent, Options
+        from meshd.agent.agent import Agent
+        from meshd.agent.options import Options
     try:
         datapath = loading.result()
         if testing is not None:

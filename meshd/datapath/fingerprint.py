@@ -30,7 +30,7 @@ Rules = tuple[Listener, RouteConfig | None, tuple[tuple[str, Cluster | None, End
 
 
 def fnv1a(data: bytes) -> int:
-    """FNV-1a of 64 bits, as the kernel's parser makes it of paths and header names (bpf/http_head.h)."""
+    """FNV-1a of 64 bits, as the kernel's parser makes it of paths and header names (bpf/fnv.h)."""
     found = FNV_BASIS
     for byte in data:
         found = (found ^ byte) * _FNV_PRIME & _MASK

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from meshd.datapath.bpf_batch import entries
 from meshd.datapath.bpf_map import Map
 from meshd.datapath.flows import address_text
+from meshd.datapath.keys import End, FlowKeys
 from meshd.datapath.layout import Codec, Layout
 
 
@@ -26,8 +27,8 @@ class OpenFlow(NamedTuple):
     """One connection. Addresses in canonical text form."""
 
     netns: int
-    client: tuple[str, int]
-    destination: tuple[str, int]
+    client: End
+    destination: End
     requests: int
     """Carried by the kernel, mod 2**32."""
     upcalls: int
@@ -37,7 +38,7 @@ class OpenFlow(NamedTuple):
     """By time.monotonic."""
     rules: int
     """The fingerprint that it is armed by; 0: it is not."""
-    endpoints: tuple[tuple[str, int], ...]
+    endpoints: tuple[End, ...]
     """Of the upstream connections that the kernel may use for it."""
 
 
@@ -48,7 +49,7 @@ class FlowList:
         """Takes the maps over. Raises KeyError (a layout of other programs)."""
         self._flows = flows
         self._armed = armed
-        self._key = layout.codec("flow_key", "netns", "client.address", "client.port")
+        self._keys = FlowKeys(layout)
         self._flow = layout.codec(
             "flow",
             "destination.address",
@@ -83,11 +84,11 @@ class FlowList:
         self._armed.close()
 
     def _open_flow(self, key: bytes, value: bytes) -> OpenFlow:
-        netns, address, port = self._key.unpack(key)
+        netns, client = self._keys.unpack(key)
         to, to_port, requests, responses, upcalls, left, opened = self._flow.unpack(value)
         arming = self._armed.get(key)
         rules, state = 0, FlowState.NEW
-        endpoints: tuple[tuple[str, int], ...] = ()
+        endpoints: tuple[End, ...] = ()
         if arming is not None:
             rules, answered, upstreams = self._arming.unpack(arming)
             carrying = left or requests != (responses + answered) % 2**32
@@ -95,7 +96,7 @@ class FlowList:
             endpoints = self._endpoints(arming, upstreams)
         return OpenFlow(
             netns,
-            (address_text(address), port),
+            client,
             (address_text(to), to_port),
             requests,
             upcalls,
@@ -105,8 +106,8 @@ class FlowList:
             endpoints,
         )
 
-    def _endpoints(self, arming: bytes, upstreams: int) -> tuple[tuple[str, int], ...]:
-        found: dict[tuple[str, int], None] = {}
+    def _endpoints(self, arming: bytes, upstreams: int) -> tuple[End, ...]:
+        found: dict[End, None] = {}
         for codec in self._upstreams[:upstreams]:
             kind, address, port = codec.unpack(arming)
             if kind != self._missing:

@@ -71,22 +71,27 @@ def load(instance: str) -> None:
 
 def _unit() -> Compiled | KeptUnit:
     raise_memlock()
-    digest = source.digest(source.unit())
+    text = source.unit()
+    digest = source.digest(text)
     with alone(KEPT):
         kept = kept_unit(KEPT, digest)
         if kept is not None:
             return kept
-        compiled = compile_unit()
+        compiled = _compiled(text, digest)
         keep(KEPT, compiled.to_keep())
         return compiled
 
 
 def compile_unit() -> Compiled:
     """Import bcc, which takes its time and memory, and compile. Raises DatapathError, SourceMissingError."""
+    text = source.unit()
+    return _compiled(text, source.digest(text))
+
+
+def _compiled(text: str, digest: str) -> Compiled:
     with _bcc_needed():
         from meshd.datapath.compile import Compiled
-    text = source.unit()
-    return Compiled(text, source.digest(text))
+    return Compiled(text, digest)
 
 
 def compile_other(name: str, **constants: int) -> Unit:

@@ -1,7 +1,7 @@
 """Which paths a service's rules know, and which routes may take a request whose longest path each is. Pure.
 
-The meaning is that of the proxy's route table (proxy/virtual_host.py): an exact path, a prefix by elements,
-or a regular expression over the whole path.
+The meaning is that of the proxy's route table (proxy/virtual_host.py): an exact path, a prefix by
+elements, or a regular expression over the whole path.
 """
 
 from __future__ import annotations

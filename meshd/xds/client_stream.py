@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 from envoy.config.cluster.v3 import cluster_pb2
@@ -17,6 +18,7 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2, struct_pb2
+from google.protobuf.message import Message
 
 from meshd.model.config import Cluster, EndpointSet, Listener, RouteConfig
 from meshd.model.snapshot import Delta, Snapshot, difference
@@ -39,48 +41,34 @@ MAX_ERROR_DETAIL = 4096
 """Characters of a NACK's message: it has to fit into HTTP/2 frames and log lines."""
 _INVALID_ARGUMENT = 3  # google.rpc.Code
 
+_Message = TypeVar("_Message", bound=Message)
 _Model = Cluster | EndpointSet | Listener | RouteConfig | ConfigStatus
 
 
-def _cluster(packed: any_pb2.Any, name: str) -> Cluster:
-    message = cluster_pb2.Cluster()
-    decode.unpack(packed, message, name, "resource")
-    return decode.cluster(message)
-
-
-def _endpoints(packed: any_pb2.Any, name: str) -> EndpointSet:
-    message = endpoint_pb2.ClusterLoadAssignment()
-    decode.unpack(packed, message, name, "resource")
-    return decode.endpoints(message)
-
-
-def _listener(packed: any_pb2.Any, name: str) -> Listener:
-    message = listener_pb2.Listener()
-    decode.unpack(packed, message, name, "resource")
-    return decode_listener.listener(message)
-
-
-def _route_config(packed: any_pb2.Any, name: str) -> RouteConfig:
-    message = route_pb2.RouteConfiguration()
-    decode.unpack(packed, message, name, "resource")
-    return decode_route.route_config(message)
-
-
-def _status(packed: any_pb2.Any, name: str) -> ConfigStatus:
-    message = struct_pb2.Struct()
-    decode.unpack(packed, message, name, "resource")
+def _status(message: struct_pb2.Struct) -> ConfigStatus:
     try:
         return status_from(message)
     except msgspec.ValidationError as error:
-        raise UnsupportedError(name, "resource", str(error)) from None
+        raise UnsupportedError(STATUS_NAME, "resource", str(error)) from None
 
 
-_DECODERS: dict[str, Callable[[any_pb2.Any, str], _Model]] = {
-    CLUSTER: _cluster,
-    ENDPOINTS: _endpoints,
-    LISTENER: _listener,
-    ROUTE_CONFIG: _route_config,
-    STATUS: _status,
+def _decoder(
+    kind: type[_Message], read: Callable[[_Message], _Model]
+) -> Callable[[any_pb2.Any, str], _Model]:
+    def decoded(packed: any_pb2.Any, name: str) -> _Model:
+        message = kind()
+        decode.unpack(packed, message, name, "resource")
+        return read(message)
+
+    return decoded
+
+
+_DECODERS = {
+    CLUSTER: _decoder(cluster_pb2.Cluster, decode.cluster),
+    ENDPOINTS: _decoder(endpoint_pb2.ClusterLoadAssignment, decode.endpoints),
+    LISTENER: _decoder(listener_pb2.Listener, decode_listener.listener),
+    ROUTE_CONFIG: _decoder(route_pb2.RouteConfiguration, decode_route.route_config),
+    STATUS: _decoder(struct_pb2.Struct, _status),
 }
 
 

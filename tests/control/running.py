@@ -45,16 +45,18 @@ class Agent:
         self.client = AdsClient(target, "node1", {"version": "test"}, self._on_change)
         self.deltas: list[Delta] = []
         self.snapshot = Snapshot()
-        self.status = ConfigStatus()
         self.full = False
         """Refuse changes."""
 
-    async def _on_change(self, delta: Delta, status: ConfigStatus) -> None:
+    async def _on_change(self, delta: Delta) -> None:
         if self.full:
             raise NotAppliedError("the map is full")
         self.deltas.append(delta)
         self.snapshot = self.snapshot.apply(delta)
-        self.status = status
+
+    @property
+    def status(self) -> ConfigStatus:
+        return self.client.status
 
     def problems(self) -> list[str]:
         return [f"{o.source} {o.kind} {o.name}: {p.field}" for o in self.status.objects for p in o.problems]

@@ -132,7 +132,9 @@ def test_how_a_value_was_made_does_not_matter() -> None:
 
 def test_another_process_finds_the_same() -> None:
     program = (
-        "import sys, msgspec; from meshd.datapath.fingerprint import *; from meshd.model.snapshot import *\n"
+        "import sys, msgspec\n"
+        "from meshd.datapath.fingerprint import *\n"
+        "from meshd.model.snapshot import *\n"
         "snapshot = Snapshot().apply(msgspec.json.decode(sys.stdin.read(), type=Delta))\n"
         f"print(rules_fingerprint(snapshot, snapshot.listeners[{A!r}]), cluster_id({A!r}))"
     )

@@ -1,4 +1,4 @@
-"""The kernel's parsers of heads (bpf/http_head.h), called on this machine and held to the proxy's."""
+"""The kernel's parsers of heads (bpf/), called on this machine and held to the proxy's."""
 
 from __future__ import annotations
 

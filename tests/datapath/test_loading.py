@@ -284,7 +284,8 @@ def test_an_upgrade_of_layouts_carries_the_maps_over(
 def _counters(instance: str, folder: Path) -> dict[str, int]:
     script = (
         "import json, sys; from meshd.datapath.datapath import Datapath;"
-        "from meshd.datapath.layout_file import read_layout; from meshd.datapath.pins import Pins;"
+        "from meshd.datapath.layout_file import read_layout;"
+        "from meshd.datapath.pins import Pins;"
         "from pathlib import Path; d = Datapath(Pins(sys.argv[1]), read_layout(sys.argv[1]), Path('/'), 0);"
         "print(json.dumps(d.counters())); d.close()"
     )

@@ -23,6 +23,12 @@ from meshd.datapath.programs import PROGRAMS
 MESHD = (sys.executable, "-m", "meshd")
 ROOT = Path(__file__).resolve().parents[2]
 RUN = Path("/run/meshd")
+COMPILE = """
+from meshd.datapath.load import compile_unit
+unit = compile_unit()
+print("up", flush=True)
+input()
+"""
 
 
 def meshd(*arguments: str, through: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -83,11 +89,8 @@ def test_check_names_the_programs_of_others(datapath: Datapath, fresh: str) -> N
 
 
 def test_check_names_the_sockmaps_of_others(datapath: Datapath, instance: str) -> None:
-    script = (
-        "from meshd.datapath.load import compile_unit;unit = compile_unit(); print('up', flush=True); input()"
-    )
     with subprocess.Popen(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", COMPILE],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The kernel's code (bpf/http_head.h, bpf/routes.h), run here: it decides by the maps what the model says."""
+"""The kernel's code (bpf/routes.h and the parser), run here: it decides by the maps what the model says."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ static u32 bpf_get_prandom_u32(void)
 	return 0;
 }
 
-#include "http_head.h"
+#include "request_head.h"
 #include "routes.h"
 
 void clear(void)

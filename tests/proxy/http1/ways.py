@@ -34,6 +34,7 @@ from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import RequestCounts
 from proxy.access_log import AccessLogEntry
 from proxy.arrival import Arrival, Destinations
+from proxy.fast_path import FastPath as WorkersFastPath
 from proxy.fast_path import listener_rules
 from tests.datapath.mesh import Mesh
 from tests.support import http_bed
@@ -187,7 +188,7 @@ class _FastBed(Bed):
         return self._datapath.mark
 
     async def _listen(self, delta: Delta) -> asyncio.Server:
-        fast_path = self.runtime.fast_path
+        fast_path = WorkersFastPath(self.runtime)
         fast_path.configure(self._flows, self._table, self._bell, 0, True, _NEVER)
         self._loop.add_reader(self._bell.fd, fast_path.rung)
         self._put_in_force(delta)
@@ -195,7 +196,7 @@ class _FastBed(Bed):
         listener = socket.socket(fileno=os.dup(self._mesh.proxy4.fileno()))
         listener.setblocking(False)
         return await self._loop.create_server(
-            lambda: Arrival(self.runtime, self.caller, destinations), sock=listener
+            lambda: Arrival(self.runtime, self.caller, destinations, fast_path), sock=listener
         )
 
     def apply(self, delta: Delta) -> None:

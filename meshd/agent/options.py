@@ -1,0 +1,26 @@
+"""What the command line decides for an agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from meshd.agent.fast_path import FastPath
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent's options."""
+
+    node: str
+    instance: str
+    control: str
+    """host:port or unix:PATH of the control plane."""
+    run_dir: Path
+    workloads: Path
+    workers: int
+    metrics_host: str
+    metrics_port: int
+    access_log: str
+    access_log_format: str
+    fast_path: FastPath
