@@ -7,7 +7,7 @@ from pathlib import Path
 
 from meshd.lab.names import Lab as LabNames
 from tests.support import unix_http
-from tests.support.lab import Lab
+from tests.support.lab import Lab, until
 
 CANARY = Path(__file__).resolve().parents[2] / "examples" / "canary"
 
@@ -95,13 +95,33 @@ def shares(lab: Lab, *curl: str, count: int = 60) -> dict[str, int]:
     return {version: found.count(version) for version in sorted(set(found))}
 
 
-def route(*backends: tuple[str, int]) -> str:
-    """The canary's route with other weights, and nothing for testers."""
-    refs = ", ".join(f"{{name: {name}, port: 80, weight: {weight}}}" for name, weight in backends)
-    return (
-        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: web-canary}\nspec:\n"
-        f'  parentRefs: [{{group: "", kind: Service, name: web, port: 80}}]\n'
-        f"  rules:\n    - backendRefs: [{refs}]\n"
-        "    - matches: [{path: {type: Exact, value: /two}}]\n"
-        "      backendRefs: [{name: web-v2, port: 80}]\n"
-    )
+def check_weights(lab: Lab) -> None:
+    """The canary's split, 90 to 10."""
+    found = shares(lab, count=300)
+    # Of 300 draws of 1 in 10, fewer than 6 or more than 66 come less than once in a million runs.
+    assert sum(found.values()) == 300
+    assert 6 <= found["v2"] <= 66
+
+
+def check_live_change(lab: Lab, manifest: Path) -> None:
+    """Another route for ``web``, and back; ``manifest`` is written."""
+    tester = ("-H", "x-user: tester")
+    manifest.write_text(_ROUTE)
+    lab.run("apply", "-f", str(manifest))
+    until(lambda: shares(lab, *tester, count=20) == {"v1": 20})
+    assert lab.curl("http://web/two") == "v2\n"
+    lab.run("apply", "-f", str(CANARY))
+    until(lambda: shares(lab, *tester, count=20) == {"v2": 20})
+
+
+_ROUTE = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web-canary}
+spec:
+  parentRefs: [{group: "", kind: Service, name: web, port: 80}]
+  rules:
+    - backendRefs: [{name: web-v1, port: 80, weight: 1}, {name: web-v2, port: 80, weight: 0}]
+    - matches: [{path: {type: Exact, value: /two}}]
+      backendRefs: [{name: web-v2, port: 80}]
+"""
