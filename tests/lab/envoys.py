@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -77,10 +78,14 @@ def more_pods(folder: Path) -> Path:
 
 def counters(lab: Lab, whose: str, pattern: str) -> dict[str, int]:
     """The counters of a pod's or node's Envoy whose names match a regular expression."""
-    name = whose if whose.startswith("node") else lab.pod(whose)["ip"]
-    admin = LabNames(lab.name).envoy_admin(name)
-    found = json.loads(unix_http.get(admin, f"/stats?format=json&filter={pattern}"))["stats"]
+    found = json.loads(unix_http.get(_admin(lab, whose), f"/stats?format=json&filter={pattern}"))["stats"]
     return {stat["name"]: stat["value"] for stat in found if "value" in stat}
+
+
+@functools.cache
+def _admin(lab: Lab, whose: str) -> Path:
+    """A pod's address stays the same as long as the pod lives."""
+    return LabNames(lab.name).envoy_admin(whose if whose.startswith("node") else lab.pod(whose)["ip"])
 
 
 def requests(lab: Lab, whose: str, manager: str) -> int:
@@ -93,6 +98,19 @@ def shares(lab: Lab, *curl: str, count: int = 60) -> dict[str, int]:
     urls = ["http://web/"] * count
     found = lab.exec("client", "curl", "-sS", "--max-time", "20", *curl, *urls).split()
     return {version: found.count(version) for version in sorted(set(found))}
+
+
+def check_peers(lab: Lab, family: str, peers: set[str]) -> None:
+    """Who ``mirror`` says that it is called by, over a family of the caller's choice (curl's option).
+
+    The server's family is Envoy's choice: its endpoints have both.
+    """
+    script = f"for i in 1 2 3 4 5 6; do curl -sS --max-time 10 {family} http://mirror/; echo; done"
+    seen = [json.loads(line) for line in lab.exec("client", "sh", "-c", script).splitlines()]
+    assert {one["peer"].removeprefix("::ffff:") for one in seen} == peers
+    (caller,) = {one["x-forwarded-for"] for one in seen}
+    assert caller in lab.exec("client", "hostname", "-I").split()
+    assert (":" in caller) == (family == "-6")
 
 
 def check_weights(lab: Lab) -> None:

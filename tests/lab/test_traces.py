@@ -27,7 +27,7 @@ spec:
     metadata: {labels: {app: idle}}
     spec: {terminationGracePeriodSeconds: 1, containers: [{name: a, command: [sleep, infinity]}]}
 """
-_MODES = ("none", "meshd", "sidecar", "node-proxy-sockmap")
+_MODES = ("none", "meshd")
 
 
 @pytest.fixture
