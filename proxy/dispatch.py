@@ -148,14 +148,16 @@ class Dispatch:
         else:
             self._exchange.connect_again()
 
-    def may_try_again(self, upstream: Upstream) -> bool:
+    def may_try_again(self, reused: bool) -> bool:
         """Whether a request whose connection died unanswered may be sent on a new one. True only once.
+
+        ``reused``: the connection had carried an exchange before.
 
         RFC 9112, 9.3.1: a server may close an idle connection at any time; such a request is not lost.
         """
         if (
             self._retried
-            or not upstream.reused
+            or not reused
             or not self.unanswered
             or self._exchange.request.head.method not in _IDEMPOTENT
         ):

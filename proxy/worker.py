@@ -17,6 +17,7 @@ from meshd import heap, log, netns
 from meshd.datapath.arming import ArmingTable
 from meshd.datapath.flows import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
+from meshd.datapath.kept_requests import KeptRequests
 from meshd.datapath.layout import Layout
 from meshd.fdchannel import ChannelError, FdChannel
 from meshd.model.snapshot import Delta, Snapshot, difference
@@ -61,6 +62,7 @@ class Worker:
         self._flows: FlowTable | None = None
         self._heartbeat: Heartbeat | None = None
         self._arming: ArmingTable | None = None
+        self._kept: KeptRequests | None = None
         self._heartbeat_interval = 1.0
         self._access_log: AccessLogFile | None = None
         self._access_log_config = ("", "")
@@ -176,16 +178,17 @@ class Worker:
         with contextlib.ExitStack() as undo:
             for fd in fds:
                 undo.callback(os.close, fd)
-            flows_fd, heartbeat_fd, armed_fd, connections_fd, upstreams_fd = fds
+            flows_fd, heartbeat_fd, armed_fd, connections_fd, upstreams_fd, kept_fd = fds
             layout = Layout.from_json(message.layout)
             flows, heartbeat = FlowTable(flows_fd, layout), Heartbeat(heartbeat_fd)
             arming = ArmingTable(armed_fd, connections_fd, upstreams_fd, layout)
+            kept = KeptRequests(kept_fd, layout)
             undo.pop_all()
-        for old in (self._flows, self._heartbeat, self._arming):
+        for old in (self._flows, self._heartbeat, self._arming, self._kept):
             if old is not None:
                 old.close()
-        self._flows, self._heartbeat, self._arming = flows, heartbeat, arming
-        self._runtime.fast_path.configure(flows, arming, message.fast_path, message.sample)
+        self._flows, self._heartbeat, self._arming, self._kept = flows, heartbeat, arming, kept
+        self._runtime.fast_path.configure(flows, arming, kept, message.fast_path, message.sample)
         self._heartbeat_interval = message.heartbeat_interval
         self._mark = message.mark
         if not self._stopping.is_set():

@@ -57,7 +57,7 @@ class ArmingCodec:
             "rules",
             "consumed",
             "written",
-            "answered",
+            "adopted",
             "flags",
             "upstreams",
             "forwarded_for_length",
@@ -80,7 +80,7 @@ class ArmingCodec:
         rules: int,
         consumed: int,
         written: int,
-        answered: int,
+        adopted: int,
         flags: int,
         forwarded_for: bytes,
         upstreams: Sequence[Upstream],
@@ -92,7 +92,7 @@ class ArmingCodec:
             rules,
             consumed & _MASK,
             written & _MASK,
-            answered & _MASK,
+            adopted & _MASK,
             flags,
             len(upstreams),
             len(forwarded_for),
@@ -104,6 +104,10 @@ class ArmingCodec:
             entry = self._upstream(each.cluster, each.weight, each.written & _MASK, each.kind)
             parts += (entry[: key.start], each.connection, entry[key.stop :])
         return b"".join(parts).ljust(self._size, b"\0")
+
+    def pack_nothing(self, adopted: int) -> bytes:
+        """The map's value for a flow of which the kernel may carry nothing."""
+        return self.pack(0, 0, 0, adopted, 0, b"", ())
 
 
 class ArmingTable:
@@ -145,8 +149,16 @@ class ArmingTable:
         """Say what a flow may do. Raises OSError (E2BIG: the map is full)."""
         self._armed[flow] = value
 
-    def disarm(self, flow: bytes) -> None:
-        """Let the kernel carry nothing of a flow; a program that runs just now may still. Raises OSError."""
+    def disarm(self, flow: bytes, adopted: int) -> bool:
+        """Let the kernel carry nothing of an armed flow; a program that runs just now may still.
+
+        ``adopted``: carried requests that are the proxy's, to answer and to count. False: the client has
+        closed, and the kernel has counted what it had carried and was not the proxy's. Raises OSError.
+        """
+        return self._armed.replace(flow, self.codec.pack_nothing(adopted))
+
+    def forget(self, flow: bytes) -> None:
+        """Keep nothing of a flow, of which no carried request is under way. Raises OSError."""
         self._armed.discard(flow)
 
     def enter(self, key: bytes, socket: int) -> None:

@@ -11,6 +11,7 @@ from meshd.datapath.arming import ArmingTable, Upstream
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
 from meshd.datapath.flows import Carried, FlowTable
+from meshd.datapath.kept_requests import KeptRequests
 from meshd.model.config import (
     Cluster,
     Endpoint,
@@ -44,9 +45,10 @@ class Bed:
         self.datapath = datapath
         self.mesh = mesh
         self.far = far
-        flows, _, armed, connections, upstreams = datapath.worker_fds()
+        flows, _, armed, connections, upstreams, kept = datapath.worker_fds()
         self.table = ArmingTable(os.dup(armed), os.dup(connections), os.dup(upstreams), datapath.layout)
         self.flows = FlowTable(os.dup(flows), datapath.layout)
+        self.kept = KeptRequests(os.dup(kept), datapath.layout)
         self.snapshot = Snapshot()
         self.opened: list[socket.socket] = []
         self.listener = mesh.listen(SERVER_ADDRESS, in_netns=far)
@@ -90,6 +92,7 @@ class Bed:
         self.datapath.apply(self.snapshot, Snapshot())
         self.table.close()
         self.flows.close()
+        self.kept.close()
 
 
 class Connection:
@@ -113,7 +116,7 @@ class Connection:
         self.flow = bed.flows.key(mesh.pod.cookie, *self.proxy.getpeername())
         self.connection = bed.table.connection_key(self.upstream.getsockname(), self.upstream.getpeername())
         self.remote = remote
-        self.consumed = self.written = self.to_server = self.answered = 0
+        self.consumed = self.written = self.to_server = self.adopted = 0
         if remote:
             bed.table.enter(self.connection, self.upstream.fileno())
         self.slow()
@@ -151,7 +154,7 @@ class Connection:
                 self.bed.rules,
                 self.consumed,
                 self.written,
-                self.answered,
+                self.adopted,
                 flags,
                 forwarded_for,
                 (*((own,) if weight else ()), *upstreams),

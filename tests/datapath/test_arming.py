@@ -34,11 +34,11 @@ def test_an_arming_is_packed_as_the_struct_says(datapath: Datapath, table: Armin
     )
     names = [field.name for field in datapath.layout.structs["arming"].fields]
     read = dict(zip(names, datapath.layout.codec("arming", *names).unpack(value), strict=True))
-    assert {name: read[name] for name in ("rules", "consumed", "written", "answered", "flags")} == {
+    assert {name: read[name] for name in ("rules", "consumed", "written", "adopted", "flags")} == {
         "rules": 2**64 - 1,
         "consumed": 1,
         "written": 2,
-        "answered": 2**32 - 1,
+        "adopted": 2**32 - 1,
         "flags": 3,
     }
     assert read["upstreams"] == 2
@@ -70,10 +70,14 @@ def test_a_flow_is_armed_and_disarmed(datapath: Datapath, table: ArmingTable) ->
         assert flows.carried(key) is None
     value = table.codec.pack(1, 2, 3, 4, 0, b"", [])
     with contextlib.closing(datapath.open_map("armed")) as armed:
+        assert not table.disarm(key, 4)
+        assert armed.get(key) is None
         table.arm(key, value)
         assert armed.get(key) == value
-        table.disarm(key)
-        table.disarm(key)
+        assert table.disarm(key, 5)
+        assert armed.get(key) == table.codec.pack(0, 0, 0, 5, 0, b"", [])
+        table.forget(key)
+        table.forget(key)
         assert armed.get(key) is None
 
 

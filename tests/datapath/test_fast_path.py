@@ -317,7 +317,7 @@ def test_after_the_proxy_brought_an_answer_to_its_end_the_next_is_carried(connec
     assert exactly(connection.server, len(GET)) == GET
     connection.server.sendall(odd)
     back = exactly(connection.upstream, len(odd))
-    connection.answered += 1
+    connection.adopted += 1
     connection.written += len(back)
     connection.arm()
     connection.proxy.sendall(back)

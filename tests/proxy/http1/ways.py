@@ -19,6 +19,7 @@ from meshd.datapath.carried_requests import CarriedRequests
 from meshd.datapath.fingerprint import rules_fingerprint
 from meshd.datapath.flows import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
+from meshd.datapath.kept_requests import KeptRequests
 from meshd.model.config import (
     Cluster,
     Endpoint,
@@ -168,10 +169,11 @@ class _FastBed(Bed):
         self._mesh = mesh
         self._ports = ports
         self._spare = spare
-        flows, heartbeat, armed, connections, upstreams = map(os.dup, datapath.worker_fds()[:5])
+        flows, heartbeat, armed, connections, upstreams, kept = map(os.dup, datapath.worker_fds())
         self._flows = FlowTable(flows, datapath.layout)
         self._heartbeat = Heartbeat(heartbeat)
         self._table = ArmingTable(armed, connections, upstreams, datapath.layout)
+        self._kept = KeptRequests(kept, datapath.layout)
         self._counts = CarriedRequests(
             datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout
         )
@@ -184,7 +186,7 @@ class _FastBed(Bed):
         return self._datapath.mark
 
     async def _listen(self, delta: Delta) -> asyncio.Server:
-        self.runtime.fast_path.configure(self._flows, self._table, True, _NEVER)
+        self.runtime.fast_path.configure(self._flows, self._table, self._kept, True, _NEVER)
         self._put_in_force(delta)
         destinations = Destinations(self._mesh.pod.cookie, lambda: self._flows)
         listener = socket.socket(fileno=os.dup(self._mesh.proxy4.fileno()))
@@ -289,5 +291,5 @@ class _FastBed(Bed):
             super().close()
         finally:
             self._datapath.apply(self.runtime.config.snapshot, Snapshot())
-            for opened in (self._flows, self._heartbeat, self._table, self._counts):
+            for opened in (self._flows, self._heartbeat, self._table, self._kept, self._counts):
                 opened.close()
