@@ -240,9 +240,14 @@ class Server:
         """Runs of the script."""
         return len(self._conversations)
 
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+    def stop_listening(self) -> None:
+        """Refuse new connections; those that stand go on. Twice is once."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def close(self) -> None:
+        self.stop_listening()
         for sock in self._open:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

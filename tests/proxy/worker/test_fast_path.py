@@ -139,34 +139,6 @@ def scripted(*answers: bytes | None, then: bytes = b"") -> Script:
 
 
 @PLACES
-def test_a_server_that_closes_without_an_answer(bed: FastPathBed, far: bool) -> None:
-    bed.configure([bed.serve(scripted(PLAIN), far)])
-    client = armed(bed)
-    client.sendall(get())
-    head, body, _ = read_response(client)
-    assert head.startswith(b"HTTP/1.1 502 ")
-    assert b"before it answered" in body
-    assert bed.carried(client).requests == 1
-    assert exchange(client) == b"hello"
-    assert bed.statuses() == {200: 2, 502: 1}
-
-
-@PLACES
-def test_a_server_that_resets_without_an_answer(bed: FastPathBed, far: bool) -> None:
-    def script(sock: socket.socket) -> None:
-        receive_head(sock)
-        sock.sendall(PLAIN)
-        receive_head(sock)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-    bed.configure([bed.serve(script, far)])
-    client = armed(bed)
-    client.sendall(get())
-    assert read_response(client)[0].startswith(b"HTTP/1.1 502 ")
-    assert exchange(client) == b"hello"
-
-
-@PLACES
 def test_a_server_that_closes_within_its_answer(bed: FastPathBed, far: bool) -> None:
     cut = b"HTTP/1.1 200 OK\r\n" + DATE + b"\r\nContent-Length: 10\r\n\r\nhalf"
     bed.configure([bed.serve(scripted(PLAIN, then=cut), far)])
@@ -187,8 +159,7 @@ def test_a_server_that_closes_after_its_answer(bed: FastPathBed, far: bool) -> N
     time.sleep(0.1)
     for _ in range(3):
         client.sendall(get())
-        status = read_response(client)[0].split(b" ")[1]
-        assert status in (b"200", b"502")
+        assert read_response(client)[0].startswith(b"HTTP/1.1 200 ")
         time.sleep(0.1)
 
 
