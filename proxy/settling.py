@@ -23,7 +23,7 @@ _FIRST_POLL, _LAST_POLL = 0.0005, 0.02
 
 
 class Settling:
-    """One flow's. Waits for the end of what is carried, and adopts what the kernel cannot bring to its end."""
+    """One flow's. Waits for the end of what is carried, and adopts what the kernel cannot end."""
 
     __slots__ = (
         "_delay",

@@ -215,7 +215,8 @@ class IdleTimeout:
         data = b""
         answers = 0
         while True:
-            sock.settimeout(IDLE_SECONDS * rnd.uniform(0.9, 1.1))
+            # Never before the first answer: what has been sent again is not sent a third time.
+            sock.settimeout(IDLE_SECONDS * rnd.uniform(0.9, 1.1) if answers else 20)
             with contextlib.suppress(TimeoutError):
                 while b"\r\n\r\n" not in data:
                     piece = sock.recv(65536)
@@ -224,7 +225,7 @@ class IdleTimeout:
                     data += piece
             head, end, data = data.partition(b"\r\n\r\n")
             if not end or (answers and rnd.random() < 0.05):
-                return  # never before the first answer: what is sent again is not sent a third time
+                return
             answers += 1
             line = head.split(b"\r\n")[0]
             with self._lock:
