@@ -149,7 +149,10 @@ def test_the_rest_of_a_body_after_its_server_closed(bed: FastPathBed, far: bool)
 
 
 @PLACES
-def test_a_client_that_goes_within_a_body_spoils_no_connection(bed: FastPathBed, far: bool) -> None:
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_client_that_goes_within_a_body_spoils_no_connection(
+    bed: FastPathBed, far: bool, reset: bool
+) -> None:
     """Its server has answered, and would take the next client's request for the rest of the body."""
     early = threading.Event()
 
@@ -167,7 +170,10 @@ def test_a_client_that_goes_within_a_body_spoils_no_connection(bed: FastPathBed,
     client.sendall(b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 100\r\n\r\n")
     assert read_response(client)[1:] == (b"hello", b"")
     assert early.wait(5)
+    if reset:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
     client.close()
+    eventually(lambda: bed.agent.stats().gauges["downstream_connections"] == 0)
     for _ in range(3):
         armed(bed).close()
 
