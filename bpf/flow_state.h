@@ -6,11 +6,11 @@
  * can disagree about a transition:
  *
  *   body left | caught up | answered | state     | the client's next bytes are
- *   ----------+-----------+----------+-----------+-------------------------------------------------
+ *   ----------+-----------+----------+-----------+-------------------------------------------
  *   yes       | -         | -        | CARRYING  | carried: the rest of the request's body
- *   no        | no        | -        | SLOW      | passed up: the proxy is at work, or the client
- * is no        | yes       | no       | ANSWERING | passed up: the client pipelines no        | yes
- * | yes      | IDLE      | carried, if they are a request that can be
+ *   no        | no        | -        | SLOW      | passed up: the proxy, or the client, is busy
+ *   no        | yes       | no       | ANSWERING | passed up: the client pipelines
+ *   no        | yes       | yes      | IDLE      | carried, if they are a request that can be
  *
  * "Busy" is CARRYING or ANSWERING. body left: bytes of the carried request's body have not come
  * yet. caught up: the proxy has consumed all bytes that were passed up, and the client has read all

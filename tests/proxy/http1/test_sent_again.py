@@ -8,7 +8,6 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -18,12 +17,15 @@ from tests.support.http_bed import (
     Bed,
     Script,
     answering,
+    by_connection,
     config,
     eventually,
     get,
+    one_answer_then,
     read_response,
     receive_head,
     receive_until,
+    request_heads,
 )
 
 NO_LINGER = struct.pack("ii", 1, 0)
@@ -34,21 +36,9 @@ def request(method: bytes, body: bytes = b"") -> bytes:
     return b"%b / HTTP/1.1\r\nHost: web\r\nContent-Length: %d\r\n\r\n%b" % (method, len(body), body)
 
 
-def first_answers_then(then: Callable[[socket.socket], None], seen: list[bytes] | None = None) -> Script:
+def first_answers_then(then: Script, seen: list[bytes] | None = None) -> Script:
     """A server of which the first connection has one answer, and ``then`` the next; the others answer all."""
-    connections = 0
-
-    def script(sock: socket.socket) -> None:
-        nonlocal connections
-        connections += 1
-        if connections > 1:
-            answering(ok(), seen)(sock)
-            return
-        receive_head(sock)
-        sock.sendall(ok())
-        then(sock)
-
-    return script
+    return by_connection(one_answer_then(ok(), then), answering(ok(), seen))
 
 
 def closes(sock: socket.socket) -> None:
@@ -58,12 +48,6 @@ def closes(sock: socket.socket) -> None:
 def resets(sock: socket.socket) -> None:
     receive_head(sock)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-
-
-def one_answer(sock: socket.socket) -> None:
-    receive_head(sock)
-    sock.sendall(ok())
-    receive_head(sock)
 
 
 def used(proxy: Bed) -> socket.socket:
@@ -114,17 +98,10 @@ def test_on_a_new_connection_nothing_is_sent_twice() -> None:
 
 
 def test_only_once(way: Way) -> None:
-    connections = 0
-
-    def script(sock: socket.socket) -> None:
-        nonlocal connections
-        connections += 1
-        if connections == 1:
-            one_answer(sock)
-        else:
-            receive_head(sock)
-
-    with way.server(script) as web, way.bed(config((web.port,))) as proxy:
+    with (
+        way.server(by_connection(one_answer_then(ok(), closes), closes)) as web,
+        way.bed(config((web.port,))) as proxy,
+    ):
         with contextlib.closing(used(proxy)) as client:
             client.sendall(get())
             assert receive_head(client).startswith(b"HTTP/1.1 502 ")
@@ -160,7 +137,6 @@ def test_it_is_the_same_request(way: Way, target: int) -> None:
 def test_a_body_that_came_with_its_head_is_sent_again(way: Way, size: int) -> None:
     body = bytes(65 + i % 26 for i in range(size))
     got: list[bytes] = []
-    connections = 0
 
     def receive_request(sock: socket.socket) -> None:
         data = receive_head(sock)
@@ -168,19 +144,13 @@ def test_a_body_that_came_with_its_head_is_sent_again(way: Way, size: int) -> No
             data += sock.recv(65536)
         got.append(data.partition(b"\r\n\r\n")[2])
 
-    def script(sock: socket.socket) -> None:
-        nonlocal connections
-        connections += 1
-        if connections == 1:
-            receive_head(sock)
-            sock.sendall(ok())
-            receive_request(sock)
-            return
+    def others(sock: socket.socket) -> None:
         receive_request(sock)
         sock.sendall(ok())
         receive_head(sock)
         sock.sendall(ok(b"next"))
 
+    script = by_connection(one_answer_then(ok(), receive_request), others)
     with (
         way.server(script) as web,
         way.bed(config((web.port,))) as proxy,
@@ -216,22 +186,14 @@ def test_what_comes_of_a_body_after_its_server_closed_goes_to_the_next(way: Way,
     def then(sock: socket.socket) -> None:
         receive_until(sock, b"first")
 
-    connections = 0
-
-    def script(sock: socket.socket) -> None:
-        nonlocal connections
-        connections += 1
-        if connections == 1:
-            receive_head(sock)
-            sock.sendall(ok())
-            then(sock)
-            return
+    def others(sock: socket.socket) -> None:
         got.append(receive_until(sock, b"second"))
         sock.sendall(ok(b"put"))
         while True:
             got.append(receive_head(sock))
             sock.sendall(ok(b"next"))
 
+    script = by_connection(one_answer_then(ok(), then), others)
     with way.server(script) as web, way.bed(config((web.port,))) as proxy:
         with contextlib.closing(used(proxy)) as client:
             client.sendall(b"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 11\r\n\r\nfirst")
@@ -266,7 +228,7 @@ def test_half_a_head_is_an_answer(way: Way) -> None:
 
 
 def test_a_server_that_is_gone_for_good(way: Way) -> None:
-    with way.server(one_answer) as web, way.bed(config((web.port,))) as proxy:
+    with way.server(one_answer_then(ok(), closes)) as web, way.bed(config((web.port,))) as proxy:
         with contextlib.closing(used(proxy)) as client:
             web.stop_listening()
             client.sendall(get())
@@ -278,7 +240,7 @@ def test_elsewhere_where_its_server_is_gone(way: Way) -> None:
     retrying = Forward(clusters=(WeightedCluster(name="web"),), connect_retries=3)
     routes = (Route(name="r", action=retrying),)
     with (
-        way.server(one_answer) as old,
+        way.server(one_answer_then(ok(), closes)) as old,
         way.server(answering(ok())) as new,
         way.bed(config((old.port,), routes)) as proxy,
         contextlib.closing(used(proxy)) as client,
@@ -334,20 +296,16 @@ def test_no_endpoint_is_left(way: Way) -> None:
 
 
 def test_the_routes_time_goes_on(way: Way) -> None:
-    connections = 0
-
-    def script(sock: socket.socket) -> None:
-        nonlocal connections
-        connections += 1
+    def then(sock: socket.socket) -> None:
         receive_head(sock)
-        if connections == 1:
-            sock.sendall(ok())
-            receive_head(sock)
-            time.sleep(0.3)
-        else:
-            with contextlib.suppress(ConnectionResetError):
-                sock.recv(1)
+        time.sleep(0.3)
 
+    def others(sock: socket.socket) -> None:
+        receive_head(sock)
+        with contextlib.suppress(ConnectionResetError):
+            sock.recv(1)
+
+    script = by_connection(one_answer_then(ok(), then), others)
     route = Route(name="r", action=Forward(clusters=(WeightedCluster(name="web"),), timeout=0.6))
     with way.server(script) as web, way.bed(config((web.port,), (route,))) as proxy:
         with contextlib.closing(used(proxy)) as client:
@@ -355,28 +313,19 @@ def test_the_routes_time_goes_on(way: Way) -> None:
             client.sendall(get())
             assert receive_head(client).startswith(b"HTTP/1.1 504 ")
             assert 0.55 < time.monotonic() - start < 0.85
-        assert connections == 2
+        assert web.connections == 2
         assert counts(proxy) == [(200, "", 1), (504, "UT", 1)]
 
 
 def test_pipelined_requests_behind_it(way: Way) -> None:
-    def script(sock: socket.socket) -> None:
-        first = not web.connections > 1
-        data = b""
-        answers = 0
-        while True:
-            while b"\r\n\r\n" not in data:
-                piece = sock.recv(65536)
-                if not piece:
-                    return
-                data += piece
-            head, _, data = data.partition(b"\r\n\r\n")
-            if first and answers == 1:
+    def answer(sock: socket.socket, most: int) -> None:
+        for number, head in enumerate(request_heads(sock)):
+            if number == most:
                 time.sleep(0.05)
                 return
-            answers += 1
             sock.sendall(ok(head.split(b" ")[1]))
 
+    script = by_connection(lambda sock: answer(sock, 1), lambda sock: answer(sock, 100))
     with way.server(script) as web, way.bed(config((web.port,))) as proxy, proxy.connect() as client:
         client.sendall(get(b"/0"))
         assert read_response(client)[1] == b"/0"
@@ -390,21 +339,15 @@ def test_pipelined_requests_behind_it(way: Way) -> None:
 
 def test_a_client_that_goes_meanwhile_is_counted_once(way: Way) -> None:
     waiting, gone = threading.Event(), threading.Event()
-    connections = 0
 
-    def script(sock: socket.socket) -> None:
-        nonlocal connections
-        connections += 1
+    def others(sock: socket.socket) -> None:
         receive_head(sock)
-        if connections == 1:
-            sock.sendall(ok())
-            receive_head(sock)
-            return
         waiting.set()
         with contextlib.suppress(ConnectionResetError):
             sock.recv(1)
         gone.set()
 
+    script = by_connection(one_answer_then(ok(), closes), others)
     with way.server(script) as web, way.bed(config((web.port,))) as proxy:
         client = used(proxy)
         client.sendall(get())

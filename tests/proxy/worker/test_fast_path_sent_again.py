@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,12 +19,15 @@ from tests.proxy.worker.fast_path_bed import DATE, FastPathBed, fast_path_bed
 from tests.support.http_bed import (
     Script,
     answering,
+    by_connection,
     eventually,
     get,
     ok,
+    one_answer_then,
     read_response,
     receive_head,
     receive_until,
+    request_heads,
 )
 
 PLAIN = ok(b"hello", DATE)
@@ -49,21 +52,9 @@ def armed(bed: FastPathBed) -> socket.socket:
     return client
 
 
-def first_answers_then(then: Callable[[socket.socket], None], seen: list[bytes]) -> Script:
+def first_answers_then(then: Script, seen: list[bytes]) -> Script:
     """A server of which the first connection has one answer, and ``then`` the next; the others answer all."""
-    connections = 0
-
-    def script(sock: socket.socket) -> None:
-        nonlocal connections
-        connections += 1
-        if connections > 1:
-            answering(PLAIN, seen)(sock)
-            return
-        receive_head(sock)
-        sock.sendall(PLAIN)
-        then(sock)
-
-    return script
+    return by_connection(one_answer_then(PLAIN, then), answering(PLAIN, seen))
 
 
 @PLACES
@@ -118,22 +109,17 @@ def test_a_carried_post_is_not(bed: FastPathBed, far: bool) -> None:
 def test_the_rest_of_a_body_after_its_server_closed(bed: FastPathBed, far: bool) -> None:
     """The kernel gives up the body, and carries the next request."""
     got: list[bytes] = []
-    connections = 0
 
-    def script(sock: socket.socket) -> None:
-        nonlocal connections
-        connections += 1
-        if connections == 1:
-            receive_head(sock)
-            sock.sendall(PLAIN)
-            receive_until(sock, b"first")
-            return
+    def then(sock: socket.socket) -> None:
+        receive_until(sock, b"first")
+
+    def others(sock: socket.socket) -> None:
         got.append(receive_until(sock, b"second"))
         while True:
             sock.sendall(PLAIN)
             receive_head(sock)
 
-    web = bed.serve(script, far)
+    web = bed.serve(by_connection(one_answer_then(PLAIN, then), others), far)
     bed.configure([web])
     client = armed(bed)
     client.sendall(b"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 11\r\n\r\nfirst")
@@ -182,15 +168,13 @@ def test_a_client_that_goes_within_a_body_spoils_no_connection(
 def test_an_answer_that_nobody_has_adopted_when_its_client_goes(bed: FastPathBed, far: bool) -> None:
     """It is counted once all the same, whoever came first."""
 
-    def script(sock: socket.socket) -> None:
-        receive_head(sock)
-        sock.sendall(PLAIN)
+    def then(sock: socket.socket) -> None:
         receive_head(sock)
         sock.sendall(ok(b"not dated"))
         with contextlib.suppress(ConnectionResetError):
             sock.recv(1)
 
-    bed.configure([bed.serve(script, far)])
+    bed.configure([bed.serve(one_answer_then(PLAIN, then), far)])
     rounds = 40
     for number in range(rounds):
         client = armed(bed)
@@ -218,25 +202,16 @@ class IdleTimeout:
 
     def __call__(self, sock: socket.socket) -> None:
         rnd = random.Random(sock.fileno())
-        data = b""
-        answers = 0
-        while True:
+        with contextlib.suppress(TimeoutError):
             # Never before the first answer: what has been sent again is not sent a third time.
-            sock.settimeout(IDLE_SECONDS * rnd.uniform(0.9, 1.1) if answers else 20)
-            with contextlib.suppress(TimeoutError):
-                while b"\r\n\r\n" not in data:
-                    piece = sock.recv(65536)
-                    if not piece:
-                        return
-                    data += piece
-            head, end, data = data.partition(b"\r\n\r\n")
-            if not end or (answers and rnd.random() < 0.05):
-                return
-            answers += 1
-            line = head.split(b"\r\n")[0]
-            with self._lock:
-                self.seen[line] += 1
-            sock.sendall(ok(line.split(b" ")[1], DATE))
+            for number, head in enumerate(request_heads(sock)):
+                if number and rnd.random() < 0.05:
+                    return
+                line = head.split(b"\r\n")[0]
+                with self._lock:
+                    self.seen[line] += 1
+                sock.settimeout(IDLE_SECONDS * rnd.uniform(0.9, 1.1))
+                sock.sendall(ok(line.split(b" ")[1], DATE))
 
 
 class Asker:
