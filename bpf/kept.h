@@ -57,6 +57,7 @@ static __always_inline bool keep_request(const struct flow_key *flow, const stru
 
 			if (at >= text->size)
 				return true;
+			/* What comes into the words after the text's end means nothing. */
 			if (text->data + at + KEPT_BLOCK_BYTES > text->end) {
 				for (u32 word = 0; word < KEPT_BLOCK_WORDS; word++)
 					if (!word_at(text, at + 8 * word, to + word))

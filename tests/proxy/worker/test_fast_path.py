@@ -27,6 +27,7 @@ from tests.support.http_bed import (
     receive_all,
     receive_head,
     receive_until,
+    request_heads,
 )
 
 PLAIN = ok(b"hello", DATE)
@@ -77,14 +78,7 @@ def test_all_requests_but_the_first_are_carried(bed: FastPathBed, far: bool) -> 
 @PLACES
 def test_pipelined_requests_are_answered_in_order(bed: FastPathBed, far: bool) -> None:
     def script(sock: socket.socket) -> None:
-        data = b""
-        while True:
-            while b"\r\n\r\n" not in data:
-                piece = sock.recv(65536)
-                if not piece:
-                    return
-                data += piece
-            head, _, data = data.partition(b"\r\n\r\n")
+        for head in request_heads(sock):
             time.sleep(0.002)
             sock.sendall(ok(head.split(b" ")[1], DATE))
 
