@@ -167,6 +167,7 @@ def test_a_server_of_another_node_that_speaks_unasked_is_not_used_again(bed: Fas
     time.sleep(0.1)
     asked.clear()
     assert exchange(client) == b"hello"
+    assert exchange(client) == b"hello"
     assert web.connections == 2
 
 
