@@ -34,6 +34,9 @@ RELEASE_SECONDS = 2.0
 then (MESHD_MAX_QUIET_NS)."""
 _FIRST_POLL, _LAST_POLL = 0.0005, 0.02
 """Seconds between two looks at a request that the kernel carries, when what the client sends waits for it."""
+_REMOTE_END_SECONDS = 2.0
+"""From an answer's last byte to the end of a connection whose client has sent its own. What is redirected from
+another node and waits for room at the client is outside of TCP's stream: a FIN would pass it."""
 _MANY_UNUSED = 4
 _SELDOM = 16
 """A flow that was armed so often for nothing is armed each sixteenth time."""
@@ -245,7 +248,7 @@ class FastFlow:
             # They are the rest of a carried request: its server has gone. Or the client has, within it.
             self._end_within_request(carried, data)
             return False
-        if self._is_busy(carried):
+        if self._is_busy(carried) or (carried.remote and not data):
             self._poll_after(_FIRST_POLL)
             return False
         self._proxys_turn(carried)
@@ -280,7 +283,7 @@ class FastFlow:
         elif not self._settling:
             # An answer is counted just before its last bytes are with the client; ours must not overtake.
             self._settling = True
-            self._poll_after(_FIRST_POLL)
+            self._poll_after(_REMOTE_END_SECONDS if carried.remote and self._down.eof else _FIRST_POLL)
         elif not self._told or self._down.is_waiting():
             self._proxys_turn(carried)
             self._down.settled()

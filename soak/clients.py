@@ -33,10 +33,18 @@ class _ConnectionOverError(Exception):
     """No further request on it."""
 
 
+def _where(writer: asyncio.StreamWriter) -> str:
+    """The two ends of a connection."""
+    ends = writer.get_extra_info("sockname"), writer.get_extra_info("peername")
+    return "%s:%d to %s:%d" % (*ends[0], *ends[1])
+
+
 class Clients:
     """Their load, and what they saw."""
 
-    def __init__(self, seed: int, connections: int, at_work: int, destinations: list[tuple[str, int]]) -> None:
+    def __init__(
+        self, seed: int, connections: int, at_work: int, destinations: list[tuple[str, int]]
+    ) -> None:
         """``connections`` are open at a time; ``at_work`` of these send requests."""
         self._random = random.Random(seed)
         self._connections = connections
@@ -105,14 +113,14 @@ class Clients:
                 await sending
         except _ConnectionOverError:
             return False
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except TimeoutError:
+            self._fault(f"no end within {_SECONDS:g} s: {_where(writer)} {several}")
+            return False
+        except (OSError, asyncio.IncompleteReadError):  # also of a shutdown(2) that comes too late
             self._ended(End.CUT if any(each.server in BREAKS for each in several) else End.LOST, several[0])
             return False
-        except TimeoutError:
-            self._fault(f"no end within {_SECONDS:g} s: {several}")
-            return False
         except WrongBytesError as error:
-            self._fault(f"{several}: {error}")
+            self._fault(f"{_where(writer)} {several}: {error}")
             return False
         finally:
             sending.cancel()
@@ -172,7 +180,7 @@ class Clients:
             raise WrongBytesError(f"answered {head!r}")
         try:
             await read_body(reader, head, asked.answer())
-        except (ConnectionError, asyncio.IncompleteReadError) as error:
+        except (OSError, asyncio.IncompleteReadError) as error:
             if asked.server not in BREAKS:
                 raise WrongBytesError(f"cut off: {error!r}") from error
             self._ended(End.CUT, asked)

@@ -38,6 +38,8 @@ class Carried(NamedTuple):
     """That it took: its index among the listener's routes."""
     method: int
     """enum method."""
+    remote: bool
+    """Its server is on another node."""
     connection: bytes
     """That carried it: the key of the ``connections`` map."""
 
@@ -61,6 +63,7 @@ class FlowTable:
             "cluster",
             "route",
             "head.method",
+            "remote",
         ).unpack
         self._connection = layout.structs["flow"].place("connection.", layout.structs["connection_key"].size)
 
@@ -84,7 +87,8 @@ class FlowTable:
         value = self._map.get(key)
         if value is None:
             return None
-        requests, responses, begun, pipelines, left, began, cluster, route, method = self._carried(value)
+        values = self._carried(value)
+        requests, responses, begun, pipelines, left, began, cluster, route, method, remote = values
         return Carried(
             requests,
             responses,
@@ -95,6 +99,7 @@ class FlowTable:
             cluster,
             route,
             method,
+            remote != 0,
             value[self._connection],
         )
 

@@ -248,7 +248,7 @@ class Server:
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)
-        assert self.failures == []
+        assert self.failures == [], self.failures
 
 
 @contextlib.contextmanager
