@@ -126,7 +126,7 @@ class History:
 def _right(several: list[Rules], kind: int) -> frozenset[str]:
     """How a request may be answered while these rules follow each other.
 
-    A route and the endpoints that it leads to are two resources, of which one comes first (make before break).
+    A route and the endpoints that it leads to are two resources, of which one comes first.
     """
     web = frozenset[str]().union(*(rules.web for rules in several))
     found = frozenset[str]().union(*(rules.answers[kind] for rules in several))
