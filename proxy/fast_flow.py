@@ -35,8 +35,8 @@ then (MESHD_MAX_QUIET_NS)."""
 _FIRST_POLL, _LAST_POLL = 0.0005, 0.02
 """Seconds between two looks at a request that the kernel carries, when what the client sends waits for it."""
 _REMOTE_END_SECONDS = 2.0
-"""From an answer's last byte to the end of a connection whose client has sent its own. What is redirected from
-another node and waits for room at the client is outside of TCP's stream: a FIN would pass it."""
+"""From an answer's last byte to the end of a connection whose client has sent its own. What is redirected
+from another node and waits for room at the client is outside of TCP's stream: a FIN would pass it."""
 _MANY_UNUSED = 4
 _SELDOM = 16
 """A flow that was armed so often for nothing is armed each sixteenth time."""

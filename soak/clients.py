@@ -36,7 +36,7 @@ class _ConnectionOverError(Exception):
 def _where(writer: asyncio.StreamWriter) -> str:
     """The two ends of a connection."""
     ends = writer.get_extra_info("sockname"), writer.get_extra_info("peername")
-    return "%s:%d to %s:%d" % (*ends[0], *ends[1])
+    return " to ".join(f"{address}:{port}" for address, port in ends)
 
 
 class Clients:
@@ -170,7 +170,7 @@ class Clients:
             raise _ConnectionOverError
 
     async def _body(self, reader: asyncio.StreamReader, head: bytes, asked: Exchange) -> None:
-        """The answer's body, which must be what it should be. Raises WrongBytesError, _ConnectionOverError."""
+        """The answer's body, which must be the right one. Raises WrongBytesError, _ConnectionOverError."""
         status = head[9:12]
         if status == b"502":
             await reader.readexactly(content_length(head))

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import uvloop
 
@@ -33,7 +33,7 @@ class Report:
             self.faults.append(text)
 
 
-def _conversation(report: Report) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]:
+def _conversation(report: Report) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while await _exchange(reader, writer, report):

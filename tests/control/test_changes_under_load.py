@@ -1,4 +1,4 @@
-"""A change is in force everywhere when the control plane has the agent's ACK: real control plane, agent, kernel."""
+"""A change is in force everywhere when the control plane has the ACK: real control plane, agent, kernel."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ ALL_RULES = (
 
 
 class History:
-    """The rules that were in force: those at index ``acknowledged``, and those that may be, up to ``written``."""
+    """The rules one after another: of index ``acknowledged`` in force, up to ``written`` maybe."""
 
     def __init__(self, first: Rules) -> None:
         self.rules = [first]
