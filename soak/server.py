@@ -77,7 +77,7 @@ async def _answer(writer: asyncio.StreamWriter, wanted: Exchange) -> None:
     elif wanted.server is Server.PIECES:
         writer.write(head[:17])
         await asyncio.sleep(0.002)
-        writer.write(head[17:])
+        await write_body(writer, body[:0], False, head[17:])
         for cut in itertools.pairwise((0, len(body) // 3, len(body) // 2, len(body))):
             await asyncio.sleep(0.002)
             last = cut[1] == len(body)

@@ -18,9 +18,10 @@ class WrongBytesError(Exception):
 async def write_body(
     writer: asyncio.StreamWriter, body: memoryview, chunked: bool, head: bytes = b"", whole: bool = True
 ) -> None:
-    """Write a head and a body, in pieces. ``whole``: else it has no end."""
+    """Write a head and a body, in pieces. ``whole``: else it has no end. Raises ConnectionError."""
     for at in range(0, len(body), _PIECE):
         piece = body[at : at + _PIECE]
+        _check_open(writer)
         if chunked:
             writer.write(b"%b%x\r\n" % (head, len(piece)))
             writer.write(piece)
@@ -32,8 +33,15 @@ async def write_body(
     if chunked and whole:
         head += b"0\r\n\r\n"
     if head:
+        _check_open(writer)
         writer.write(head)
         await writer.drain()
+
+
+def _check_open(writer: asyncio.StreamWriter) -> None:
+    """uvloop's transports raise RuntimeError once they are closed."""
+    if writer.is_closing():
+        raise ConnectionResetError("the other end has closed")
 
 
 async def read_body(reader: asyncio.StreamReader, head: bytes, expected: memoryview) -> None:
