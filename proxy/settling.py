@@ -99,8 +99,6 @@ class Settling:
     def _proxys_turn(self, carried: Carried) -> None:
         self._settling = False
         self.pipelines |= carried.pipelines
-        if self._kernel.turn is Turn.ENDING:
-            self._own.take_from_kernel()
         self.unused = 0 if self._kernel.take_turn(carried) else self.unused + 1
 
     def _poll_after(self, delay: float) -> None:

@@ -63,6 +63,7 @@ MAPS = (
     "heartbeat",
     "bell",
     "bells",
+    "owners",
     "settings",
     "stats",
     "clients",
