@@ -153,7 +153,9 @@ class Settling:
             return
         responses = self._path.table.responses
         connection = kernel.connection(upstream.key)
-        if connection is not None and connection.response == responses["RESPONSE_UPCALLED"]:
+        # Without a record the connection has been reset since: these may be its last bytes.
+        state = responses["RESPONSE_UPCALLED"] if connection is None else connection.response
+        if state == responses["RESPONSE_UPCALLED"] and not kernel.is_begun(carried):
             exchange = self._adopt(carried, upstream)
             if exchange is not None:
                 exchange.upstream_data(data)
