@@ -1,0 +1,223 @@
+"""A scenario's lab: brought up and down by the command line, with its cgroups and processes known."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshd.bench import accounting, manifests
+from meshd.bench.accounting import Groups
+from meshd.bench.results import Party, Placement, Scenario
+from meshd.lab import cgroup
+from meshd.lab.client import ask
+from meshd.lab.entering import find_pod, sandbox_of
+from meshd.lab.names import Lab
+from meshd.lab.protocol import GetStatus, Status
+
+_SHORT: dict[Scenario, str] = {
+    "direct": "direct", "sidecar": "side", "node-proxy": "node", "node-proxy-sockmap": "sock",
+    "meshd-slow": "slow", "meshd-fast": "fast",
+}  # fmt: skip
+"""The end of a lab's name, which has at most 12 letters."""
+_MODES: dict[Scenario, tuple[str, ...]] = {
+    "direct": ("--mode", "none"),
+    "sidecar": ("--mode", "sidecar"),
+    "node-proxy": ("--mode", "node-proxy"),
+    "node-proxy-sockmap": ("--mode", "node-proxy-sockmap"),
+    "meshd-slow": ("--mode", "meshd", "--fast-path", "off"),
+    "meshd-fast": ("--mode", "meshd", "--fast-path", "on"),
+}
+MAX_PREFIX = 6
+_UP_SECONDS = 60
+_DOWN_SECONDS = 60
+_CHECK_SECONDS = 30
+_NODES: dict[Placement, tuple[str, ...]] = {"same-node": ("node1",), "two-nodes": ("node1", "node2")}
+_SIDECAR = "envoy"
+_SIDECAR_GROUP = "sidecar"
+
+
+class BedError(Exception):
+    """A lab is not as it should be; the message says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """One scenario's lab."""
+
+    scenario: Scenario
+    lab: Lab
+    folder: Path
+    """Of its manifests; its pods' working directory."""
+
+    @staticmethod
+    def named(prefix: str, scenario: Scenario, folder: Path) -> Bed:
+        """Raises ValueError for a prefix that no lab's name can begin with."""
+        return Bed(scenario, Lab(prefix + _SHORT[scenario]), folder)
+
+    def up(self, manifest: Path, nodes: int) -> subprocess.Popen[str]:
+        """Begin to bring it up; ``wait`` tells how it went. Raises OSError."""
+        files = ("-f", str(manifest), "--nodes", str(nodes), "--wait", str(_UP_SECONDS))
+        return self._command("up", *files, *_MODES[self.scenario])
+
+    def apply(self, manifest: Path, seconds: int) -> subprocess.Popen[str]:
+        """Begin to change it, waiting so long for its pods. Raises OSError."""
+        return self._command("apply", "-f", str(manifest), "--wait", str(seconds))
+
+    def down(self) -> subprocess.Popen[str]:
+        """Begin to end it. Raises OSError."""
+        return self._command("down")
+
+    def _command(self, *arguments: str) -> subprocess.Popen[str]:
+        # Ctrl-C in a terminal goes to all of its foreground processes: these end when we say so.
+        return subprocess.Popen(
+            [sys.executable, "-m", "meshd", "lab", "--name", self.lab.name, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    @contextlib.contextmanager
+    def running(self, command: Sequence[str], cpu: int | None = None) -> Iterator[subprocess.Popen[str]]:
+        """A command in the client pod, on one CPU, for the time of the body. Raises LabError, OSError."""
+        pod = find_pod(ask(self.lab, GetStatus(), Status), "default", manifests.CLIENT)
+        sandbox = sandbox_of(self.lab, pod)
+
+        def enter() -> None:
+            sandbox.enter()
+            if cpu is not None:
+                os.sched_setaffinity(0, {cpu})
+
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=enter
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def check(self, host: str, body_bytes: int, times: int) -> tuple[int, int]:
+        """Whether a service's answers are right; the least and greatest size of their heads.
+
+        Raises BedError, LabError, OSError.
+        """
+        question = {
+            "host": host,
+            "port": manifests.PORT,
+            "path": manifests.path(body_bytes),
+            "fields": manifests.HEADERS,
+            "body": manifests.body(body_bytes).decode(),
+            "times": times,
+        }
+        with self.running((sys.executable, "-m", "meshd.bench.checking")) as process:
+            out, err = process.communicate(json.dumps(question), _CHECK_SECONDS)
+        try:
+            found = json.loads(out)
+        except ValueError:
+            raise BedError(f"the check of {host} failed: {err.strip()[-300:]}") from None
+        if "wrong" in found:
+            raise BedError(f"{host} does not answer as it should: {found['wrong']}")
+        return found["least"], found["most"]
+
+    @property
+    def _root(self) -> Path:
+        return cgroup.find_root() / self.lab.cgroup
+
+    def _pod(self, name: str) -> Path:
+        node = "node2" if name == manifests.SERVERS["two-nodes"] else "node1"
+        return cgroup.find_root() / self.lab.pod_cgroup(node, "default", name)
+
+    def set_apart(self) -> None:
+        """Give each pod's sidecar a cgroup of its own, so that its CPU time can be told from the app's.
+
+        Raises OSError.
+        """
+        for pod in self._root.glob("node*/pods/*"):
+            for pid in cgroup.processes(pod):
+                if _is_sidecar(pid):
+                    group = pod / _SIDECAR_GROUP
+                    group.mkdir(exist_ok=True)
+                    (group / "cgroup.procs").write_text(str(pid))
+
+    def groups(self, placement: Placement) -> dict[Party, Groups]:
+        """Whose CPU time is in which cgroups, for ``accounting.read``."""
+        nodes = _NODES[placement]
+        client, server = self._pod(manifests.CLIENT), self._pod(manifests.SERVERS[placement])
+        near, far = (list(pod.glob(_SIDECAR_GROUP)) for pod in (client, server))
+        shared = [group for node in nodes for group in self._shared(node)]
+        return {
+            "client": Groups([client], near),
+            "app": Groups([server], far),
+            "proxy": Groups([*shared, *near, *far]),
+        }
+
+    def _shared(self, node: str) -> list[Path]:
+        """A node's groups that are no pods': an agent and its workers, a node's Envoy."""
+        return [group for group in (self._root / node).iterdir() if group.is_dir() and group.name != "pods"]
+
+    def mesh_processes(self, placement: Placement) -> list[int]:
+        """All processes of the mesh on the nodes: agents, workers, Envoys."""
+        found: list[int] = []
+        for node in _NODES[placement]:
+            for group in self._shared(node):
+                found += cgroup.processes(group)
+            found += filter(_is_sidecar, cgroup.processes(self._root / node / "pods"))
+        return found
+
+    def pin(self, client_cpu: int, server_cpu: int) -> None:
+        """Put everything in its place. Raises OSError.
+
+        One CPU for what is on the client's side, shared proxies of its node included, one for the servers and
+        what is on their side.
+        """
+        for node in self._root.glob("node*"):
+            cpu = client_cpu if node.name == "node1" else server_cpu
+            accounting.pin(cgroup.processes(node), cpu)
+        for server in manifests.SERVERS.values():
+            accounting.pin(cgroup.processes(self._pod(server)), server_cpu)
+
+
+def _is_sidecar(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == _SIDECAR
+    except FileNotFoundError:
+        return False
+
+
+def wait(process: subprocess.Popen[str], seconds: float) -> str:
+    """Wait for a lab's command; empty: it did what it should, else why not."""
+    try:
+        out, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        end(process)
+        return f"no end within {seconds:g} s"
+    if process.returncode == 0:
+        return ""
+    last = out.strip().splitlines()[-3:]
+    return "; ".join(last).removeprefix("meshd lab: ") or f"exit code {process.returncode}"
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a lab's command and all that it started in its session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def take_down(beds: Sequence[Bed]) -> list[str]:
+    """End labs, all at once; what could not be removed, in words."""
+    downs = [(bed, bed.down()) for bed in beds]
+    return [
+        f"lab {bed.lab.name} is not gone ({reason}): meshd lab --name {bed.lab.name} down"
+        for bed, process in downs
+        if (reason := wait(process, _DOWN_SECONDS))
+    ]
