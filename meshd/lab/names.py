@@ -13,7 +13,7 @@ NETNS_DIR = Path("/run/netns")
 LABS_DIR = RUN_ROOT / "labs"
 DEFAULT_LAB = "lab"
 MAX_NODES = 16
-MODES = ("meshd", "none")
+MODES = ("meshd", "sidecar", "none")
 """Who carries the pods' traffic to services."""
 
 HOSTS_FILE = "hosts"
@@ -105,6 +105,23 @@ class Lab:
     def pod_cgroup(self, node: str, namespace: str, pod: str) -> str:
         """A pod's containers."""
         return f"{self.node_cgroup(node)}/pods/{shortened(f'{namespace}_{pod}')}"
+
+    def envoy_admin(self, ip: str) -> Path:
+        """The admin socket of the Envoy beside the pod with that (first) address, in mode ``sidecar``.
+
+        Named by the address, for a Unix socket's path must be short (unix(7): 107 bytes) and a pod's name
+        need not be.
+        """
+        return self.envoys / f"{ip}.sock"
+
+    @property
+    def envoys(self) -> Path:
+        """The Envoys' admin sockets."""
+        return self.state_dir / "envoys"
+
+    def sidecar_cgroup(self, node: str, namespace: str, pod: str) -> str:
+        """A pod's Envoy: apart from the pod's containers, for it outlives them."""
+        return f"{self.node_cgroup(node)}/sidecars/{shortened(f'{namespace}_{pod}')}"
 
     def instance(self, node: str) -> str:
         """By which a node's agent names its pin folder and its run folder."""

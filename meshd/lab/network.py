@@ -152,6 +152,12 @@ async def make_pod(path: Path, node_path: Path, node: NodeNet, number: int) -> N
         await connection.route("add", dst="default", gateway=node.gateway_v6)
 
 
+async def add_to_loopback(path: Path, address: str) -> None:
+    """Give a network namespace one more address of its own (ADDRESS/LENGTH). Raises NetworkError, OSError."""
+    async with _routes_of(path) as connection:
+        await _addresses(connection, 1, (address,))
+
+
 async def _wire(inner: Path, outer: Path, outer_name: str, bridge: str) -> int:
     """A veth pair: eth0 in ``inner``, ``outer_name`` at a bridge of ``outer``; the outer end's index."""
     async with _routes_of(outer) as connection:
