@@ -140,7 +140,7 @@ class Row(Case, frozen=True, kw_only=True):
     spread: dict[Figure, Range] = {}
     """Least and most of the rounds that count."""
     histogram: tuple[tuple[float, float], ...] = ()
-    """The latency distribution of the rounds that count: (quantile from 0 to 1, microseconds), both rising."""
+    """The latency distribution of rounds that count: (quantile from 0 to 1, microseconds), both rising."""
     not_measured: str = ""
     """Why there are no figures; empty: there are."""
 
