@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.kernel_records import KernelRecords
 from bench.network import CLIENT_ADDRESS, SERVER_ADDRESS, VIP, Network
 from bench.services import PORT, Service, snapshot
 from bench.targets import SERVER_PORT, Target
+from meshd.bench.kernel_records import KernelRecords
 from tests.support.ads_thread import AdsThread
 from tests.support.mesh_node import MeshNode
 

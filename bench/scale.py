@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import cgroups, load, meshd_target, targets
-from bench.kernel_records import KernelRecords
 from bench.network import SERVER_ADDRESS, VIP, Network
 from bench.services import Service
 from bench.targets import SERVER_PORT, Target
+from meshd.bench.kernel_records import KernelRecords
 from meshd.model.config import PathExact, PathMatch, PathPrefix
 from tests.support.mesh_node import MeshNode
 

@@ -51,21 +51,9 @@ def softirq_threads() -> list[int]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """A party's cgroups, and those within them that are another party's."""
-
-    own: Sequence[Path]
-    others: Sequence[Path] = ()
-
-    def micros(self) -> float:
-        """CPU time so far. Raises OSError."""
-        return float(sum(map(_group_micros, self.own)) - sum(map(_group_micros, self.others)))
-
-
-def read(groups: Mapping[Party, Groups], softirq: Iterable[int]) -> Reading:
+def read(groups: Mapping[Party, Sequence[Path]], softirq: Iterable[int]) -> Reading:
     """Read all counters. Raises OSError."""
-    micros: dict[Party, float] = {party: found.micros() for party, found in groups.items()}
+    micros: dict[Party, float] = {party: sum(map(_group_micros, found)) for party, found in groups.items()}
     micros["softirq"] = sum(map(_process_micros, softirq))
     line = (_PROC / "stat").read_text().partition("\n")[0]
     ticks = [int(field) for field in line.split()[1 : _STEAL + 2]]

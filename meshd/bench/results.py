@@ -108,6 +108,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     """Of all parties together."""
     cpu_by_party: dict[Party, float] = {}
     """CPU microseconds a request."""
+    carried_percent: float | None = None
+    """Of the requests, what the kernel carried without a proxy; null where there is no meshd."""
     errors: int = 0
     """Requests without the right answer. A round that has any is in no median and no ratio."""
     steal_percent: float = 0.0
@@ -132,6 +134,7 @@ class Row(Case, frozen=True, kw_only=True):
     max_us: float | None = None
     cpu_us_per_request: float | None = None
     cpu_by_party: dict[Party, float] = {}
+    carried_percent: float | None = None
     mesh_rss_mb: float | None = None
     """Resident memory of all processes of the mesh after the last round; 0 without a mesh."""
     errors: int = 0
@@ -204,11 +207,13 @@ def row(
     if not counted:
         reason = f"{errors} requests failed, in every round" if rounds else "no round was finished"
         return replace(not_measured(case, reason), errors=errors, rounds=tuple(rounds))
+    carried = [found.carried_percent for found in counted if found.carried_percent is not None]
     values = {name: [v for r in counted if (v := r.figure(name)) is not None] for name in FIGURES}
     return replace(
         not_measured(case, ""),
         **{name: statistics.median(found) for name, found in values.items() if found},
         cpu_by_party=_medians_by_party(counted),
+        carried_percent=statistics.median(carried) if carried else None,
         mesh_rss_mb=mesh_rss_mb,
         errors=errors,
         rounds=tuple(rounds),

@@ -9,14 +9,17 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+import msgspec
 from hdrh.histogram import HdrHistogram
 
 from meshd.bench import accounting, distribution, driving, machine, manifests, results, testbed
+from meshd.bench.driving import Driven
 from meshd.bench.plan import MEASURED_PROTOCOLS, Load, Plan, Run
 from meshd.bench.results import Case, Memory, Report, Row, Scenario, Settings
 from meshd.bench.samples import HeadSizes, LoadError
@@ -29,9 +32,10 @@ _HEAD_SLACK = 4
 _UP_SECONDS = 120
 _MEMORY_SECONDS = 300
 _SETTLE_SECONDS = 2.0
+_MAX_FAILURES = 2
 _RUN_OVERHEAD = 0.3
 """Seconds that a run takes beside its load, until it is known."""
-_FAILURES = (LoadError, BedError, LabError, OSError, subprocess.TimeoutExpired)
+_FAILURES = (LoadError, BedError, LabError, OSError, KeyError, subprocess.TimeoutExpired)
 
 Say = Callable[[str], None]
 
@@ -51,7 +55,10 @@ class Benchmark:
         self._say = say
         self._beds: dict[Scenario, Bed] = {}
         self._reasons: dict[Case, str] = {}
-        """Why a case is not measured."""
+        """What went wrong with a case last; a case without rounds is not measured because of it."""
+        self._given_up: set[Case] = set()
+        self._failures: Counter[Case] = Counter()
+        """Runs that said nothing."""
         self._heads: dict[tuple[Scenario, str, int], HeadSizes] = {}
         self._rounds: dict[Case, list[results.Round]] = {}
         self._latencies: dict[Case, list[HdrHistogram]] = {}
@@ -113,9 +120,8 @@ class Benchmark:
                 if reason := testbed.wait(process, _UP_SECONDS):
                     self._say(f"{bed.scenario}: no lab: {reason}")
                     for load in self._plan.loads:
-                        self._reasons[load.case(bed.scenario)] = f"its lab did not start: {reason}"
+                        self._give_up(load.case(bed.scenario), f"its lab did not start: {reason}")
                 else:
-                    bed.set_apart()
                     self._beds[bed.scenario] = bed
         self._say(f"labs are up after {time.monotonic() - began:.0f} s")
 
@@ -130,9 +136,13 @@ class Benchmark:
                     least, most = bed.check(*key[1:], _CHECKS)
                 except _FAILURES as error:
                     self._say(f"{scenario}: {error}")
-                    self._reasons[load.case(scenario)] = str(error)
+                    self._give_up(load.case(scenario), str(error))
                 else:
                     self._heads[key] = HeadSizes(least - _HEAD_SLACK, most + _HEAD_SLACK)
+
+    def _give_up(self, case: Case, reason: str) -> None:
+        self._reasons[case] = reason
+        self._given_up.add(case)
 
     def _measure(self) -> None:
         runs = list(self._plan.runs())
@@ -145,7 +155,7 @@ class Benchmark:
         """One run, and whether it was made."""
         case = run.load.case(run.scenario)
         heads = self._heads.get((run.scenario, manifests.host(run.load), run.load.body_bytes))
-        if case in self._reasons or heads is None or run.scenario not in self._beds:
+        if case in self._given_up or heads is None:
             return False
         bed = self._beds[run.scenario]
         seconds = self._plan.seconds if run.round else 1
@@ -155,13 +165,18 @@ class Benchmark:
             driven = driving.drive(bed, run.load, run.round, seconds, heads, self._softirq)
         except _FAILURES as error:
             self._say(f"{line} not measured: {error}")
+            self._failures[case] += 1
             self._reasons[case] = str(error)
+            if self._failures[case] == _MAX_FAILURES:
+                self._given_up.add(case)
             return True
-        self._say(f"{line} {_figures(driven.round)}")
+        self._say(f"{line} {_figures(driven)}")
         if run.round:
             self._rounds.setdefault(case, []).append(driven.round)
             if driven.latencies is not None:
                 self._latencies.setdefault(case, []).append(driven.latencies)
+            else:
+                self._reasons[case] = driven.wrong
             self._rss[case] = round(accounting.resident_mb(bed.mesh_processes(run.load.placement)), 1)
         return True
 
@@ -193,18 +208,19 @@ class Benchmark:
                 case = load.case(scenario)
                 if load.protocol not in MEASURED_PROTOCOLS:
                     yield results.not_measured(case, _NO_PROTOCOL)
-                elif case in self._reasons:
-                    yield results.not_measured(case, self._reasons[case])
-                elif case in self._rounds:
-                    latencies = distribution.merged(self._latencies.get(case, ()))
-                    yield results.row(
-                        case,
-                        self._rounds[case],
-                        mesh_rss_mb=self._rss[case],
-                        histogram=distribution.points(latencies),
-                    )
                 else:
-                    yield results.not_measured(case, "the benchmark was ended before its first round")
+                    yield self._row(case)
+
+    def _row(self, case: Case) -> Row:
+        found = results.row(
+            case,
+            self._rounds.get(case, ()),
+            mesh_rss_mb=self._rss.get(case),
+            histogram=distribution.points(distribution.merged(self._latencies.get(case, ()))),
+        )
+        if found.not_measured and (reason := self._reasons.get(case)):
+            return msgspec.structs.replace(found, not_measured=reason)
+        return found
 
     def _settings(self) -> Settings:
         client, server = driving.cpus(Load("same-node", connections=2))
@@ -239,9 +255,10 @@ _NOT_COVERED = (
 )
 
 
-def _figures(found: results.Round) -> str:
+def _figures(driven: Driven) -> str:
+    found = driven.round
     if found.rps is None:
-        return f"{found.errors} errors: not counted"
+        return f"not counted: {driven.wrong}"
     noisy = f"  steal {found.steal_percent:.1f} %: noisy" if found.noisy else ""
     return (
         f"{found.rps:>9,.0f}/s  p50 {found.p50_us:>6,.0f}  p99 {found.p99_us:>7,.0f} us"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshd.bench import accounting, manifests
-from meshd.bench.accounting import Groups
+from meshd.bench.kernel_records import KernelRecords
 from meshd.bench.results import Party, Placement, Scenario
 from meshd.lab import cgroup
 from meshd.lab.client import ask
@@ -39,8 +39,6 @@ _UP_SECONDS = 60
 _DOWN_SECONDS = 60
 _CHECK_SECONDS = 30
 _NODES: dict[Placement, tuple[str, ...]] = {"same-node": ("node1",), "two-nodes": ("node1", "node2")}
-_SIDECAR = "envoy"
-_SIDECAR_GROUP = "sidecar"
 
 
 class BedError(Exception):
@@ -133,45 +131,36 @@ class Bed:
         return cgroup.find_root() / self.lab.cgroup
 
     def _pod(self, name: str) -> Path:
-        node = "node2" if name == manifests.SERVERS["two-nodes"] else "node1"
-        return cgroup.find_root() / self.lab.pod_cgroup(node, "default", name)
+        return cgroup.find_root() / self.lab.pod_cgroup(_node(name), "default", name)
 
-    def set_apart(self) -> None:
-        """Give each pod's sidecar a cgroup of its own, so that its CPU time can be told from the app's.
+    def _sidecar(self, name: str) -> Path:
+        return cgroup.find_root() / self.lab.sidecar_cgroup(_node(name), "default", name)
 
-        Raises OSError.
-        """
-        for pod in self._root.glob("node*/pods/*"):
-            for pid in cgroup.processes(pod):
-                if _is_sidecar(pid):
-                    group = pod / _SIDECAR_GROUP
-                    group.mkdir(exist_ok=True)
-                    (group / "cgroup.procs").write_text(str(pid))
-
-    def groups(self, placement: Placement) -> dict[Party, Groups]:
+    def groups(self, placement: Placement) -> dict[Party, Sequence[Path]]:
         """Whose CPU time is in which cgroups, for ``accounting.read``."""
-        nodes = _NODES[placement]
-        client, server = self._pod(manifests.CLIENT), self._pod(manifests.SERVERS[placement])
-        near, far = (list(pod.glob(_SIDECAR_GROUP)) for pod in (client, server))
-        shared = [group for node in nodes for group in self._shared(node)]
         return {
-            "client": Groups([client], near),
-            "app": Groups([server], far),
-            "proxy": Groups([*shared, *near, *far]),
+            "client": [self._pod(manifests.CLIENT)],
+            "app": [self._pod(manifests.SERVERS[placement])],
+            "proxy": self._mesh(placement),
         }
 
-    def _shared(self, node: str) -> list[Path]:
-        """A node's groups that are no pods': an agent and its workers, a node's Envoy."""
-        return [group for group in (self._root / node).iterdir() if group.is_dir() and group.name != "pods"]
+    def _mesh(self, placement: Placement) -> list[Path]:
+        """All on the nodes that is no pod's: agents with their workers, sidecars, nodes' Envoys."""
+        groups = (group for node in _NODES[placement] for group in (self._root / node).iterdir())
+        return [group for group in groups if group.is_dir() and group.name != "pods"]
+
+    def carried(self) -> int | None:
+        """Requests that the kernel of the client's node has carried so far; None: there is no meshd.
+
+        Raises OSError, KeyError for programs without a fast path.
+        """
+        if self.scenario not in ("meshd-slow", "meshd-fast"):
+            return None
+        return KernelRecords(self.lab.instance("node1")).carried()
 
     def mesh_processes(self, placement: Placement) -> list[int]:
-        """All processes of the mesh on the nodes: agents, workers, Envoys."""
-        found: list[int] = []
-        for node in _NODES[placement]:
-            for group in self._shared(node):
-                found += cgroup.processes(group)
-            found += filter(_is_sidecar, cgroup.processes(self._root / node / "pods"))
-        return found
+        """All processes of the mesh on the nodes."""
+        return [pid for group in self._mesh(placement) for pid in cgroup.processes(group)]
 
     def pin(self, client_cpu: int, server_cpu: int) -> None:
         """Put everything in its place. Raises OSError.
@@ -182,15 +171,13 @@ class Bed:
         for node in self._root.glob("node*"):
             cpu = client_cpu if node.name == "node1" else server_cpu
             accounting.pin(cgroup.processes(node), cpu)
-        for server in manifests.SERVERS.values():
-            accounting.pin(cgroup.processes(self._pod(server)), server_cpu)
+        for name in manifests.SERVERS.values():
+            for group in (self._pod(name), self._sidecar(name)):
+                accounting.pin(cgroup.processes(group), server_cpu)
 
 
-def _is_sidecar(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip() == _SIDECAR
-    except FileNotFoundError:
-        return False
+def _node(pod: str) -> str:
+    return "node2" if pod == manifests.SERVERS["two-nodes"] else "node1"
 
 
 def wait(process: subprocess.Popen[str], seconds: float) -> str:
