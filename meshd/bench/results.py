@@ -31,7 +31,7 @@ FIGURES: tuple[Figure, ...] = get_args(Figure)
 HIGHER_IS_BETTER: frozenset[Figure] = frozenset({"rps"})
 
 BASES: tuple[Scenario, ...] = ("direct", "sidecar")
-"""What the others are compared with."""
+"""What the others are compared with; the second with the first, too."""
 _COMPARED: tuple[Figure, ...] = ("rps", "p50_us", "p99_us", "p999_us", "cpu_us_per_request")
 
 NOISY_STEAL_PERCENT = 3.0
@@ -271,9 +271,10 @@ def _medians_by_party(rounds: Sequence[Round]) -> dict[Party, float]:
 
 
 def _ratios_of(ours: Row, measured: Mapping[Case, Row]) -> Iterator[Ratio]:
-    for base in BASES:
+    bases = BASES[: BASES.index(ours.scenario)] if ours.scenario in BASES else BASES
+    for base in bases:
         theirs = measured.get(with_scenario(ours.case, base))
-        if theirs is None or base == ours.scenario:
+        if theirs is None:
             continue
         for name in _COMPARED:
             if name == "rps" and ours.rate is not None:

@@ -69,7 +69,7 @@ class Tab:
         while not self._loaded and time.monotonic() < deadline:
             self._receive()
 
-    def evaluate(self, script: str) -> Any:  # noqa: ANN401
+    def evaluate(self, script: str) -> Any:
         """A JavaScript expression's value, as JSON."""
         found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found

@@ -12,7 +12,7 @@ from meshd.bench.report.draw import Bar, Dots, Drawing, Labels, Line
 from meshd.bench.report.loads import Load, Sweep, scenarios
 from meshd.bench.results import HIGHER_IS_BETTER, PARTIES, Figure, Memory, Party, Row, Scenario
 
-_MOST_POINTS = 40
+_MOST_POINTS = 30
 """Of a distribution's line: more cannot be seen."""
 
 

@@ -50,7 +50,7 @@ def findings(report: Report, load: Load) -> tuple[Finding, ...]:
                     to,
                     words.times(one.value),
                     words.FIGURE[figure],
-                    f"{' to '.join(figures)}{unit}; {words.spread(one.spread)}",
+                    f"{' against '.join(figures)}{unit}; {words.spread(one.spread)}",
                     (one.value >= 1) == (figure in HIGHER_IS_BETTER),
                 )
             )
@@ -66,7 +66,7 @@ def _memory(found: tuple[Memory, ...], mine: Scenario) -> tuple[Finding, ...]:
     here, there = known[mine, pods], known["sidecar", pods]
     if not there:
         return ()
-    detail = f"{words.memory(here)} to {words.memory(there)} with {pods} pods on a node"
+    detail = f"{words.memory(here)} against {words.memory(there)} with {pods} pods on a node"
     return (Finding("sidecar", words.times(here / there), "memory", detail, here <= there),)
 
 
@@ -106,8 +106,8 @@ def method(report: Report) -> tuple[str, ...]:
         "Closed loop: each connection asks again when it has its answer. Open loop: requests are due at a "
         "fixed rate and latency counts from then, so a stall is charged to all that it held up.",
         f"{settings.rounds} interleaved rounds of {settings.duration_s:g} s after {settings.warm_up_s:g} s "
-        "of warm-up: in each round every scenario runs in turn. Figures are medians over the rounds with their "
-        "range; ratios are medians of the ratios within a round.",
+        "of warm-up: in each round every scenario runs in turn. Figures are medians over the rounds with "
+        "their range; ratios are medians of the ratios within a round.",
         "All scenarios have the same pods, apps and config. " + placed,
         accounted,
         "A request without the right answer is an error, and a round with an error is in no figure. A round "

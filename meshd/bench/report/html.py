@@ -10,9 +10,9 @@ from meshd.bench.report.loads import Load, Sweep, loads, ours, ratio, sweeps
 from meshd.bench.report.markup import Markup, element, joined
 from meshd.bench.report.styles import CHART, PAGE
 from meshd.bench.report.tables import Table
-from meshd.bench.results import BASES, Report, Scenario
+from meshd.bench.results import BASES, Case, Report, Scenario
 
-_MOST_DRAWN = 24
+_MOST_DRAWN = 18
 """Loads that have charts; the rest have their table. It bounds the page's size."""
 
 
@@ -47,7 +47,7 @@ def _headline(report: Report, found: Sequence[Load]) -> Iterable[Markup]:
     load = found[0]
     said = findings.findings(report, load)
     method = element("a", "How it was measured", href="#method")
-    yield element("p", element("b", words.capital(words.load(load.case))), " · ", method, class_="load")
+    yield element("p", element("b", _load(load.case)), " · ", method, class_="load")
     for to in reversed(BASES):
         cards = [one for one in said if one.to == to]
         if not cards:
@@ -99,13 +99,19 @@ def _loads(report: Report, found: Sequence[Load]) -> Iterable[Markup]:
             "details",
             element(
                 "summary",
-                element("b", words.capital(words.load(load.case))),
+                element("b", _load(load.case)),
                 element("span", _gist(report, load)),
             ),
             _charts(*drawn),
             _load_tables(load),
             class_="box",
         )
+
+
+def _load(case: Case) -> str:
+    """Broken between its parts only, but for the last ones, which are long."""
+    *parts, protocol, route = words.capital(words.load(case)).split(" · ")
+    return " · ".join((*(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts), protocol, route))
 
 
 def _gist(report: Report, load: Load) -> str:
@@ -121,7 +127,7 @@ def _sweep(sweep: Sweep) -> Markup:
     return joined(
         (
             element("h2", "Latency at fixed rates"),
-            element("p", words.capital(words.load(sweep.case)), class_="quiet"),
+            element("p", _load(sweep.case), class_="quiet"),
             _charts(charts.against_rate(sweep, "p50_us"), charts.against_rate(sweep, "p99_us")),
             _folded("Figures at fixed rates", _table(tables.of_sweep(sweep))),
         )

@@ -26,15 +26,15 @@ SCENARIO_DARK: Mapping[Scenario, str] = {
 }
 PARTY_LIGHT: Mapping[Party, str] = {
     "client": "#8b94a4",
-    "app": "#2b5a95",
-    "proxy": "#8f1d12",
-    "softirq": "#b98600",
+    "app": "#3b5fc0",
+    "proxy": "#06644a",
+    "softirq": "#c58500",
 }
 PARTY_DARK: Mapping[Party, str] = {
     "client": "#d4d9e1",
-    "app": "#4884ce",
-    "proxy": "#d9432e",
-    "softirq": "#f5a623",
+    "app": "#5a78c8",
+    "proxy": "#22c494",
+    "softirq": "#e08a1e",
 }
 _PAPER_LIGHT = {"page": "#f5f6f8", "card": "#ffffff", "ink": "#1a2029", "quiet": "#525c6b", "line": "#d5dae1"}
 _PAPER_DARK = {"page": "#0d1117", "card": "#161b22", "ink": "#e8ecf1", "quiet": "#a5afbd", "line": "#333c48"}

@@ -36,18 +36,19 @@ p{margin:0 0 12px;max-width:72ch}
 .quiet,figcaption p,dt{color:var(--quiet)}
 .partial{border:2px solid var(--sidecar);border-radius:8px;padding:8px 14px;margin:16px 0;font-weight:600}
 .against{margin:22px 0 8px;font-size:1rem}
-.load{margin:14px 0 0}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,220px),1fr));gap:12px;margin:0;padding:0;list-style:none}
+.load{margin:14px 0 0;max-width:none}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,150px),1fr));gap:12px;margin:0;padding:0;list-style:none}
 .card,figure,.box{background:var(--card);border:1px solid var(--line);border-radius:10px}
 .card{padding:14px 16px}
 .card b{display:block;font-size:2.1rem;line-height:1.15;font-variant-numeric:tabular-nums}
+.card b,.card small{overflow-wrap:anywhere}
 .card span{display:block}
 .card small{color:var(--quiet);font-size:.84rem}
 .charts{display:grid;gap:16px;margin:12px 0}
 .charts{grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr))}
 figure{margin:0;padding:16px;min-width:0}
 figcaption p{font-size:.86rem;margin:2px 0 12px}
-.chart{display:block;width:100%;max-width:500px;height:auto;overflow:visible}
+.chart{display:block;width:100%;max-width:480px;height:auto;overflow:visible}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;list-style:none;margin:0 0 12px;padding:0;font-size:.86rem}
 .legend li{display:flex;align-items:center;gap:7px}
 .legend i{width:14px;height:12px;background:var(--c);border-radius:2px}

@@ -63,10 +63,10 @@ def load(case: Case) -> str:
 
 
 def load_lines(case: Case) -> tuple[str, str]:
-    """The same in two parts: what differs most, and the rest."""
-    first, connections, octets, protocol, route = load(case).split(" · ")
+    """The same, shorter, in two parts; c is the number of connections."""
+    first, _, octets, protocol, route = load(case).split(" · ")
     short = {"http1": "keep-alive", "http1-close": "new connections"}.get(case.protocol, protocol)
-    return f"{first}, {connections}, {octets}", short if case.route else f"{short}, {route}"
+    return f"{first}, c={case.connections}, {octets}", short if case.route else f"{short}, {route}"
 
 
 def size(octets: int) -> str:
@@ -126,8 +126,8 @@ def figure(name: Figure, value: float | None) -> str:
 
 
 def times(ratio: float) -> str:
-    """22.3×, 0.67×."""
-    return f"{_digits(ratio)}×"
+    """22.3×, 0.67×, 0.024×."""
+    return f"{_digits(ratio)}×" if ratio >= 0.001 or not ratio else "<0.001×"
 
 
 def spread(found: Range) -> str:
@@ -139,7 +139,7 @@ def spread(found: Range) -> str:
 def range_percent(value: float, found: Range) -> str:
     """How far least and most are from a figure: −3 +2 %."""
     low, high = (100 * (end - value) / value for end in found)
-    return f"−{abs(low):.0f} +{high:.0f} %"
+    return "±0 %" if max(-low, high) < 0.5 else f"−{abs(low):.0f} +{high:.0f} %"
 
 
 def capital(text: str) -> str:
