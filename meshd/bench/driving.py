@@ -62,7 +62,7 @@ def drive(bed: Bed, load: Load, number: int, seconds: int, heads: HeadSizes, sof
     client_cpu, server_cpu = cpus(load)
     bed.pin(client_cpu, server_cpu)
     groups = bed.groups(load.placement)
-    carried = bed.carried()
+    carried_before = bed.carried()
     if load.rate is None:
         before = accounting.read(groups, softirq)
         samples = _closed(bed, load, seconds, heads, client_cpu)
@@ -71,10 +71,11 @@ def drive(bed: Bed, load: Load, number: int, seconds: int, heads: HeadSizes, sof
             _wait_until_ready(process)
             before = accounting.read(groups, softirq)
             samples = _opened(process, load.rate, seconds)
-    after = accounting.read(groups, softirq)
-    return _driven(
-        number, samples, before, after, None if carried is None else (bed.carried() or 0) - carried
-    )
+    after, carried_after = accounting.read(groups, softirq), bed.carried()
+    carried = None
+    if carried_before is not None and carried_after is not None:
+        carried = carried_after - carried_before
+    return _driven(number, samples, before, after, carried)
 
 
 def _driven(number: int, samples: Samples, before: Reading, after: Reading, carried: int | None) -> Driven:
@@ -85,6 +86,8 @@ def _driven(number: int, samples: Samples, before: Reading, after: Reading, carr
         return Driven(failed, None, samples.wrong)
     latencies = distribution.histogram(samples.latencies.items())
     found = distribution.percentiles(latencies)
+    # A tool does not count what is in flight when it ends.
+    carried_percent = None if carried is None else min(100.0, round(100 * carried / samples.answers, 1))
     by_party = {party: round(used / samples.answers, 3) for party, used in after.cpu_since(before).items()}
     return Driven(
         Round(
@@ -97,10 +100,7 @@ def _driven(number: int, samples: Samples, before: Reading, after: Reading, carr
             max_us=found.max,
             cpu_us_per_request=round(sum(by_party.values()), 3),
             cpu_by_party=by_party,
-            # A tool does not count what is in flight when it ends.
-            carried_percent=None
-            if carried is None
-            else round(min(100.0, 100 * carried / samples.answers), 1),
+            carried_percent=carried_percent,
             steal_percent=round(steal, 2),
             noisy=noisy,
         ),

@@ -176,6 +176,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     scenario: Scenario
     pods: int
     rss_mb: float | None = None
+    pss_mb: float | None = None
+    """With memory that several processes share (a hundred Envoys have one binary) divided among them."""
     not_measured: str = ""
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,12 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 from hdrh.histogram import HdrHistogram
 
-from meshd.bench import accounting, distribution, driving, machine, manifests, results, testbed
+from meshd.bench import accounting, distribution, driving, guards, machine, manifests, results, testbed
 from meshd.bench.driving import Driven
 from meshd.bench.plan import MEASURED_PROTOCOLS, Load, Plan, Run
 from meshd.bench.results import Case, Memory, Report, Row, Scenario, Settings
@@ -28,7 +24,7 @@ from meshd.lab.client import LabError
 
 _CHECKS = 8
 _HEAD_SLACK = 4
-"""Bytes by which a head may differ from those that the check saw: Envoy writes a time into it."""
+"""Bytes by which a head may be longer than those that the check saw: Envoy writes a time into it."""
 _UP_SECONDS = 120
 _MEMORY_SECONDS = 300
 _SETTLE_SECONDS = 2.0
@@ -38,10 +34,6 @@ _RUN_OVERHEAD = 0.3
 _FAILURES = (LoadError, BedError, LabError, OSError, KeyError, subprocess.TimeoutExpired)
 
 Say = Callable[[str], None]
-
-
-class BusyError(Exception):
-    """Another benchmark runs."""
 
 
 class Benchmark:
@@ -59,7 +51,8 @@ class Benchmark:
         self._given_up: set[Case] = set()
         self._failures: Counter[Case] = Counter()
         """Runs that said nothing."""
-        self._heads: dict[tuple[Scenario, str, int], HeadSizes] = {}
+        self._heads: dict[Case, HeadSizes] = {}
+        """Of the cases whose answers are right."""
         self._rounds: dict[Case, list[results.Round]] = {}
         self._latencies: dict[Case, list[HdrHistogram]] = {}
         self._rss: dict[Case, float] = {}
@@ -70,7 +63,7 @@ class Benchmark:
         """Measure. SIGINT and SIGTERM end it early: the report is partial then. Raises BusyError, OSError."""
         date = datetime.now(UTC).isoformat(timespec="seconds")
         facts = machine.facts()
-        with _alone(self._prefix), tempfile.TemporaryDirectory(prefix="meshd-bench-") as name:
+        with guards.alone(self._prefix), tempfile.TemporaryDirectory(prefix="meshd-bench-") as name:
             partial = self._interruptible(Path(name))
         rows = tuple(self._rows())
         return Report(
@@ -86,7 +79,7 @@ class Benchmark:
     def _interruptible(self, folder: Path) -> bool:
         """Whether it was ended early. The labs are gone afterwards, or it is said that they are not."""
         beds = [Bed.named(self._prefix, scenario, folder / scenario) for scenario in self._plan.scenarios]
-        with _signals_interrupt():
+        with guards.signals_interrupt():
             try:
                 self._take_down(beds)  # what a benchmark that was killed has left
                 self._bring_up(beds)
@@ -98,7 +91,7 @@ class Benchmark:
                 self._say("interrupted: the labs are taken down, and a partial report is written")
                 return True
             finally:
-                with _signals_ignored():
+                with guards.signals_ignored():
                     self._take_down(beds)
         return False
 
@@ -110,7 +103,7 @@ class Benchmark:
     def _bring_up(self, beds: Sequence[Bed]) -> None:
         self._say(f"labs: {', '.join(bed.scenario for bed in beds)}")
         began = time.monotonic()
-        with _ended() as starting:
+        with guards.ended() as starting:
             for bed in beds:
                 bed.folder.mkdir()
                 headless = bed.scenario == "direct"
@@ -127,18 +120,19 @@ class Benchmark:
 
     def _check(self) -> None:
         """Are all answers the same in all scenarios? What is not, is not measured."""
+        found: dict[tuple[Scenario, str, int], HeadSizes | str] = {}
         for scenario, bed in self._beds.items():
             for load in self._plan.loads:
-                key = (scenario, manifests.host(load), load.body_bytes)
-                if load.protocol not in MEASURED_PROTOCOLS or key in self._heads:
+                if load.protocol not in MEASURED_PROTOCOLS:
                     continue
-                try:
-                    least, most = bed.check(*key[1:], _CHECKS)
-                except _FAILURES as error:
-                    self._say(f"{scenario}: {error}")
-                    self._give_up(load.case(scenario), str(error))
+                key = (scenario, manifests.host(load), load.body_bytes)
+                if key not in found:
+                    found[key] = _checked(bed, load)
+                if isinstance(answer := found[key], HeadSizes):
+                    self._heads[load.case(scenario)] = answer
                 else:
-                    self._heads[key] = HeadSizes(least - _HEAD_SLACK, most + _HEAD_SLACK)
+                    self._say(f"{scenario}, {load}: {answer}")
+                    self._give_up(load.case(scenario), answer)
 
     def _give_up(self, case: Case, reason: str) -> None:
         self._reasons[case] = reason
@@ -154,15 +148,14 @@ class Benchmark:
     def _one(self, run: Run, seconds_left: float) -> bool:
         """One run, and whether it was made."""
         case = run.load.case(run.scenario)
-        heads = self._heads.get((run.scenario, manifests.host(run.load), run.load.body_bytes))
-        if case in self._given_up or heads is None:
+        if case in self._given_up:
             return False
         bed = self._beds[run.scenario]
         seconds = self._plan.seconds if run.round else 1
         what = f"round {run.round}/{self._plan.rounds}" if run.round else "warm-up "
         line = f"{_clock(seconds_left)} left  {what}  {run.load!s:<28} {run.scenario:<18}"
         try:
-            driven = driving.drive(bed, run.load, run.round, seconds, heads, self._softirq)
+            driven = driving.drive(bed, run.load, run.round, seconds, self._heads[case], self._softirq)
         except _FAILURES as error:
             self._say(f"{line} not measured: {error}")
             self._failures[case] += 1
@@ -191,15 +184,21 @@ class Benchmark:
                 objects = [*manifests.services(), *manifests.idle_pods(pods)]
                 manifest.write_text("\n---\n".join(map(json.dumps, objects)))
                 first = pods == self._plan.memory_pods[0]
-                with _ended() as started:
+                with guards.ended() as started:
                     started.append(bed.up(manifest, 1) if first else bed.apply(manifest, _MEMORY_SECONDS))
                     reason = testbed.wait(started[0], _MEMORY_SECONDS)
                 if reason:
                     self._memory.append(Memory(scenario=bed.scenario, pods=pods, not_measured=reason))
                     break
                 time.sleep(_SETTLE_SECONDS)
-                resident = accounting.resident_mb(bed.mesh_processes("same-node"))
-                self._memory.append(Memory(scenario=bed.scenario, pods=pods, rss_mb=round(resident, 1)))
+                mesh = bed.mesh_processes("same-node")
+                found = Memory(
+                    scenario=bed.scenario,
+                    pods=pods,
+                    rss_mb=round(accounting.resident_mb(mesh), 1),
+                    pss_mb=round(accounting.proportional_mb(mesh), 1),
+                )
+                self._memory.append(found)
             self._take_down([bed])
 
     def _rows(self) -> Iterator[Row]:
@@ -255,6 +254,15 @@ _NOT_COVERED = (
 )
 
 
+def _checked(bed: Bed, load: Load) -> HeadSizes | str:
+    """How long the heads of the load's answers are, or what is wrong with the answers."""
+    try:
+        least, most = bed.check(manifests.host(load), load.body_bytes, _CHECKS)
+    except _FAILURES as error:
+        return str(error)
+    return HeadSizes(least, most + _HEAD_SLACK)
+
+
 def _figures(driven: Driven) -> str:
     found = driven.round
     if found.rps is None:
@@ -268,57 +276,3 @@ def _figures(driven: Driven) -> str:
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60:>3}:{int(seconds) % 60:02}"
-
-
-@contextlib.contextmanager
-def _alone(prefix: str) -> Iterator[None]:
-    """Only one benchmark with these labs at a time; the name is gone with its process. Raises BusyError."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as name:
-        try:
-            name.bind(f"\0meshd-bench-{prefix}")
-        except OSError as error:
-            raise BusyError(
-                "another meshd bench runs on this machine: two would measure each other"
-            ) from error
-        yield
-
-
-@contextlib.contextmanager
-def _ended() -> Iterator[list[subprocess.Popen[str]]]:
-    """Commands that do not outlive the body."""
-    commands: list[subprocess.Popen[str]] = []
-    try:
-        yield commands
-    finally:
-        for command in commands:
-            if command.poll() is None:
-                testbed.end(command)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Once: a second signal must not interrupt the cleaning up."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM ends the body as Ctrl-C does."""
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """What the body does is bounded in time, and must be done."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

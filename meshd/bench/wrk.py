@@ -37,7 +37,8 @@ def samples(output: str, connections: int, body_bytes: int, heads: HeadSizes) ->
     """What a run showed. ``heads``: how long the heads of right answers are. Raises LoadError.
 
     wrk does not look at bodies. But it counts bytes: a run whose bytes are not those of so many right answers
-    had wrong ones among them, and all of its requests count as errors.
+    had wrong ones among them, and all of its requests count as errors. What its connections may have in flight
+    at the end is the least that is noticed.
     """
     line = next((x for x in output.splitlines() if x.startswith(_MARK)), None)
     if line is None:

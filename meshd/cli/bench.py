@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from meshd.bench import machine, plan, results
+from meshd.bench.guards import BusyError
 from meshd.bench.plan import Plan
 from meshd.bench.report import FORMS, render
 from meshd.bench.results import PLACEMENTS, PROTOCOLS, SCENARIOS, Report, ResultsError
-from meshd.bench.running import Benchmark, BusyError
+from meshd.bench.running import Benchmark
 from meshd.bench.testbed import MAX_PREFIX, Bed
 from meshd.cli.errors import CommandError
 
