@@ -23,7 +23,7 @@ from meshd.lab.protocol import Apply, Delete, Done, GetStatus, Status
 from meshd.lab.shutdown import shut_down
 
 _WAIT_SECONDS = 30.0
-_ONLY_IN = {"workers": ("meshd", "sidecar"), "access_log": ("meshd",), "fast_path": ("meshd",)}
+_ONLY_IN = {"workers": ("meshd", "sidecar", "node-proxy"), "access_log": ("meshd",), "fast_path": ("meshd",)}
 """In which modes an option of the mesh's means something."""
 
 
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _up(lab: Lab, args: argparse.Namespace) -> int:
-    if args.mode == "sidecar":
+    if args.mode not in ("meshd", "none"):
         find_binary()
     manifests = load(args.file)
     began = time.monotonic()

@@ -42,6 +42,10 @@ class Carrier(abc.ABC):
         """An nft script for the pods' network namespaces, beside the services' rules."""
         return ""
 
+    def node_rules(self) -> str:
+        """The same for the node's."""
+        return ""
+
     def sidecar(self, pod: PodView) -> Sidecar | None:
         """What runs in the pod itself, if anything does."""
         return None

@@ -274,7 +274,10 @@ class Cluster:
             )
             found = targets(services, slices)
             everything, unmeshed = ruleset(found), ruleset(found, frozenset({"UDP"}))
-            rules = {self._lab.netns(node.net.name): everything for node in self.nodes}
+            rules = {
+                self._lab.netns(node.net.name): everything + (node.mesh.node_rules() if node.mesh else "")
+                for node in self.nodes
+            }
             rules |= {
                 run.places.netns: everything if run.mesh is None else unmeshed + run.mesh.pod_rules()
                 for run in runs

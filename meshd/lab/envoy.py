@@ -12,13 +12,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-CONTAINER = "envoy"
-"""By this name a sidecar appears among its pod's containers."""
 OUTBOUND_PORT = 15001
-INBOUND_PORT = 15006
-HEALTH_PORT = 15021
-HEALTH_PATH = "/healthz/ready"
 ADS = "meshd-control"
+BLACK_HOLE = "black-hole"
 DRAIN_SECONDS = 5
 
 Json = Mapping[str, object]
@@ -76,8 +72,8 @@ def bootstrap(
             },
         },
         "static_resources": {
-            "listeners": [*listeners, _health_listener()],
-            "clusters": [*clusters, _ads_cluster(*control), _admin_cluster(admin)],
+            "listeners": listeners,
+            "clusters": [*clusters, _ads_cluster(*control)],
         },
     }
 
@@ -90,7 +86,7 @@ def _ads_cluster(address: str, port: int) -> Json:
         "typed_extension_protocol_options": _upstream({"http2_protocol_options": {}}),
         # A control plane that is gone without a word is noticed.
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 10, "keepalive_interval": 5}},
-        "load_assignment": _one_endpoint(ADS, {"socket_address": socket_address(address, port)}),
+        "load_assignment": one_endpoint(ADS, {"socket_address": socket_address(address, port)}),
     }
 
 
@@ -99,31 +95,9 @@ def _upstream(config: Json) -> Json:
     return {name: {"@type": f"type.googleapis.com/{name}", "explicit_http_config": config}}
 
 
-def _one_endpoint(cluster: str, address: Json) -> Json:
-    return {
-        "cluster_name": cluster,
-        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
-    }
-
-
-def _admin_cluster(admin: Path) -> Json:
-    address = {"pipe": {"path": str(admin)}}
-    return {
-        "name": "admin",
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "load_assignment": _one_endpoint("admin", address),
-    }
-
-
-def _health_listener() -> Json:
-    """Answers the readiness probe by the admin's /ready, and nothing else of the admin's."""
-    route = {"match": {"path": HEALTH_PATH}, "route": {"cluster": "admin", "prefix_rewrite": "/ready"}}
-    return {
-        "name": "health",
-        "address": {"socket_address": socket_address("0.0.0.0", HEALTH_PORT)},
-        "filter_chains": [{"filters": [http_manager("health", [route])]}],
-    }
+def one_endpoint(cluster: str, address: Json) -> Json:
+    """The load assignment of a cluster of one."""
+    return {"cluster_name": cluster, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}
 
 
 def socket_address(address: str, port: int) -> Json:
@@ -195,9 +169,6 @@ def original_destination(name: str, **more: object) -> Json:
 def refusing_chain(port: int) -> Json:
     """Connections made to the capture port itself: they have no destination, and would go round for ever."""
     return {"filter_chain_match": {"destination_port": port}, "filters": [tcp_proxy("refused", BLACK_HOLE)]}
-
-
-BLACK_HOLE = "black-hole"
 
 
 def black_hole() -> Json:

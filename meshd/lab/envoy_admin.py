@@ -11,6 +11,11 @@ _POLL_SECONDS = 0.02
 _ACTIVE = r"^http\.inbound\.downstream_rq_active$|^tcp\.inbound\.downstream_cx_active$"
 
 
+async def is_ready(admin: Path) -> bool:
+    """Whether it serves with config from its control plane. Raises OSError."""
+    return (await _ask(admin, "GET", "/ready")).strip() == "LIVE"
+
+
 async def drain_inbound(admin: Path) -> None:
     """Ask it to have its callers go elsewhere, while it goes on to listen. Raises OSError."""
     # With skip_exit the listeners stay open after the drain: the app may still serve what comes.

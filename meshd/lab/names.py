@@ -13,7 +13,7 @@ NETNS_DIR = Path("/run/netns")
 LABS_DIR = RUN_ROOT / "labs"
 DEFAULT_LAB = "lab"
 MAX_NODES = 16
-MODES = ("meshd", "sidecar", "none")
+MODES = ("meshd", "sidecar", "node-proxy", "none")
 """Who carries the pods' traffic to services."""
 
 HOSTS_FILE = "hosts"
@@ -106,13 +106,12 @@ class Lab:
         """A pod's containers."""
         return f"{self.node_cgroup(node)}/pods/{shortened(f'{namespace}_{pod}')}"
 
-    def envoy_admin(self, ip: str) -> Path:
-        """The admin socket of the Envoy beside the pod with that (first) address, in mode ``sidecar``.
+    def envoy_admin(self, whose: str) -> Path:
+        """An Envoy's admin socket: its pod's first address in mode ``sidecar``, its node's name otherwise.
 
-        Named by the address, for a Unix socket's path must be short (unix(7): 107 bytes) and a pod's name
-        need not be.
+        Not the pod's name, for that need not be short, and a Unix socket's path must (unix(7): 107 bytes).
         """
-        return self.envoys / f"{ip}.sock"
+        return self.envoys / f"{whose}.sock"
 
     @property
     def envoys(self) -> Path:

@@ -15,12 +15,18 @@ from meshd.lab.envoy import Json
 
 GROUP = 1337
 """The group id that Envoy runs under: what its sockets send is not captured again (Istio's number)."""
+CONTAINER = "envoy"
+"""By this name it appears among its pod's containers."""
+HEALTH_PORT = 15021
+HEALTH_PATH = "/healthz/ready"
+_INBOUND_PORT = 15006
 _FROM_V4 = "127.0.0.6"
 FROM_V6 = "::6"
 """What the app sees as its peer: so the rules tell what has been through the inbound listener already."""
 _TABLE = "inet meshd_sidecar"
 _PASSTHROUGH = "passthrough"
 _INBOUND = "inbound"
+_ADMIN = "admin"
 _DETECTION_SECONDS = 1
 """A caller that is silent for so long speaks a protocol whose server talks first: it is passed on as TCP."""
 
@@ -32,7 +38,7 @@ def bootstrap(pod: str, namespace: str, ips: tuple[str, ...], control: tuple[str
         f"{pod}.{namespace}",
         control,
         admin,
-        [_outbound_listener(), _inbound_listener()],
+        [_outbound_listener(), _inbound_listener(), _health_listener()],
         [
             envoy.original_destination(_PASSTHROUGH),
             envoy.original_destination(
@@ -43,6 +49,12 @@ def bootstrap(pod: str, namespace: str, ips: tuple[str, ...], control: tuple[str
                 },
             ),
             envoy.black_hole(),
+            {
+                "name": _ADMIN,
+                "type": "STATIC",
+                "connect_timeout": "1s",
+                "load_assignment": envoy.one_endpoint(_ADMIN, {"pipe": {"path": str(admin)}}),
+            },
         ],
     )
 
@@ -65,7 +77,7 @@ def _inbound_listener() -> Json:
     return envoy.capture_listener(
         "virtual-inbound",
         "INBOUND",
-        envoy.INBOUND_PORT,
+        _INBOUND_PORT,
         ("0.0.0.0", "::"),
         [
             {
@@ -89,6 +101,16 @@ def _inbound_listener() -> Json:
     )
 
 
+def _health_listener() -> Json:
+    """Answers the readiness probe by the admin's /ready, and nothing else of the admin's."""
+    route = {"match": {"path": HEALTH_PATH}, "route": {"cluster": _ADMIN, "prefix_rewrite": "/ready"}}
+    return {
+        "name": "health",
+        "address": {"socket_address": envoy.socket_address("0.0.0.0", HEALTH_PORT)},
+        "filter_chains": [{"filters": [envoy.http_manager("health", [route])]}],
+    }
+
+
 def capture_rules(node_addresses: Iterable[str]) -> str:
     """An nft script for a pod's network namespace, what iptables REDIRECT is in Istio.
 
@@ -98,7 +120,7 @@ def capture_rules(node_addresses: Iterable[str]) -> str:
     addresses = sorted(node_addresses)
     v4 = ", ".join(a for a in addresses if ":" not in a)
     v6 = ", ".join(a for a in addresses if ":" in a)
-    to_inbound, to_outbound = (f"redirect to :{p}" for p in (envoy.INBOUND_PORT, envoy.OUTBOUND_PORT))
+    to_inbound, to_outbound = (f"redirect to :{p}" for p in (_INBOUND_PORT, envoy.OUTBOUND_PORT))
     # A pod that calls itself by its service: from its own Envoy to its own Envoy.
     itself = f'oifname "lo" meta skgid {GROUP} meta l4proto tcp'
     return f"""add table {_TABLE}

@@ -62,13 +62,13 @@ class SidecarMesh(Carrier):
     def sidecar(self, pod: PodView) -> Sidecar:
         """The Envoy, probed as Istio's is."""
         probe = Probe(
-            http_get=HTTPGetAction(port=envoy.HEALTH_PORT, path=envoy.HEALTH_PATH),
+            http_get=HTTPGetAction(port=sidecar.HEALTH_PORT, path=sidecar.HEALTH_PATH),
             period_seconds=2,
             timeout_seconds=3,
         )
         group = self._cgroup_root / self._lab.sidecar_cgroup(pod.node, pod.namespace, pod.name)
         container = Container(
-            name=envoy.CONTAINER,
+            name=sidecar.CONTAINER,
             command=envoy.command(self._binary, self._file(pod), self._concurrency),
             readiness_probe=probe,
         )

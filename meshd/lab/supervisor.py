@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from meshd import log
-from meshd.lab import cgroup, network
+from meshd.lab import cgroup, network, tproxy
 from meshd.lab.addressing import NodeNet
 from meshd.lab.carrier import Carrier
 from meshd.lab.cluster import Cluster, Node
@@ -91,10 +91,10 @@ class Supervisor:
             net = NodeNet(number)
             await network.make_node(lab.netns(net.name), lab.netns("fabric"), net)
             (self._root / lab.node_cgroup(net.name) / "pods").mkdir(parents=True, exist_ok=True)
-            nodes.append(Node(net, self._carrier(net)))
+            nodes.append(Node(net, await self._carrier(net)))
         return nodes
 
-    def _carrier(self, net: NodeNet) -> Carrier | None:
+    async def _carrier(self, net: NodeNet) -> Carrier | None:
         """What carries the traffic of a node's pods."""
         match self._mode:
             case "meshd":
@@ -103,6 +103,11 @@ class Supervisor:
                 from meshd.lab.sidecar_mesh import SidecarMesh  # aiohttp is not loaded where it is not used
 
                 return SidecarMesh(self._lab, net, self._root, self._options.workers)
+            case "node-proxy":
+                from meshd.lab.node_proxy import NodeProxy
+
+                await network.deliver_marked(self._lab.netns(net.name), tproxy.MARK, tproxy.TABLE)
+                return NodeProxy(self._lab, net.name, self._root, self._options.workers)
         return None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
