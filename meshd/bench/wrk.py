@@ -37,8 +37,8 @@ def samples(output: str, connections: int, body_bytes: int, heads: HeadSizes) ->
     """What a run showed. ``heads``: how long the heads of right answers are. Raises LoadError.
 
     wrk does not look at bodies. But it counts bytes: a run whose bytes are not those of so many right answers
-    had wrong ones among them, and all of its requests count as errors. What its connections may have in flight
-    at the end is the least that is noticed.
+    had wrong ones among them, and all of its requests count as errors. The least that is noticed is what its
+    connections may have in flight at the end.
     """
     line = next((x for x in output.splitlines() if x.startswith(_MARK)), None)
     if line is None:

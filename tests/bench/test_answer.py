@@ -14,7 +14,7 @@ def test_an_answer_in_two_pieces(at: int) -> None:
     data, reader = HEAD + b"12345", AnswerReader(5, keep=True)
     assert not reader.take(data[:at])
     assert reader.take(data[at:])
-    assert (reader.body, reader.head_bytes) == (b"12345", len(HEAD))
+    assert (bytes(reader.body), reader.head_bytes) == (b"12345", len(HEAD))
     assert reader.take(data), "the next answer on the connection"
     assert reader.body == b"12345"
 

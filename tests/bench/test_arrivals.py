@@ -16,7 +16,7 @@ def test_requests_are_sent_when_they_are_due_on_the_connection_that_was_idle_lon
     arrivals.complete(1, 2 * MS + 300_000)
     assert arrivals.next(2 * MS + 300_000) == 1
     arrivals.complete(0, 2 * MS + 500_000)
-    assert not arrivals.finished
+    assert arrivals.answered < 3
     arrivals.complete(1, 3 * MS)
     assert arrivals.finished
     assert arrivals.next(9 * MS) is None
