@@ -6,7 +6,11 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from hdrh.histogram import HdrHistogram
@@ -14,15 +18,32 @@ from hdrh.histogram import HdrHistogram
 from meshd.bench import accounting, distribution, manifests, wrk
 from meshd.bench.accounting import Reading
 from meshd.bench.plan import Load
-from meshd.bench.results import NOISY_STEAL_PERCENT, Round
+from meshd.bench.results import NOISY_STEAL_PERCENT, Party, Placement, Round
 from meshd.bench.samples import HeadSizes, LoadError, Samples
-from meshd.bench.testbed import Bed
 
 CLIENT_CPU, SERVER_CPU = 0, 1
 _LATE_SHARE = 0.5
 """Of the open loop's requests: more sent late than this, and it is the tool that is too slow."""
 _GRACE_SECONDS = 30
 DRAIN_SECONDS = 1
+
+
+class Place(Protocol):
+    """Where the client is: a lab's client pod (testbed.Bed), or the pod that asks itself (kube.inside)."""
+
+    def pin(self, client_cpu: int, server_cpu: int) -> None:
+        """Put all in its place."""
+
+    def groups(self, placement: Placement) -> Mapping[Party, Sequence[Path]]:
+        """The cgroups of the parties whose CPU time can be read."""
+
+    def carried(self) -> int | None:
+        """Requests that the kernel has carried so far; None: not known."""
+
+    def running(
+        self, command: Sequence[str], cpu: int | None = None
+    ) -> AbstractContextManager[subprocess.Popen[str]]:
+        """A command of the client, for the time of the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +78,7 @@ def cpus(load: Load) -> tuple[int, int]:
     return (server, server) if load.connections == 1 else (CLIENT_CPU, server)
 
 
-def drive(bed: Bed, load: Load, number: int, seconds: int, heads: HeadSizes, softirq: list[int]) -> Driven:
+def drive(bed: Place, load: Load, number: int, seconds: int, heads: HeadSizes, softirq: list[int]) -> Driven:
     """Run a load. Raises LoadError for a run that says nothing, LabError, BedError, OSError."""
     client_cpu, server_cpu = cpus(load)
     bed.pin(client_cpu, server_cpu)
@@ -108,7 +129,7 @@ def _driven(number: int, samples: Samples, before: Reading, after: Reading, carr
     )
 
 
-def _closed(bed: Bed, load: Load, seconds: int, heads: HeadSizes, cpu: int) -> Samples:
+def _closed(bed: Place, load: Load, seconds: int, heads: HeadSizes, cpu: int) -> Samples:
     fields = dict(manifests.HEADERS)
     if load.protocol == "http1-close":
         fields["Connection"] = "close"
