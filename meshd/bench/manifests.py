@@ -75,6 +75,11 @@ def nginx_config(sizes: Iterable[int]) -> str:
     return _NGINX.format(port=PORT, locations=locations)
 
 
+def files(sizes: Iterable[int]) -> list[int]:
+    """The bodies that are files beside the config, and not in it."""
+    return [size for size in sizes if size > _LITERAL]
+
+
 def write(folder: Path, sizes: Iterable[int], nodes: int, headless: bool) -> Path:
     """All files of one lab; returns the manifest. Raises OSError.
 
@@ -82,11 +87,10 @@ def write(folder: Path, sizes: Iterable[int], nodes: int, headless: bool) -> Pat
     between client and server, not even the address translation that kube-proxy would do.
     """
     sizes = tuple(sizes)
-    for size in sizes:
-        if size > _LITERAL:
-            file = folder / path(size).lstrip("/")
-            file.parent.mkdir(exist_ok=True)
-            file.write_bytes(body(size))
+    for size in files(sizes):
+        file = folder / path(size).lstrip("/")
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(body(size))
     (folder / "nginx.conf").write_text(nginx_config(sizes))
     manifest = folder / "pods.yaml"
     manifest.write_text(yaml.safe_dump_all(_objects(nodes, headless), sort_keys=False))
