@@ -23,7 +23,8 @@ from meshd.lab.protocol import Apply, Delete, Done, GetStatus, Status
 from meshd.lab.shutdown import shut_down
 
 _WAIT_SECONDS = 30.0
-_ONLY_IN = {"workers": ("meshd", "sidecar", "node-proxy"), "access_log": ("meshd",), "fast_path": ("meshd",)}
+_WITH_ENVOY = ("sidecar", "node-proxy", "node-proxy-sockmap")
+_ONLY_IN = {"workers": ("meshd", *_WITH_ENVOY), "access_log": ("meshd",), "fast_path": ("meshd",)}
 """In which modes an option of the mesh's means something."""
 
 
@@ -113,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _up(lab: Lab, args: argparse.Namespace) -> int:
-    if args.mode not in ("meshd", "none"):
+    if args.mode in _WITH_ENVOY:
         find_binary()
     manifests = load(args.file)
     began = time.monotonic()

@@ -13,7 +13,7 @@ NETNS_DIR = Path("/run/netns")
 LABS_DIR = RUN_ROOT / "labs"
 DEFAULT_LAB = "lab"
 MAX_NODES = 16
-MODES = ("meshd", "sidecar", "node-proxy", "none")
+MODES = ("meshd", "sidecar", "node-proxy", "node-proxy-sockmap", "none")
 """Who carries the pods' traffic to services."""
 
 HOSTS_FILE = "hosts"

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from meshd import log
-from meshd.lab import cgroup, network, tproxy
+from meshd.lab import cgroup, legs, network, tproxy
 from meshd.lab.addressing import NodeNet
 from meshd.lab.carrier import Carrier
 from meshd.lab.cluster import Cluster, Node
@@ -29,6 +29,8 @@ from meshd.lab.report import status
 _logger = logging.getLogger("meshd.lab.supervisor")
 
 _REQUEST_SECONDS = 10.0
+_REASONS = (OSError, network.NetworkError, cgroup.NoCgroup2Error, NoEnvoyError, legs.SockmapError)
+"""Why a lab may be impossible here."""
 _decoder = msgspec.msgpack.Decoder(Request)
 _encoder = msgspec.msgpack.Encoder()
 
@@ -103,9 +105,11 @@ class Supervisor:
                 from meshd.lab.sidecar_mesh import SidecarMesh  # aiohttp is not loaded where it is not used
 
                 return SidecarMesh(self._lab, net, self._root, self._options.workers)
-            case "node-proxy":
+            case "node-proxy" | "node-proxy-sockmap":
                 from meshd.lab.node_proxy import NodeProxy
 
+                if self._mode == "node-proxy-sockmap":
+                    await legs.load(self._lab, net, self._root)
                 await network.deliver_marked(self._lab.netns(net.name), tproxy.MARK, tproxy.TABLE)
                 return NodeProxy(self._lab, net.name, self._root, self._options.workers)
         return None
@@ -167,7 +171,7 @@ def main() -> None:
     try:
         options = MeshOptions(args.workers, args.access_log, args.fast_path)
         asyncio.run(Supervisor(lab, args.nodes, args.mode, options).run())
-    except (OSError, network.NetworkError, cgroup.NoCgroup2Error, NoEnvoyError) as error:
+    except _REASONS as error:
         log.event(_logger, logging.ERROR, "lab failed", lab=lab.name, reason=error)
         raise SystemExit(1) from error
     finally:
