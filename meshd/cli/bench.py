@@ -17,6 +17,7 @@ from meshd.bench.report import FORMS, render
 from meshd.bench.results import PLACEMENTS, PROTOCOLS, SCENARIOS, Report, ResultsError
 from meshd.bench.running import Benchmark
 from meshd.bench.testbed import MAX_PREFIX, Bed
+from meshd.cli import bench_kube
 from meshd.cli.errors import CommandError
 
 _T = TypeVar("_T")
@@ -72,7 +73,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         f" {','.join(map(str, plan.MEMORY_PODS))}; with --quick or with loads of your own: 0)",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="the order of things, in less than 90 seconds")
-    parser.add_argument("-o", choices=FORMS, default="md", dest="format", help="default: md")
+    parser.add_argument(
+        "-o", choices=(*FORMS, bench_kube.DRY_FORM), default="md", dest="format",
+        help=f"default: md; {bench_kube.DRY_FORM} is what --dry-run prints",
+    )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="where to write it (default: standard output)"
     )
@@ -80,6 +84,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--from", type=Path, dest="source", metavar="FILE",
         help="measure nothing: show the report of an earlier run, which was written with -o json",
     )  # fmt: skip
+    bench_kube.add_options(parser)
     parser.add_argument(
         "--name",
         default="bench",
@@ -93,9 +98,18 @@ def run(args: argparse.Namespace) -> int:
     if args.source is not None:
         _write(args, _earlier(args.source))
         return 0
+    if args.format == bench_kube.DRY_FORM and not args.dry_run:
+        args.parser.error(f"-o {bench_kube.DRY_FORM} is for --dry-run")
     chosen = _plan(args)
-    _require(args, chosen)
     command = shlex.join(["meshd", *sys.argv[1:]])
+    _require_output(args)
+    if args.kube or args.dry_run:
+        found = bench_kube.measure(args, chosen, command, _say)
+        if found is None:
+            return 0
+        _write(args, found)
+        return _INTERRUPTED if found.partial else 0
+    _require(args, chosen)
     try:
         report = Benchmark(chosen, args.name, command, _say).run()
     except BusyError as error:
@@ -140,6 +154,9 @@ def _require(args: argparse.Namespace, chosen: Plan) -> None:
         raise CommandError("needs root: it makes network namespaces and cgroups")
     if missing := machine.missing(chosen.scenarios):
         raise CommandError("; ".join(missing))
+
+
+def _require_output(args: argparse.Namespace) -> None:
     if args.output is not None and not args.output.absolute().parent.is_dir():
         raise CommandError(f"--output {args.output}: there is no folder {args.output.absolute().parent}")
 

@@ -43,7 +43,21 @@ def dry_run(plan: Plan, options: Options) -> str:
         wanted += objects.routes(scenario, plan)
     runs = (run for run in plan.runs() if run.round == 1 and run.scenario in SCENARIOS)
     wanted += [objects.job(run, i, plan.seconds, options) for i, run in enumerate(runs, 1)]
-    return yaml.safe_dump_all(wanted, sort_keys=False)
+    return yaml.dump_all(wanted, Dumper=_PlainDumper, sort_keys=False)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """For readers: equal parts are written out, and texts of several lines as such."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_PlainDumper.add_representer(str, _text)
 
 
 class ClusterBenchmark:
@@ -67,8 +81,8 @@ class ClusterBenchmark:
         self._version = ""
 
     def run(self) -> Report:
-        """Measure. SIGINT and SIGTERM end it early: the report is partial then, and the namespaces are deleted
-        in any case. Raises KubectlError, LeftoverError."""
+        """Measure. SIGINT and SIGTERM end it early: the report is partial then. The namespaces are deleted in
+        any case. Raises KubectlError, LeftoverError."""
         date = datetime.now(UTC).isoformat(timespec="seconds")
         self._version = self._kubectl.version()
         if left := self._kubectl.managed_namespaces():

@@ -1,0 +1,68 @@
+"""``meshd bench --kube``: its options, and what it does."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from meshd.bench.kube.cluster import ClusterBenchmark, LeftoverError, dry_run
+from meshd.bench.kube.kubectl import Kubectl, KubectlError
+from meshd.bench.kube.options import Options, sidecar_label
+from meshd.bench.plan import Plan
+from meshd.bench.results import Report
+from meshd.cli.errors import CommandError
+
+_DEFAULT = Options()
+DRY_FORM = "yaml"
+"""Of what would be created."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a cluster."""
+    kube = parser.add_argument_group(
+        "on a cluster",
+        "kubectl leads to it. Namespaces named meshd-bench… are made, and deleted at the end.",
+    )
+    kube.add_argument(
+        "--kube", action="store_true", help="measure on a Kubernetes cluster: a Job for each run"
+    )
+    kube.add_argument(
+        "--dry-run", action="store_true", help="print what --kube would create, as YAML, and do nothing"
+    )
+    kube.add_argument("--context", default="", metavar="NAME", help="kubectl's (default: the current one)")
+    kube.add_argument(
+        "--image", default=_DEFAULT.image, help=f"has meshd and wrk: the client's (default: {_DEFAULT.image})"
+    )
+    kube.add_argument(
+        "--server-image",
+        default=_DEFAULT.server_image,
+        metavar="IMAGE",
+        help=f"has nginx: the servers' (default: {_DEFAULT.server_image})",
+    )
+    kube.add_argument(
+        "--sidecar-label",
+        type=_label,
+        default=_DEFAULT.sidecar_label,
+        metavar="KEY=VALUE",
+        help=f"the namespace label that injects sidecars (default: {'='.join(_DEFAULT.sidecar_label)})",
+    )
+
+
+def measure(args: argparse.Namespace, plan: Plan, command: str, say: Callable[[str], None]) -> Report | None:
+    """Measure on the cluster; None: it was a dry run. Raises CommandError."""
+    options = Options(args.image, args.server_image, args.sidecar_label, args.context)
+    if args.dry_run:
+        sys.stdout.write(dry_run(plan, options))
+        return None
+    try:
+        return ClusterBenchmark(plan, options, Kubectl(options.context), command, say).run()
+    except (KubectlError, LeftoverError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _label(text: str) -> tuple[str, str]:
+    try:
+        return sidecar_label(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
