@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -71,9 +72,11 @@ class ClusterBenchmark:
         self._command = command
         self._say = say
         self._reasons: dict[Case, str] = {}
+        """What went wrong with a case last."""
         self._lost: dict[Scenario, str] = {}
         """Scenarios that cannot be measured at all, and why."""
-        self._failures: dict[Case, int] = {}
+        self._failures: Counter[Case] = Counter()
+        """Runs that said nothing; with _MAX_FAILURES of them a case is given up."""
         self._rounds: dict[Case, list[results.Round]] = {}
         self._latencies: dict[Case, list[HdrHistogram]] = {}
         self._machine = _ABSENT
@@ -125,7 +128,8 @@ class ClusterBenchmark:
             self._say(f"not all of it is deleted: {error}. Later: kubectl delete namespace -l {label}")
 
     def _create(self) -> None:
-        self._say(f"creating {', '.join(objects.namespaces(self._plan))}")
+        names = (PREFIX, *(objects.namespace(scenario) for scenario in _possible(self._plan)))
+        self._say(f"creating namespaces {', '.join(names)}")
         self._kubectl.create(objects.places(self._plan, self._options))
         self._await_places()
         for scenario in self._plan.scenarios:
@@ -140,6 +144,7 @@ class ClusterBenchmark:
                 for load in self._plan.loads:
                     if load.route:
                         self._reasons[load.case(scenario)] = f"its HTTPRoute was refused: {error}"
+                        self._failures[load.case(scenario)] = _MAX_FAILURES
         for scenario in _possible(self._plan):
             name = objects.namespace(scenario)
             reason = self._await(name, self._servers) or pods.wrong_way(scenario, self._kubectl.pods(name))
@@ -180,11 +185,7 @@ class ClusterBenchmark:
 
     def _one(self, run: Run, number: int, of: int) -> None:
         case = run.load.case(run.scenario)
-        if (
-            run.scenario in self._lost
-            or case in self._reasons
-            or self._failures.get(case, 0) >= _MAX_FAILURES
-        ):
+        if run.scenario in self._lost or self._failures[case] >= _MAX_FAILURES:
             return
         line = f"run {number} of {of}  round {run.round}  {run.load!s:<28} {run.scenario:<11}"
         try:
@@ -194,9 +195,8 @@ class ClusterBenchmark:
         if found.machine is not None:
             self._machine = found.machine
         if found.failed or found.round is None:
-            self._failures[case] = self._failures.get(case, 0) + 1
-            if self._failures[case] >= _MAX_FAILURES:
-                self._reasons[case] = found.failed
+            self._failures[case] += 1
+            self._reasons[case] = found.failed
             self._say(f"{line} not measured: {found.failed}")
             return
         self._rounds.setdefault(case, []).append(found.round)

@@ -21,8 +21,6 @@ from meshd.bench.samples import HeadSizes, LoadError
 
 _CHECKS = 8
 _HEAD_SLACK = 4
-_READY_SECONDS = 30.0
-"""For the service to be known to the mesh and the pod's own proxy to be up."""
 _WARM_UP_SECONDS = 1
 _CONNECT_SECONDS = 5.0
 
@@ -70,7 +68,7 @@ def perform(given: Task) -> Finding:
 def _checked(given: Task) -> HeadSizes:
     """Are the answers right, and is the way to them the one to be measured? Raises
     WrongAnswerError, OSError."""
-    load, deadline = given.load, time.monotonic() + _READY_SECONDS
+    load, deadline = given.load, time.monotonic() + given.patience
     host, path = manifests.host(load), manifests.path(load.body_bytes)
     while True:
         try:

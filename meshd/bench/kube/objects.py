@@ -37,11 +37,6 @@ def namespace(scenario: Scenario) -> str:
     return f"{PREFIX}-{scenario}"
 
 
-def namespaces(plan: Plan) -> list[str]:
-    """All that a plan may have made."""
-    return [PREFIX, *(namespace(scenario) for scenario in plan.scenarios)]
-
-
 def places(plan: Plan, options: Options) -> list[Object]:
     """The namespace and the Deployments that hold the nodes."""
     found = [_namespace(PREFIX, {_MESH: "disabled"})]

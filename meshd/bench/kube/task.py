@@ -25,6 +25,8 @@ class Task(msgspec.Struct, frozen=True):
     seconds: int
     captured: Literal["by meshd", "by nobody else"]
     """Whether connections to the service must be meshd's, or must not."""
+    patience: float = 30.0
+    """Seconds for the service to be known to the mesh, and for a sidecar to be up."""
 
 
 class Finding(msgspec.Struct, frozen=True):
