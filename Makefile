@@ -10,6 +10,8 @@ C_FILES  = $(shell find bpf fuzz tests -name '*.[ch]' -not -path '*/shim/*')
 APT      := python3-bpfcc python3-venv iproute2 nftables procps util-linux
 APT_FUZZ := clang-14 libclang-rt-14-dev
 APT_TEST := chromium clang-format-14 curl openjdk-17-jdk-headless gcc libc6-dev nginx-light nodejs wrk
+# kubectl, unless there is one: others' packages of it are newer than Debian's, and own the same file.
+APT_TEST += $(if $(shell command -v kubectl),,kubernetes-client)
 
 # Debian starts a web server that it installs; a policy of "no" for the time of the install prevents that.
 define apt_install

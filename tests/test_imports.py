@@ -12,6 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = ("meshd", "proxy")
 
 PURE = (
+    "meshd.bench.kube.objects",
+    "meshd.bench.kube.options",
+    "meshd.bench.kube.pods",
+    "meshd.bench.kube.task",
+    "meshd.bench.report",
+    "meshd.bench.results",
     "meshd.kube",
     "meshd.gateway",
     "meshd.xds",

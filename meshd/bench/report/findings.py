@@ -105,7 +105,7 @@ def method(report: Report) -> tuple[str, ...]:
     return (
         "Closed loop: each connection asks again when it has its answer. Open loop: requests are due at a "
         "fixed rate and latency counts from then, so a stall is charged to all that it held up.",
-        f"{settings.rounds} interleaved rounds of {settings.duration_s:g} s after {settings.warm_up_s:g} s "
+        f"{settings.rounds} interleaved round{'' if settings.rounds == 1 else 's'} of {settings.duration_s:g} s after {settings.warm_up_s:g} s "
         "of warm-up: in each round every scenario runs in turn. Figures are medians over the rounds with "
         "their range; ratios are medians of the ratios within a round.",
         "All scenarios have the same pods, apps and config. " + placed,
