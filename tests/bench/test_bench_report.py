@@ -10,9 +10,9 @@ import pytest
 
 from meshd.bench.report import FORMS, Form, axes, render, words
 from meshd.bench.report.findings import findings, method, sentences
-from meshd.bench.report.loads import loads
+from meshd.bench.report.loads import held, loads
 from meshd.bench.report.markup import element
-from meshd.bench.results import decode
+from meshd.bench.results import Memory, decode
 from tests.support import bench_sample
 from tests.support.bench_reports import REPORTS, failed
 from tests.support.bench_sample import case, measured, report
@@ -65,6 +65,18 @@ def test_what_is_missing_says_why(form: Form, reason: str) -> None:
     assert "Partial: the run was ended early." in text
 
 
+def test_what_the_kernel_carried_is_told() -> None:
+    assert "99.98 % carried by the kernel" in render(bench_sample.quick(), "html")
+
+
+def test_memory_is_compared_by_pss_only_if_all_have_it() -> None:
+    with_pss = Memory(scenario="sidecar", pods=1, rss_mb=70.0, pss_mb=30.0)
+    without = Memory(scenario="meshd-fast", pods=1, rss_mb=90.0)
+    assert held([with_pss]) == [("sidecar", 1, 30.0)]
+    assert held([with_pss, without]) == [("sidecar", 1, 70.0), ("meshd-fast", 1, 90.0)]
+    assert "70 MB (30 MB)" in render(report(memory=(with_pss,)), "md")
+
+
 def test_noisy_rounds_and_missed_rates_are_told() -> None:
     text = render(bench_sample.full(), "md")
     assert "noisy: round 3" in text
@@ -91,7 +103,7 @@ def test_memory_in_the_headline_is_that_of_the_most_pods_that_both_have() -> Non
     full = bench_sample.full()
     memory = [one for one in findings(full, loads(full)[0]) if one.what == "memory"]
     assert [(one.to, one.detail) for one in memory] == [
-        ("sidecar", "122 MB against 3,350 MB with 50 pods on a node")
+        ("sidecar", "110 MB against 3,015 MB with 50 pods on a node")
     ]
 
 

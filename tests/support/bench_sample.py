@@ -106,6 +106,7 @@ def one_round(case: Case, number: int, wobble: float) -> Round:
         max_us=p50 * (4 + 5 * tail) / wobble,
         cpu_us_per_request=sum(parties.values()),
         cpu_by_party=parties,
+        carried_percent={"meshd-slow": 0.0, "meshd-fast": 99.98}.get(scenario),
         steal_percent=steal,
         noisy=steal > 3.0,
     )
@@ -199,7 +200,7 @@ def full() -> Report:
         for scenario in SCENARIOS
     ]
     memory = tuple(
-        Memory(scenario=scenario, pods=pods, rss_mb=node + pods * pod)
+        Memory(scenario=scenario, pods=pods, rss_mb=node + pods * pod, pss_mb=0.9 * (node + pods * pod))
         for scenario, (node, pod) in MESH_MB.items()
         for pods in (1, 10, 50, 100)
         if (scenario, pods) != ("sidecar", 100)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from meshd.bench.report import draw, words
 from meshd.bench.report.axes import linear, logarithmic, percentiles
 from meshd.bench.report.draw import Bar, Dots, Drawing, Labels, Line
-from meshd.bench.report.loads import Load, Sweep, scenarios
+from meshd.bench.report.loads import Load, Sweep, held, scenarios, shared_once
 from meshd.bench.results import HIGHER_IS_BETTER, PARTIES, Figure, Memory, Party, Row, Scenario
 
 _MOST_POINTS = 30
@@ -125,10 +125,10 @@ def _ends(rows: Sequence[Row], figure: Figure) -> Iterator[str]:
 
 def memory(found: Sequence[Memory]) -> Chart | None:
     """Resident memory of the mesh against the pods on a node."""
-    known = sorted((one for one in found if one.rss_mb is not None), key=lambda one: one.pods)
+    known = sorted(held(found), key=lambda one: one[1])
     lines = []
     for scenario in words.SCENARIO:
-        points = tuple((float(one.pods), one.rss_mb or 0.0) for one in known if one.scenario == scenario)
+        points = tuple((float(pods), mb) for of, pods, mb in known if of == scenario)
         if points and scenario != "direct":
             lines.append(Line(scenario, points, marked=True))
     if not lines:
@@ -144,7 +144,8 @@ def memory(found: Sequence[Memory]) -> Chart | None:
         for pods, mb in line.points[-1:]
     )
     title = "Memory against pods"
-    note = "Lower is better. All processes of the mesh on one node."
+    counted = " Memory that processes share is counted once." if shared_once(found) else ""
+    note = f"Lower is better. All processes of the mesh on one node.{counted}"
     drawing = draw.lines(title, described, lines, x, y, labels)
     return Chart(title, note, drawing, tuple(line.scenario for line in lines))
 

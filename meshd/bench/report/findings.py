@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from meshd.bench.report import words
-from meshd.bench.report.loads import Load, ours, ratio
+from meshd.bench.report.loads import Load, held, ours, ratio
 from meshd.bench.report.tables import COMPARED
 from meshd.bench.results import (
     BASES,
@@ -58,7 +58,7 @@ def findings(report: Report, load: Load) -> tuple[Finding, ...]:
 
 
 def _memory(found: tuple[Memory, ...], mine: Scenario) -> tuple[Finding, ...]:
-    known = {(one.scenario, one.pods): one.rss_mb for one in found if one.rss_mb is not None}
+    known = {(scenario, pods): mb for scenario, pods, mb in held(found)}
     both = [pods for _, pods in known if {(mine, pods), ("sidecar", pods)} <= known.keys()]
     if not both:
         return ()
@@ -94,6 +94,7 @@ def _and(parts: list[str]) -> str:
 def method(report: Report) -> tuple[str, ...]:
     """How it was measured, in five lines."""
     settings = report.settings
+    rounds = f"{settings.rounds} interleaved round{'' if settings.rounds == 1 else 's'}"
     pinned = "; ".join(f"{who} on {where}" for who, where in settings.cpu_placement.items())
     placed = f"CPUs: {pinned}." if pinned else "Processes were not pinned to CPUs."
     accounted = (
@@ -105,7 +106,7 @@ def method(report: Report) -> tuple[str, ...]:
     return (
         "Closed loop: each connection asks again when it has its answer. Open loop: requests are due at a "
         "fixed rate and latency counts from then, so a stall is charged to all that it held up.",
-        f"{settings.rounds} interleaved round{'' if settings.rounds == 1 else 's'} of {settings.duration_s:g} s after {settings.warm_up_s:g} s "
+        f"{rounds} of {settings.duration_s:g} s after {settings.warm_up_s:g} s "
         "of warm-up: in each round every scenario runs in turn. Figures are medians over the rounds with "
         "their range; ratios are medians of the ratios within a round.",
         "All scenarios have the same pods, apps and config. " + placed,

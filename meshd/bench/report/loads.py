@@ -14,6 +14,7 @@ from meshd.bench.results import (
     SCENARIOS,
     Case,
     Figure,
+    Memory,
     Ratio,
     Report,
     Row,
@@ -103,6 +104,21 @@ def _order(load: Load) -> tuple[float, ...]:
         abs(math.log(case.connections / _HEADLINE_CONNECTIONS)),
         case.body_bytes,
     )
+
+
+def shared_once(found: Iterable[Memory]) -> bool:
+    """Whether all that is known of memory is also known with shared memory counted once (PSS).
+
+    That is the fair figure to compare by: a hundred Envoys have one binary.
+    """
+    return all(one.pss_mb is not None for one in found if one.rss_mb is not None)
+
+
+def held(found: Sequence[Memory]) -> list[tuple[Scenario, int, float]]:
+    """Scenario, pods and megabytes of all that is known, PSS where all have it, else RSS."""
+    fair = shared_once(found)
+    known = ((one.scenario, one.pods, one.pss_mb if fair else one.rss_mb) for one in found)
+    return [(scenario, pods, mb) for scenario, pods, mb in known if mb is not None]
 
 
 def scenarios(rows: Sequence[Row]) -> tuple[Scenario, ...]:

@@ -99,13 +99,22 @@ def of_memory(found: Sequence[Memory]) -> Table | None:
     rows = tuple(
         (
             words.SCENARIO[scenario],
-            *(words.memory(one.rss_mb if (one := known.get((scenario, n))) else None) for n in pods),
+            *(_memory(known.get((scenario, n))) for n in pods),
         )
         for scenario in words.SCENARIO
         if any(one.scenario == scenario for one in found)
     )
     head = ("scenario", *(f"{n} pod{'' if n == 1 else 's'}" for n in pods))
-    return Table("Resident memory of the mesh on one node", head, rows) if rows else None
+    caption = "Resident memory of the mesh on one node"
+    if any(one.pss_mb is not None for one in found):
+        caption += "; in parentheses with shared memory counted once (PSS)"
+    return Table(caption, head, rows) if rows else None
+
+
+def _memory(found: Memory | None) -> str:
+    if found is None or found.pss_mb is None:
+        return words.memory(found.rss_mb if found else None)
+    return f"{words.memory(found.rss_mb)} ({words.memory(found.pss_mb)})"
 
 
 def missing(report: Report) -> tuple[str, ...]:
@@ -128,10 +137,12 @@ def missing(report: Report) -> tuple[str, ...]:
 
 
 def remarks(row: Row) -> str:
-    """What a reader should know of a row: why it has no figures, noisy rounds, a rate missed."""
+    """What a reader should know of a row: why it has no figures, its way, noisy rounds, a rate missed."""
     if row.not_measured:
         return f"not measured: {row.not_measured}"
     said = []
+    if row.carried_percent is not None:
+        said.append(f"{row.carried_percent:.4g} % carried by the kernel")
     if noisy := [one.round for one in row.rounds if one.noisy]:
         said.append(f"noisy: {_rounds(noisy)}")
     if failed := [one.round for one in row.rounds if one.errors]:
