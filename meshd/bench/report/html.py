@@ -148,7 +148,7 @@ def _foot(report: Report) -> Iterable[Markup]:
         yield element("h2", "Not measured")
         yield element("ul", *(element("li", line) for line in missing), class_="plain")
     present = {row.scenario for row in report.results} | {one.scenario for one in report.memory}
-    if not report.results:
+    if not report.results and not report.memory:
         yield element("p", "Nothing was measured.")
     if present:
         yield element("h2", "Scenarios")

@@ -27,7 +27,7 @@ def markdown(report: Report) -> str:
             "\n".join(f"- **{_escaped(one)}**" for one in said),
             f"Headline load: {_escaped(words.load(found[0].case))}.",
         ]
-    if not report.results:
+    if not report.results and not report.memory:
         parts.append("Nothing was measured.")
     summary = tables.by_load(report, found)
     if summary.rows:

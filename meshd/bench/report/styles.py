@@ -64,6 +64,7 @@ th{font-weight:600}
 thead th{color:var(--quiet);vertical-align:bottom;white-space:normal}
 .w{text-align:left}
 tbody .w{white-space:normal;min-width:13ch}
+td.w{min-width:24ch}
 .loads tbody th{min-width:26ch;font-weight:400}
 .tables{padding:2px 16px}
 .hero>*{font-weight:700}

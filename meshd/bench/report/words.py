@@ -131,8 +131,8 @@ def times(ratio: float) -> str:
 
 
 def spread(found: Range) -> str:
-    """Of ratios over the rounds: 20.1 to 24.0."""
-    low, high = (_digits(value) for value in found)
+    """Of ratios over the rounds: 20.1× to 24.0×."""
+    low, high = map(times, found)
     return f"{low} in each round" if low == high else f"{low} to {high} over the rounds"
 
 
