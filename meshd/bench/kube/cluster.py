@@ -24,6 +24,8 @@ _READY_SECONDS = 180.0
 _RUN_SECONDS = 150.0
 """For a Job beside its load: its pod is scheduled and started, its image pulled, its answers checked."""
 _POLL_SECONDS = 0.5
+_JOB_OVERHEAD = 5.0
+"""Seconds that a run takes beside its load, until it is known."""
 _MAX_FAILURES = 2
 _IN_THE_CLIENT = frozenset({"meshd", "wrk", "python", "hdrhistogram"})
 """What a client's pod can tell the version of."""
@@ -180,14 +182,18 @@ class ClusterBenchmark:
     def _measure(self) -> None:
         # Each Job warms up by itself.
         runs = [run for run in self._plan.runs() if run.round]
+        began, taken = time.monotonic(), 0
         for number, run in enumerate(runs, 1):
-            self._one(run, number, len(runs))
+            each = (time.monotonic() - began) / taken if taken else self._plan.seconds + _JOB_OVERHEAD
+            left = round((len(runs) - number + 1) * each)
+            line = f"{left // 60:>3}:{left % 60:02} left  round {run.round}/{self._plan.rounds}"
+            taken += self._one(run, number, f"{line}  {run.load!s:<28} {run.scenario:<11}")
 
-    def _one(self, run: Run, number: int, of: int) -> None:
+    def _one(self, run: Run, number: int, line: str) -> bool:
+        """One run, and whether it was made."""
         case = run.load.case(run.scenario)
         if run.scenario in self._lost or self._failures[case] >= _MAX_FAILURES:
-            return
-        line = f"run {number} of {of}  round {run.round}  {run.load!s:<28} {run.scenario:<11}"
+            return False
         try:
             found = self._job(run, number)
         except (KubectlError, TaskError) as error:
@@ -198,7 +204,7 @@ class ClusterBenchmark:
             self._failures[case] += 1
             self._reasons[case] = found.failed
             self._say(f"{line} not measured: {found.failed}")
-            return
+            return True
         self._rounds.setdefault(case, []).append(found.round)
         if found.latencies:
             self._latencies.setdefault(case, []).append(distribution.histogram(found.latencies))
@@ -206,6 +212,7 @@ class ClusterBenchmark:
             self._say(f"{line} not counted: {found.wrong}")
         else:
             self._say(f"{line} {found.round.rps:>9,.0f}/s  p99 {found.round.p99_us:>7,.0f} us")
+        return True
 
     def _job(self, run: Run, number: int) -> Finding:
         """Raises KubectlError, TaskError."""
