@@ -6,6 +6,7 @@ that was not taken is null, and ``not_measured`` says why.
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, get_args
@@ -36,6 +37,9 @@ _COMPARED: tuple[Figure, ...] = ("rps", "p50_us", "p99_us", "p999_us", "cpu_us_p
 
 NOISY_STEAL_PERCENT = 3.0
 """A round in which the hypervisor took more than this share of the CPUs' time is marked as noisy."""
+
+_PAIR = re.compile(rb"\[\n\s*([-+.\deE]+),\n\s*([-+.\deE]+)\n\s*\]")
+"""A string of JSON holds no newline, so this is in none."""
 
 Range = tuple[float, float]
 """Least and most."""
@@ -241,8 +245,8 @@ def with_scenario(case: Case, scenario: Scenario) -> Case:
 
 
 def encode(report: Report) -> bytes:
-    """The report's JSON, indented, with a newline at its end."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    """The report's JSON, indented, but for pairs of numbers, with a newline at its end."""
+    return _PAIR.sub(rb"[\1, \2]", msgspec.json.format(msgspec.json.encode(report), indent=2)) + b"\n"
 
 
 def decode(data: bytes) -> Report:

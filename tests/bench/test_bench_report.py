@@ -66,7 +66,7 @@ def test_what_is_missing_says_why(form: Form, reason: str) -> None:
 
 
 def test_what_the_kernel_carried_is_told() -> None:
-    assert "99.98 % carried by the kernel" in render(bench_sample.quick(), "html")
+    assert "99.98 % in the kernel" in render(bench_sample.quick(), "html")
 
 
 def test_memory_is_compared_by_pss_only_if_all_have_it() -> None:
@@ -152,6 +152,19 @@ def test_a_percentile_axis_gives_each_nine_the_same_room() -> None:
     axis = axes.percentiles(0.9995, 0.0, 400.0)
     assert axis.ticks == pytest.approx((0.5, 0.9, 0.99, 0.999, 0.9999))
     assert [axis.at(q) for q in (0.9, 0.99, 0.999)] == pytest.approx([100.0, 200.0, 300.0])
+
+
+def test_a_percentile_axis_ends_where_there_is_no_room_for_more() -> None:
+    axis = axes.percentiles(1 - 1e-7, 0.0, 400.0)
+    assert axis.ticks[-1] == pytest.approx(0.99999)
+    assert axis.at(1.0) == 400.0
+
+
+def test_one_rate_is_bars_and_several_are_lines() -> None:
+    one = render(report(measured(case("sidecar", rate=1000.0))), "html")
+    assert "p99 latency at 1,000 requests a second" in one
+    assert "against rate" not in one
+    assert "p99 latency against rate" in render(bench_sample.full(), "html")
 
 
 def test_text_is_escaped_and_markup_is_not() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import get_args
 
+from meshd.bench.plan import standard_loads
 from meshd.bench.results import (
+    PLACEMENTS,
     SCENARIOS,
     Case,
     Machine,
@@ -125,12 +126,13 @@ def curve(found: Round) -> Iterator[tuple[float, float]]:
         (0.9, found.p90_us),
         (0.99, found.p99_us),
         (0.999, found.p999_us),
-        (0.9999, found.max_us),
+        (0.99999, found.max_us),
     ]
     for (q0, us0), (q1, us1) in itertools.pairwise(knots):
         for step in range(8):
             yield q0 + (q1 - q0) * step / 8, us0 + (us1 - us0) * step / 8
     yield knots[-1]
+    yield 1.0, found.max_us
 
 
 def measured(case: Case, rounds: int = 4) -> Row:
@@ -165,20 +167,6 @@ def case(
     )
 
 
-def cases(scenario: Scenario) -> Iterator[Case]:
-    """All that a full run measures of a scenario."""
-    for placement in get_args(Placement):
-        for connections in (1, 16, 64):
-            yield case(scenario, placement, connections)
-        for body in (1 << 10, 1 << 14):
-            yield case(scenario, placement, 64, body)
-        yield case(scenario, placement, 4, 1 << 20)
-        yield case(scenario, placement, 64, route=False)
-        yield case(scenario, placement, 64, protocol="http1-close")
-    for rate in (1_000.0, 2_000.0, 4_000.0, 8_000.0, 16_000.0, 32_000.0, 64_000.0):
-        yield case(scenario, rate=rate)
-
-
 def report(*rows: Row, partial: bool = False, memory: tuple[Memory, ...] = ()) -> Report:
     """A report of these rows."""
     return Report(
@@ -193,8 +181,8 @@ def report(*rows: Row, partial: bool = False, memory: tuple[Memory, ...] = ()) -
 
 
 def full() -> Report:
-    """What `make bench` could find."""
-    rows = [measured(one) for scenario in SCENARIOS for one in cases(scenario)]
+    """What `meshd bench` could find."""
+    rows = [measured(load.case(name)) for load in standard_loads(PLACEMENTS) for name in SCENARIOS]
     rows += [
         not_measured(case(scenario, protocol="h2"), "the bench has no HTTP/2 load yet")
         for scenario in SCENARIOS

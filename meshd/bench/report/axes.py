@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _MOST_TICKS = 7
+MOST_NINES = 5
+"""Of a percentile axis: up to 99.999 %; for more there are too few requests in a run, and no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def logarithmic(values: Sequence[float], start: float, end: float) -> Axis:
 
 def percentiles(greatest: float, start: float, end: float) -> Axis:
     """Quantiles from 0 up to the greatest (< 1), so that 0.9, 0.99, 0.999, … are equally far apart."""
-    nines = min(max(math.ceil(round(_nines(greatest), 6)), 1), 6)
+    nines = min(max(math.ceil(round(_nines(greatest), 6)), 1), MOST_NINES)
     ticks = (0.5, *(1 - 10.0**-i for i in range(1, nines + 1)))
     return Axis(start, end, 0.0, float(nines), _nines, ticks)
 

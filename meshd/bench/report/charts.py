@@ -7,11 +7,12 @@ from functools import partial
 from typing import NamedTuple
 
 from meshd.bench.report import draw, words
-from meshd.bench.report.axes import linear, logarithmic, percentiles
+from meshd.bench.report.axes import MOST_NINES, linear, logarithmic, percentiles
 from meshd.bench.report.draw import Bar, Dots, Drawing, Labels, Line
 from meshd.bench.report.loads import Load, Sweep, held, scenarios, shared_once
 from meshd.bench.results import HIGHER_IS_BETTER, PARTIES, Figure, Memory, Party, Row, Scenario
 
+_LAST = 1 - 10.0**-MOST_NINES
 _MOST_POINTS = 30
 """Of a distribution's line: more cannot be seen."""
 
@@ -81,7 +82,7 @@ def distribution(load: Load) -> Chart | None:
 
 
 def _distribution_line(row: Row) -> Line | None:
-    points = [(q, us) for q, us in row.histogram if us > 0 and q < 1]
+    points = [(q, us) for q, us in row.histogram if us > 0 and q <= _LAST]
     if len(points) > 1:
         stride = -(-len(points) // _MOST_POINTS)
         return Line(row.scenario, (*points[:-1:stride], points[-1]), marked=False)
@@ -91,9 +92,13 @@ def _distribution_line(row: Row) -> Line | None:
 
 
 def against_rate(sweep: Sweep, figure: Figure) -> Chart | None:
-    """Latency at each rate that was asked for."""
+    """Latency at each rate that was asked for; bars, if it was only one."""
     lines = []
     rows = [row for row in sweep.rows if not row.not_measured and row.rate and row.figure(figure)]
+    if len({row.rate for row in rows}) == 1:
+        bars = compared(Load(sweep.case, tuple(rows)), figure)
+        title = f"{words.capital(words.FIGURE[figure])} at {words.count(rows[0].rate)} requests a second"
+        return bars and bars._replace(title=title)
     for scenario in scenarios(rows):
         points = tuple(
             (row.rate or 0.0, row.figure(figure) or 0.0) for row in rows if row.scenario == scenario

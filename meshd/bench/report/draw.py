@@ -75,7 +75,7 @@ def bars(title: str, description: str, rows: Sequence[Bar]) -> Drawing:
 def _bar(row: Bar, top: float, scale: float) -> Markup:
     parts = [
         _text(0, top + 14, row.label, class_="name"),
-        _text(WIDTH, top + 14, row.value, class_="value", text_anchor="end"),
+        _text(WIDTH, top + 14, row.value, class_="value"),
     ]
     x = 0.0
     for name, value in row.parts:
@@ -113,12 +113,12 @@ def lines(title: str, description: str, series: Sequence[Line], x: Axis, y: Axis
     for tick in y.ticks:
         at = y.at(tick)
         parts.append(element("line", x1=_LEFT, x2=_RIGHT, y1=at, y2=at, class_="grid"))
-        parts.append(_text(_LEFT - 6, at + 4, labels.y(tick), text_anchor="end"))
+        parts.append(_text(_LEFT - 6, at + 4, labels.y(tick), class_="end"))
     for tick in x.ticks:
         at = x.at(tick)
         parts.append(element("line", x1=at, x2=at, y1=_PLOT_BOTTOM, y2=_PLOT_BOTTOM + 4, class_="grid"))
-        parts.append(_text(at, _PLOT_BOTTOM + 21, labels.x(tick), text_anchor="middle"))
-    parts.append(_text(_RIGHT, _PLOT_BOTTOM + 41, labels.x_title, class_="axis", text_anchor="end"))
+        parts.append(_text(at, _PLOT_BOTTOM + 21, labels.x(tick), class_="middle"))
+    parts.append(_text(_RIGHT, _PLOT_BOTTOM + 41, labels.x_title, class_="axis end"))
     parts += [_line(one, x, y) for one in series]
     return _svg(title, description, _PLOT_BOTTOM + 47, parts)
 
@@ -145,13 +145,13 @@ def dots(
     for value in x.ticks:
         at = x.at(value)
         parts.append(element("line", x1=at, x2=at, y1=top, y2=bottom, class_="grid"))
-        parts += [_text(at, y, tick(value), text_anchor="middle") for y in (14.0, bottom + 18)]
+        parts += [_text(at, y, tick(value), class_="middle") for y in (14.0, bottom + 18)]
     for i, row in enumerate(rows):
         y = top + pitch * i
         parts.append(element("line", x1=0.0, x2=WIDTH, y1=y, y2=y, class_="rule"))
         parts.append(element("rect", x=0.0, y=y + 1, width=WIDTH, height=20.0, class_="band"))
         parts.append(_text(0, y + 16, row.label[0], class_="name"))
-        parts.append(_text(WIDTH, y + 16, row.label[1], text_anchor="end"))
+        parts.append(_text(WIDTH, y + 16, row.label[1], class_="end"))
         parts += [marker(scenario, x.at(value), y + 36) for scenario, value in row.values]
     return _svg(title, description, bottom + 24, parts)
 
@@ -162,22 +162,25 @@ def dots_axis(make: Callable[[float, float], Axis]) -> Axis:
 
 
 def marker(scenario: Scenario, x: float, y: float) -> Markup:
-    """A scenario's sign."""
-    return element(
-        "path",
-        d=_MARKERS[scenario],
-        transform=f"translate({number(x)},{number(y)})",
-        class_=f"marker {scenario}",
-    )
+    """A scenario's sign: ``signs`` has its form, once for the page."""
+    return element("use", href=f"#{scenario}", x=x, y=y, class_=f"marker {scenario}")
 
 
 def sample(scenario: Scenario) -> Markup:
     """A scenario's line and sign, for a legend."""
-    parts = (
-        element("path", d="M0,8H30", class_=f"line {scenario}"),
-        marker(scenario, 15, 8),
+    return element(
+        "svg", element("use", href=f"#{scenario}-key"), class_=f"key {scenario}", aria_hidden="true"
     )
-    return element("svg", *parts, viewbox="0 0 30 16", width=30.0, height=16.0, aria_hidden="true")
+
+
+def signs() -> Markup:
+    """The forms of all signs, and of lines with one for legends; to be in a page once."""
+    parts: list[Markup] = []
+    for scenario, form in _MARKERS.items():
+        line = element("path", d="M0,8H30", class_=f"line {scenario}")
+        parts.append(element("path", id=scenario, d=form))
+        parts.append(element("g", line, marker(scenario, 15, 8), id=f"{scenario}-key"))
+    return element("svg", element("defs", *parts), width=0.0, height=0.0, class_="signs", aria_hidden="true")
 
 
 def _svg(title: str, description: str, height: float, parts: Sequence[str]) -> Drawing:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from meshd.bench.report import words
 from meshd.bench.report.loads import Load, held, ours, ratio
-from meshd.bench.report.tables import COMPARED
+from meshd.bench.report.tables import COMPARED, Table
 from meshd.bench.results import (
     BASES,
     HIGHER_IS_BETTER,
@@ -68,6 +68,16 @@ def _memory(found: tuple[Memory, ...], mine: Scenario) -> tuple[Finding, ...]:
         return ()
     detail = f"{words.memory(here)} against {words.memory(there)} with {pods} pods on a node"
     return (Finding("sidecar", words.times(here / there), "memory", detail, here <= there),)
+
+
+def table(report: Report, load: Load) -> Table:
+    """The findings one by one, with the figures that they are the ratios of."""
+    rows = tuple(
+        (f"{one.what}, against {AGAINST[one.to]}", one.value, "better" if one.better else "worse", one.detail)
+        for one in findings(report, load)
+    )
+    head = (name(load), "ratio", "", "figures")
+    return Table("The headline's figures", head, rows, frozenset({0, 2, 3}))
 
 
 def name(load: Load) -> str:

@@ -31,6 +31,7 @@ def page(report: Report) -> str:
     )
     body = element(
         "main",
+        draw.signs(),
         element("h1", title),
         element("p", line, class_="quiet"),
         element("p", findings.PARTIAL, class_="partial", role="note") if report.partial else Markup(),
@@ -90,11 +91,7 @@ def _loads(report: Report, found: Sequence[Load]) -> Iterable[Markup]:
         yield element("div", _table(summary), class_="box tables loads")
     yield _charts(charts.overview(found[:_MOST_DRAWN], "rps"), charts.overview(found[:_MOST_DRAWN], "p99_us"))
     for i, load in enumerate(found[1:], 1):
-        drawn = (
-            (charts.compared(load, "rps"), charts.distribution(load), charts.cpu(load))
-            if i < _MOST_DRAWN
-            else ()
-        )
+        drawn = (charts.compared(load, "rps"), charts.distribution(load)) if i < _MOST_DRAWN else ()
         yield element(
             "details",
             element(

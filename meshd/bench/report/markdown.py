@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from meshd.bench.report import tables, words
-from meshd.bench.report.findings import PARTIAL, headings, machine, method, sentences
+from meshd.bench.report.findings import PARTIAL, headings, machine, method, sentences, table
 from meshd.bench.report.loads import loads, sweeps
 from meshd.bench.report.tables import Table
 from meshd.bench.results import Report
@@ -27,6 +27,8 @@ def markdown(report: Report) -> str:
             "\n".join(f"- **{_escaped(one)}**" for one in said),
             f"Headline load: {_escaped(words.load(found[0].case))}.",
         ]
+        if said:
+            parts.append(_table(table(report, found[0])))
     if not report.results and not report.memory:
         parts.append("Nothing was measured.")
     summary = tables.by_load(report, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-_CLOSED = frozenset({"circle", "line", "path", "rect"})
+_CLOSED = frozenset({"line", "path", "rect", "use"})
 """SVG's elements without children."""
 _VOID = frozenset({"meta"})
 """HTML's that have no end tag (HTML standard, 13.1.2)."""

@@ -9,6 +9,8 @@ text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 text{fill:var(--quiet);font-variant-numeric:tabular-nums}
 text.name,text.value{fill:var(--ink)}
 text.value{font-weight:600}
+.value,.end{text-anchor:end}
+.middle{text-anchor:middle}
 .bar,.marker{fill:var(--c)}
 .bar{stroke:var(--card);stroke-width:1}
 .marker{stroke:var(--card);stroke-width:1}
@@ -51,20 +53,22 @@ figcaption p{font-size:.86rem;margin:2px 0 12px}
 .chart{display:block;width:100%;max-width:480px;height:auto;overflow:visible}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;list-style:none;margin:0 0 12px;padding:0;font-size:.86rem}
 .legend li{display:flex;align-items:center;gap:7px}
+.key{width:30px;height:16px}
+.signs{position:absolute}
 .legend i{width:14px;height:12px;background:var(--c);border-radius:2px}
 .scroll{overflow-x:auto;margin:12px 0}
 
 .scroll:focus-visible,summary:focus-visible{outline:3px solid var(--meshd-fast);outline-offset:2px}
 table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;width:100%}
 caption{text-align:left;color:var(--quiet);padding:0 0 6px}
-th,td{padding:6px 0 6px 12px;border-bottom:1px solid var(--line)}
+th,td{padding:6px 0 6px 10px;border-bottom:1px solid var(--line)}
 th:first-child{padding-left:0}
 th,td{text-align:right;white-space:nowrap;vertical-align:top}
 th{font-weight:600}
 thead th{color:var(--quiet);vertical-align:bottom;white-space:normal}
 .w{text-align:left}
 tbody .w{white-space:normal;min-width:13ch}
-td.w{min-width:24ch}
+td.w{min-width:17ch}
 .loads tbody th{min-width:26ch;font-weight:400}
 .tables{padding:2px 16px}
 .hero>*{font-weight:700}

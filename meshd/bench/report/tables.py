@@ -142,7 +142,7 @@ def remarks(row: Row) -> str:
         return f"not measured: {row.not_measured}"
     said = []
     if row.carried_percent is not None:
-        said.append(f"{row.carried_percent:.4g} % carried by the kernel")
+        said.append(f"{row.carried_percent:.4g} % in the kernel")
     if noisy := [one.round for one in row.rounds if one.noisy]:
         said.append(f"noisy: {_rounds(noisy)}")
     if failed := [one.round for one in row.rounds if one.errors]:
