@@ -19,7 +19,6 @@ class KernelRecords:
         self._requests = Map.pinned(pins.map(layout, "requests"))
         self._count = layout.codec("request_count", "count")
         self._flows = Map.pinned(pins.map(layout, "flows"))
-        self._armed = Map.pinned(pins.map(layout, "armed"))
 
     def carried(self) -> int:
         """Requests that the kernel carried since the programs were loaded."""
@@ -34,7 +33,3 @@ class KernelRecords:
     def flows(self) -> int:
         """Captured connections that are open."""
         return sum(1 for _ in self._flows)
-
-    def armed(self) -> int:
-        """Connections for which the proxy has decided."""
-        return sum(1 for _ in self._armed)

@@ -23,7 +23,7 @@ _LITERAL = 4096
 
 _NGINX = """\
 daemon off;
-master_process off;
+worker_processes 1;
 user root;
 worker_rlimit_nofile 16384;
 error_log stderr warn;
@@ -65,7 +65,7 @@ def host(load: Load) -> str:
 
 
 def nginx_config(sizes: Iterable[int]) -> str:
-    """One process, no log."""
+    """One worker, no log."""
     locations = "\n".join(
         f'    location = {path(size)} {{ return 200 "{body(size).decode()}"; }}'
         if size <= _LITERAL

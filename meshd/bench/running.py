@@ -243,7 +243,7 @@ _NO_PROTOCOL = "meshd carries HTTP/2 and gRPC as opaque TCP so far: there is not
 _CONFIG = {
     "envoy": "--concurrency 1, no access log, no TLS, config from meshd control",
     "meshd": "one worker a node, no access log",
-    "server": "nginx, one process, no access log; bodies over 4 KiB by sendfile",
+    "server": "nginx, one worker, no access log; bodies over 4 KiB by sendfile",
     "closed loop": "wrk, one thread; the samples that wrk adds to its latencies are taken out",
     "open loop": "fixed rate; latency counts from when a request was due",
     "softirq": "time of the ksoftirqd threads; what runs within a process's time is in that process's",

@@ -59,10 +59,10 @@ class Bed:
         """Raises ValueError for a prefix that no lab's name can begin with."""
         return Bed(scenario, Lab(prefix + _SHORT[scenario]), folder)
 
-    def up(self, manifest: Path, nodes: int) -> subprocess.Popen[str]:
-        """Begin to bring it up; ``wait`` tells how it went. Raises OSError."""
+    def up(self, manifest: Path, nodes: int, *options: str) -> subprocess.Popen[str]:
+        """Begin to bring it up; ``wait`` does the rest. ``options``: more of ``lab up``'s. Raises OSError."""
         files = ("-f", str(manifest), "--nodes", str(nodes), "--wait", str(_UP_SECONDS))
-        return self._command("up", *files, *_MODES[self.scenario])
+        return self._command("up", *files, *_MODES[self.scenario], *options)
 
     def apply(self, manifest: Path, seconds: int) -> subprocess.Popen[str]:
         """Begin to change it, waiting so long for its pods. Raises OSError."""

@@ -24,12 +24,14 @@ class _Report(msgspec.Struct, frozen=True):
     latencies: list[tuple[int, int]]
 
 
-def command(url: str, headers: Mapping[str, str], connections: int, seconds: int) -> list[str]:
-    """wrk with one thread; as a rule one client thread suffices, and its CPU time is one CPU's."""
+def command(
+    url: str, headers: Mapping[str, str], connections: int, seconds: int, script: Path = SCRIPT
+) -> list[str]:
+    """wrk with one thread: that is faster than one server. ``script`` has to report as SCRIPT does."""
     fields = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
     return [
         "wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",
-        "--timeout", "10s", "--script", str(SCRIPT), *fields, url,
+        "--timeout", "10s", "--script", str(script), *fields, url,
     ]  # fmt: skip
 
 
