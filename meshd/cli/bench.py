@@ -95,15 +95,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Measure and report. Raises CommandError."""
+    if reason := bench_kube.misuse(args):
+        args.parser.error(reason)
     if args.source is not None:
         _write(args, _earlier(args.source))
         return 0
-    if args.format == bench_kube.DRY_FORM and not args.dry_run:
-        args.parser.error(f"-o {bench_kube.DRY_FORM} is for --dry-run")
     chosen = _plan(args)
     command = shlex.join(["meshd", *sys.argv[1:]])
     _require_output(args)
-    if args.kube or args.dry_run:
+    if args.kube:
         found = bench_kube.measure(args, chosen, command, _say)
         if found is None:
             return 0

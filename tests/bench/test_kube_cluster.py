@@ -15,6 +15,7 @@ import pytest
 
 from meshd.bench.kube.task import Finding, line, task
 from meshd.bench.results import Report, Round, decode
+from meshd.cli.main import main
 from tests.support import bench_sample
 from tests.support.kube_api import Cluster, serving
 from tests.support.lab import MESHD
@@ -157,6 +158,27 @@ def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("meshd bench: kubectl version: ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--dry-run",), "--dry-run is for --kube"),
+        (("--image", "x"), "--image is for --kube"),
+        (("--sidecar-label", "a=b"), "--sidecar-label is for --kube"),
+        (("--kube", "-o", "yaml"), "-o yaml is for --dry-run"),
+        (("--from", "x", "-o", "yaml"), "-o yaml is for --dry-run"),
+        (("--kube", "--from", "x"), "--from measures nothing"),
+        (("--kube", "--memory-pods", "10"), "--memory-pods is not for --kube"),
+        (("--kube", "--sidecar-label", "istio"), "'istio' is not KEY=VALUE"),
+    ],
+)
+def test_options_that_have_no_meaning_are_refused(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", *arguments])
+    assert message in capsys.readouterr().err
 
 
 def test_a_dry_run_needs_no_cluster(tmp_path: Path) -> None:
