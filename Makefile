@@ -65,8 +65,10 @@ fuzz: setup-test
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) fuzz/corpus build/fuzz/corpus
 
 bench: setup-test
-	$(BIN)/python -m bench.slow_path
-	$(BIN)/python -m bench.fast_path
+	mkdir -p build/bench
+	$(BIN)/meshd bench -o json --output build/bench/report.json
+	for form in md html svg; do \
+	  $(BIN)/meshd bench --from build/bench/report.json -o $$form --output build/bench/report.$$form || exit; done
 
 lock: setup
 	$(BIN)/pip install -qq pip-tools==7.6.2
