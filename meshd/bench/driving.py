@@ -25,6 +25,7 @@ CLIENT_CPU, SERVER_CPU = 0, 1
 _LATE_SHARE = 0.5
 """Of the open loop's requests: more sent late than this, and it is the tool that is too slow."""
 _GRACE_SECONDS = 30
+_CLOSE = "Connection: close\r\n"
 DRAIN_SECONDS = 1
 
 
@@ -133,8 +134,8 @@ def _closed(bed: Place, load: Load, seconds: int, heads: HeadSizes, cpu: int) ->
     fields = dict(manifests.HEADERS)
     if load.protocol == "http1-close":
         fields["Connection"] = "close"
-        # nginx's own answer is "Connection: close" then, where it was "keep-alive" in the check.
-        heads = HeadSizes(heads.least - len("keep-alive"), heads.most)
+        # The check's answers had "Connection: keep-alive" (nginx) or nothing (Envoy); these have "close".
+        heads = HeadSizes(heads.least - len("keep-alive") + len("close"), heads.most + len(_CLOSE))
     command = wrk.command(manifests.url(load), fields, load.connections, seconds)
     with bed.running(command, cpu) as process:
         try:
