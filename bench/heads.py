@@ -55,7 +55,7 @@ def _rounds(beds: Sequence[Bed], count: int, seconds: int) -> Found:
     found: Found = {}
     heads = {}
     for bed in beds:
-        least, most = bed.check(manifests.host(_LOAD), _LOAD.body_bytes, _CHECKS)
+        least, most = bed.check_patiently(manifests.host(_LOAD), _LOAD.body_bytes, _CHECKS)
         heads[bed] = HeadSizes(least, most + _SLACK)
     for number in range(count):
         for name, script in _SCRIPTS.items():

@@ -143,7 +143,7 @@ def _rounds(beds: Sequence[Bed], count: int, seconds: int) -> dict[str, list[Rou
     """Of each bed, in turns, each round beginning with the other one."""
     found: dict[str, list[Round]] = {bed.lab.name: [] for bed in beds}
     softirq = accounting.softirq_threads()
-    heads = {bed: HeadSizes(*bed.check(manifests.host(_LOAD), _SIZE, _CHECKS)) for bed in beds}
+    heads = {bed: HeadSizes(*bed.check_patiently(manifests.host(_LOAD), _SIZE, _CHECKS)) for bed in beds}
     for number in range(1, count + 1):
         for bed in beds if number % 2 else beds[::-1]:
             driven = driving.drive(bed, _LOAD, number, seconds, heads[bed], softirq)

@@ -257,7 +257,7 @@ _NOT_COVERED = (
 def _checked(bed: Bed, load: Load) -> HeadSizes | str:
     """How long the heads of the load's answers are, or what is wrong with the answers."""
     try:
-        least, most = bed.check(manifests.host(load), load.body_bytes, _CHECKS)
+        least, most = bed.check_patiently(manifests.host(load), load.body_bytes, _CHECKS)
     except _FAILURES as error:
         return str(error)
     return HeadSizes(least, most + _HEAD_SLACK)

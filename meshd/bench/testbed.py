@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ MAX_PREFIX = 6
 _UP_SECONDS = 60
 _DOWN_SECONDS = 60
 _CHECK_SECONDS = 30
+_IN_FORCE_SECONDS = 10.0
 _NODES: dict[Placement, tuple[str, ...]] = {"same-node": ("node1",), "two-nodes": ("node1", "node2")}
 
 
@@ -125,6 +127,17 @@ class Bed:
         if "wrong" in found:
             raise BedError(f"{host} does not answer as it should: {found['wrong']}")
         return found["least"], found["most"]
+
+    def check_patiently(self, host: str, body_bytes: int, times: int) -> tuple[int, int]:
+        """``check``, again for some seconds while it fails: a pod may be ready before its routes are in force."""
+        deadline = time.monotonic() + _IN_FORCE_SECONDS
+        while True:
+            try:
+                return self.check(host, body_bytes, times)
+            except BedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     @property
     def _root(self) -> Path:

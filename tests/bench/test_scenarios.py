@@ -44,6 +44,10 @@ def beds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beds]:
         }
         problems = {name: testbed.wait(process, _UP_SECONDS) for name, process in starting.items()}
         assert not any(problems.values()), problems
+        for bed in found.values():
+            for placement in PLACEMENTS:
+                for route in (False, True):
+                    bed.check_patiently(manifests.host(Load(placement, route=route)), 16, 1)
         yield found
     finally:
         problems_left = testbed.take_down(list(found.values()))
