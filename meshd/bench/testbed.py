@@ -129,7 +129,7 @@ class Bed:
         return found["least"], found["most"]
 
     def check_patiently(self, host: str, body_bytes: int, times: int) -> tuple[int, int]:
-        """``check``, again for some seconds while it fails: a pod may be ready before its routes are in force."""
+        """``check``, again for some seconds while it fails: pods may be ready before routes are in force."""
         deadline = time.monotonic() + _IN_FORCE_SECONDS
         while True:
             try:
