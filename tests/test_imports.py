@@ -15,6 +15,7 @@ PURE = (
     "meshd.bench.answer",
     "meshd.bench.arrivals",
     "meshd.bench.distribution",
+    "meshd.bench.kube.dry_run",
     "meshd.bench.kube.objects",
     "meshd.bench.kube.options",
     "meshd.bench.kube.pods",

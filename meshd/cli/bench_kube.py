@@ -6,7 +6,8 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from meshd.bench.kube.cluster import ClusterBenchmark, LeftoverError, dry_run
+from meshd.bench.kube.cluster import ClusterBenchmark, LeftoverError
+from meshd.bench.kube.dry_run import dry_run
 from meshd.bench.kube.kubectl import Kubectl, KubectlError
 from meshd.bench.kube.options import Options, sidecar_label
 from meshd.bench.plan import Plan

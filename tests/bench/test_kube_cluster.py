@@ -35,6 +35,11 @@ def answered(pod: dict[str, Any]) -> str:
     return f"a warning\n{line(wrote)}\n"
 
 
+def wrong(pod: dict[str, Any]) -> str:
+    of = task(pod["spec"]["containers"][0]["args"][0])
+    return line(Finding(wrong="a 503 among the answers", round=Round(round=of.number, errors=3)))
+
+
 def failing(pod: dict[str, Any]) -> str:
     if pod["metadata"]["namespace"] == "meshd-bench-meshd-fast":
         return line(Finding(failed="meshd does not capture its connections"))
@@ -112,6 +117,12 @@ def test_a_job_that_fails_is_a_row_with_its_reason(bed: Bed) -> None:
     found = bed.report("--scenario", "direct,meshd-fast")
     reasons = {row.scenario: row.not_measured for row in found.results}
     assert reasons == {"direct": "", "meshd-fast": "meshd does not capture its connections"}
+
+
+@pytest.mark.parametrize("bed", [wrong], indirect=True)
+def test_errors_are_no_figures(bed: Bed) -> None:
+    (found,) = bed.report("--scenario", "direct").results
+    assert (found.rps, found.errors, found.not_measured) == (None, 3, "a 503 among the answers")
 
 
 def test_without_an_injector_there_is_no_sidecar_row(bed: Bed) -> None:

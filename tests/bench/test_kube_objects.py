@@ -10,7 +10,7 @@ import yaml
 
 from meshd.bench import plan
 from meshd.bench.kube import objects, pods
-from meshd.bench.kube.cluster import dry_run
+from meshd.bench.kube.dry_run import dry_run
 from meshd.bench.kube.options import SCENARIOS, Options, sidecar_label
 from meshd.bench.kube.task import Finding, Task, TaskError, argument, finding, line, task
 from meshd.bench.plan import Load, Plan
@@ -202,6 +202,13 @@ def test_an_image_that_is_not_there_is_hopeless() -> None:
         pod("load", containerStatuses=[{"name": "load", "state": {"waiting": waiting}}])
     ) == ("container load: ImagePullBackOff: no such image")
     assert pods.hopeless(pod("load", containerStatuses=[{"name": "load", "state": {"running": {}}}])) == ""
+
+
+def test_a_pod_says_what_it_waits_for() -> None:
+    unscheduled = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}
+    assert pods.waits_for(pod("load", conditions=[unscheduled])) == "it has no node: 0/1 nodes are available"
+    assert pods.waits_for(pod("load", phase="Pending")) == "it is Pending"
+    assert not pods.ready(pod("load", conditions=[unscheduled, {"type": "Ready", "status": "False"}]))
 
 
 @pytest.mark.parametrize("text", ["", "a", "a=", "=b"])

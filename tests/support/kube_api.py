@@ -47,8 +47,6 @@ class Cluster:
         self.kinds = {name for kinds in _GROUPS.values() for name in kinds}
         """The collections that there are; a test may take one away."""
         self.injected_label: tuple[str, str] = ("istio-injection", "enabled")
-        self.unschedulable: set[str] = set()
-        """Deployments whose pods get no node."""
         self.job_created = threading.Event()
         self._output = output
         self._lock = threading.Lock()
@@ -89,18 +87,11 @@ class Cluster:
             "metadata": {"name": name, "namespace": namespace, "labels": labels},
             "spec": spec,
         }
-        if owner["metadata"]["name"] in self.unschedulable:
-            message = "0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules."
-            conditions = [{"type": "PodScheduled", "status": "False", "message": message}]
-            pod["status"] = {"phase": "Pending", "conditions": conditions}
-        else:
-            spec["nodeName"] = NODES.get(labels.get("meshd-bench/place", ""), "node-a")
-            # An injected sidecar goes on when the load has ended.
-            done = (
-                [{"name": "load", "state": {"terminated": {"exitCode": 0}}}] if collection == "jobs" else []
-            )
-            conditions = [{"type": "Ready", "status": "True" if collection == "deployments" else "False"}]
-            pod["status"] = {"phase": "Running", "conditions": conditions, "containerStatuses": done}
+        spec["nodeName"] = NODES.get(labels.get("meshd-bench/place", ""), "node-a")
+        # An injected sidecar goes on when the load has ended.
+        done = [{"name": "load", "state": {"terminated": {"exitCode": 0}}}] if collection == "jobs" else []
+        conditions = [{"type": "Ready", "status": "True" if collection == "deployments" else "False"}]
+        pod["status"] = {"phase": "Running", "conditions": conditions, "containerStatuses": done}
         self.objects["pods", namespace, name] = pod
 
     def delete(self, key: Key) -> bool:

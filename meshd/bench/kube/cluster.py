@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-import yaml
 from hdrh.histogram import HdrHistogram
 from msgspec.structs import replace
 
@@ -15,7 +14,7 @@ from meshd.bench import distribution, guards, results
 from meshd.bench.kube import objects, pods
 from meshd.bench.kube.kubectl import Kubectl, KubectlError
 from meshd.bench.kube.objects import CONTAINER, Object
-from meshd.bench.kube.options import NO_SUCH_SCENARIO, PREFIX, SCENARIOS, Options
+from meshd.bench.kube.options import NO_SUCH_SCENARIO, PREFIX, SCENARIOS, Options, possible
 from meshd.bench.kube.task import Finding, TaskError, finding
 from meshd.bench.plan import MEASURED_PROTOCOLS, Plan, Run
 from meshd.bench.results import Case, Machine, Report, Row, Scenario, Settings
@@ -36,31 +35,6 @@ Say = Callable[[str], None]
 
 class LeftoverError(Exception):
     """Namespaces of an earlier benchmark are there; the message says what to do."""
-
-
-def dry_run(plan: Plan, options: Options) -> str:
-    """All that would be created, as YAML; of the Jobs the first of each scenario's loads."""
-    wanted = [*objects.places(plan, options)]
-    for scenario in _possible(plan):
-        wanted += objects.scenario(scenario, plan, options)
-        wanted += objects.routes(scenario, plan)
-    runs = (run for run in plan.runs() if run.round == 1 and run.scenario in SCENARIOS)
-    wanted += [objects.job(run, i, plan.seconds, options) for i, run in enumerate(runs, 1)]
-    return yaml.dump_all(wanted, Dumper=_PlainDumper, sort_keys=False)
-
-
-class _PlainDumper(yaml.SafeDumper):
-    """For readers: equal parts are written out, and texts of several lines as such."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_PlainDumper.add_representer(str, _text)
 
 
 class ClusterBenchmark:
@@ -130,7 +104,7 @@ class ClusterBenchmark:
             self._say(f"not all of it is deleted: {error}. Later: kubectl delete namespace -l {label}")
 
     def _create(self) -> None:
-        names = (PREFIX, *(objects.namespace(scenario) for scenario in _possible(self._plan)))
+        names = (PREFIX, *(objects.namespace(scenario) for scenario in possible(self._plan.scenarios)))
         self._say(f"creating namespaces {', '.join(names)}")
         self._kubectl.create(objects.places(self._plan, self._options))
         self._await_places()
@@ -147,7 +121,7 @@ class ClusterBenchmark:
                     if load.route:
                         self._reasons[load.case(scenario)] = f"its HTTPRoute was refused: {error}"
                         self._failures[load.case(scenario)] = _MAX_FAILURES
-        for scenario in _possible(self._plan):
+        for scenario in possible(self._plan.scenarios):
             name = objects.namespace(scenario)
             reason = self._await(name, self._servers) or pods.wrong_way(scenario, self._kubectl.pods(name))
             if reason:
@@ -160,7 +134,7 @@ class ClusterBenchmark:
 
     def _await_places(self) -> None:
         if reason := self._await(PREFIX, self._plan.nodes):
-            raise KubectlError(f"the pods that hold the nodes are not ready: {reason}")
+            raise KubectlError(f"the pods that hold the nodes are not ready: {reason}{_ONE_NODE}")
         for pod in self._kubectl.pods(PREFIX):
             self._nodes[pod["metadata"]["labels"][objects.PLACE]] = pods.node(pod)
 
@@ -209,6 +183,7 @@ class ClusterBenchmark:
         if found.latencies:
             self._latencies.setdefault(case, []).append(distribution.histogram(found.latencies))
         if found.round.rps is None:
+            self._reasons[case] = found.wrong
             self._say(f"{line} not counted: {found.wrong}")
         else:
             self._say(f"{line} {found.round.rps:>9,.0f}/s  p99 {found.round.p99_us:>7,.0f} us")
@@ -225,7 +200,13 @@ class ClusterBenchmark:
                 raise TaskError(reason)
             return finding(self._kubectl.logs(namespace, pod["metadata"]["name"], CONTAINER))
         finally:
+            self._delete_job(namespace, name)
+
+    def _delete_job(self, namespace: str, name: str) -> None:
+        try:
             self._kubectl.delete_job(namespace, name)
+        except KubectlError as error:  # what it found is good; it goes with its namespace at the end
+            self._say(f"job {namespace}/{name} is not deleted yet: {error}")
 
     def _await_load(self, namespace: str, name: str) -> Object:
         deadline = time.monotonic() + _RUN_SECONDS + self._plan.seconds
@@ -283,11 +264,8 @@ class ClusterBenchmark:
         )
 
 
+_ONE_NODE = " (on one node only --placement same-node can be measured)"
 _NOT_COVERED = (
     "CPU time per request and the mesh's memory: a pod cannot read those of others.",
-    "Whether the kernel carried a request on a cluster: see meshd_requests_total on the nodes.",
+    "Whether the kernel carried a request on a cluster: see meshd_fast_path_requests_total of its node.",
 )
-
-
-def _possible(plan: Plan) -> list[Scenario]:
-    return [scenario for scenario in plan.scenarios if scenario in SCENARIOS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meshd import __version__
@@ -34,3 +35,8 @@ def sidecar_label(text: str) -> tuple[str, str]:
     if not key or not equals or not value:
         raise ValueError(f"{text!r} is not KEY=VALUE, as istio-injection=enabled")
     return key, value
+
+
+def possible(scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Those that a cluster can measure."""
+    return [scenario for scenario in scenarios if scenario in SCENARIOS]
