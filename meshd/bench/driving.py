@@ -26,7 +26,9 @@ _LATE_SHARE = 0.5
 """Of the open loop's requests: more sent late than this, and it is the tool that is too slow."""
 _GRACE_SECONDS = 30
 _CLOSE = "Connection: close\r\n"
-DRAIN_SECONDS = 1
+DRAIN_SECONDS = 0.25
+"""How long the open loop waits for its last answers. Short, so that a scenario that does not keep up is
+found out: its latencies would only say how long the run was."""
 
 
 class Place(Protocol):
@@ -184,7 +186,7 @@ def _opened(process: subprocess.Popen[str], rate: int, seconds: int) -> Samples:
     if unanswered:
         wrong = (
             f"{rate} requests a second are too many for it:"
-            f" {unanswered} were not answered {DRAIN_SECONDS} s after the last was due"
+            f" {unanswered} of {rate * seconds} were not answered {DRAIN_SECONDS:g} s after the last was due"
         )
         return Samples(0, float(seconds), unanswered, wrong, {})
     return Samples(report.answered, report.seconds, 0, "", dict(report.latencies))
