@@ -67,12 +67,16 @@ TWO_SPEEDS: list[tuple[int, Answer]] = [(19, {"after": 0.005}), (1, {"after": 0.
 """95 of 100 answers come after 5 ms, 5 after 60 ms."""
 
 
-def agrees_with_two_speeds(found: Percentiles) -> None:
-    """A busy machine may add some milliseconds, and takes none away."""
-    assert 5_000 <= found.p50 < 15_000
-    assert 5_000 <= found.p90 < 40_000
-    assert 60_000 <= found.p99 < 100_000
-    assert found.p99 <= found.p999 <= found.max
+def agrees_with_two_speeds(pairs: Mapping[int, int] | list[tuple[int, int]]) -> None:
+    """A busy machine adds to latencies, and takes nothing away: the lower bounds are exact, the upper ones only
+    tell the two speeds apart. What percentiles a distribution has is test_distribution.py's."""
+    found = percentiles(pairs)
+    items = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
+    slow = sum(count for micros, count in items if micros >= 60_000)
+    assert min(items)[0] >= 5_000
+    assert found.p50 < 60_000
+    assert slow >= 0.045 * sum(count for _, count in items)
+    assert 60_000 <= found.p99 <= found.p999 <= found.max
 
 
 def test_closed_loop_finds_a_known_distribution() -> None:
@@ -80,21 +84,21 @@ def test_closed_loop_finds_a_known_distribution() -> None:
         found = closed(port)
     assert not found.errors
     assert found.answers == sum(found.latencies.values()) > 100
-    agrees_with_two_speeds(percentiles(found.latencies))
+    agrees_with_two_speeds(found.latencies)
 
 
 def test_open_loop_finds_a_known_distribution() -> None:
     with known(*TWO_SPEEDS) as port:
         found = opened(port, 400, 1.0)
     assert (found["sent"], found["answered"]) == (400, 400)
-    agrees_with_two_speeds(percentiles(latencies(found)))
+    agrees_with_two_speeds(latencies(found))
 
 
 def test_open_loop_finds_it_with_a_connection_for_each_request_too() -> None:
     with known(*TWO_SPEEDS) as port:
         found = opened(port, 200, 1.0, "--new-connections")
     assert found["answered"] == 200
-    agrees_with_two_speeds(percentiles(latencies(found)))
+    agrees_with_two_speeds(latencies(found))
 
 
 STALL = 0.5
@@ -119,7 +123,7 @@ def test_closed_loop_has_one_slow_answer_for_each_connection_in_a_stall() -> Non
     with known(*stalling(50)) as port:
         found = closed(port, connections=4, seconds=2)
     slow = sum(count for micros, count in found.latencies.items() if micros > 400_000)
-    assert slow == 4
+    assert 4 <= slow < 8, "wrk would add one for each interval of the stall, hundreds"
     assert percentiles(found.latencies).max >= STALL * 1e6
 
 
