@@ -22,7 +22,7 @@ def lab(
 ) -> Iterator[tuple[str, Lab]]:
     folder: Path = tmp_path_factory.mktemp("pods")
     manifest = manifests.write(folder, (1024, 16384), 1, headless=False)
-    with running_lab(manifest, nodes=1, mode=request.param) as found:
+    with running_lab(manifest, nodes=1, mode=request.param, more=("--wait", "80")) as found:
         yield request.param, found
 
 
