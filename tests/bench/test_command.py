@@ -23,10 +23,14 @@ from tests.support.lab import MESHD, until
 
 
 @contextlib.contextmanager
-def running(name: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+def running(name: str, *options: str, scratch: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """``scratch``: where it makes its temporary files."""
     command = [*MESHD, "bench", "--name", name, "-o", "json", *options]
+    env = {**os.environ, "TMPDIR": str(scratch)} if scratch is not None else None
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, env=env
+    ) as process:
         try:
             yield process
         finally:
@@ -75,13 +79,14 @@ def test_a_small_benchmark() -> None:
     assert left_of(name, "direct", "meshd-fast") == {}
 
 
-def test_ended_early_it_reports_what_it_has_and_leaves_nothing() -> None:
+def test_ended_early_it_reports_what_it_has_and_leaves_nothing(tmp_path: Path) -> None:
     name = prefix()
     options = ("--scenario", "direct", "--placement", "same-node", "--connections", "2,3")
-    with running(name, *options, "--rounds", "100", "--duration", "1") as process:
+    with running(name, *options, "--rounds", "100", "--duration", "1", scratch=tmp_path) as process:
         assert process.stderr is not None
         while "round 1/100" not in (line := process.stderr.readline()):
             assert line, "it ended too early"
+        assert list(tmp_path.iterdir())
         time.sleep(0.3)  # into the next run
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
@@ -93,7 +98,7 @@ def test_ended_early_it_reports_what_it_has_and_leaves_nothing() -> None:
     assert all(len(row.rounds) < 100 for row in report.results)
     assert "interrupted" in err
     assert left_of(name, "direct") == {}
-    assert not list(Path("/tmp").glob(f"meshd-bench-{process.pid}*"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ended_while_its_labs_start_it_leaves_nothing() -> None:

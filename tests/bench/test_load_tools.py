@@ -68,8 +68,8 @@ TWO_SPEEDS: list[tuple[int, Answer]] = [(19, {"after": 0.005}), (1, {"after": 0.
 
 
 def agrees_with_two_speeds(pairs: Mapping[int, int] | list[tuple[int, int]]) -> None:
-    """A busy machine adds to latencies, and takes nothing away: the lower bounds are exact, the upper one only
-    tells the two speeds apart. What percentiles a distribution has is test_distribution.py's."""
+    """A busy machine adds to latencies, and takes nothing away: the lower bounds are exact, the upper one
+    only tells the two speeds apart. What percentiles a distribution has is test_distribution.py's."""
     found = percentiles(pairs)
     items = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
     slow = sum(count for micros, count in items if micros >= 60_000)
