@@ -206,6 +206,8 @@ class PodRun:
         deadline = time.monotonic() + grace
         if not self._containers:
             self._task.cancel()
+            if self._proxy is not None:
+                self._proxy.stop()
         elif self.mesh is not None:
             await self.mesh.drain(self._view)
         await asyncio.gather(*(self._stop(run, grace) for run in self._containers))

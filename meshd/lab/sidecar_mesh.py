@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from meshd.lab.podview import PodView
 _logger = logging.getLogger("meshd.lab.sidecar")
 
 _BOOTSTRAP = "envoy.json"
+_DRAIN_SECONDS = 1.0
+"""An Envoy outlives the beginning of its pod's end by so much, until its callers know; in Istio by 5 s."""
 _FINISH_SECONDS = 2.0
 
 
@@ -35,6 +38,7 @@ class SidecarMesh(Carrier):
         self._concurrency = concurrency
         self._binary = envoy.find_binary()
         self._captured: set[str] = set()
+        self._draining: dict[str, float] = {}
         lab.envoys.mkdir(exist_ok=True)
 
     def _file(self, pod: PodView) -> Path:
@@ -57,6 +61,7 @@ class SidecarMesh(Carrier):
     def remove(self, pod: PodView) -> None:
         """The pod is gone."""
         self._captured.discard(pod.uid)
+        self._draining.pop(pod.uid, None)
         self._lab.envoy_admin(pod.ips[0]).unlink(missing_ok=True)
 
     def sidecar(self, pod: PodView) -> Sidecar:
@@ -85,10 +90,13 @@ class SidecarMesh(Carrier):
 
     async def drain(self, pod: PodView) -> None:
         """Answers close their connections from now on (Istio's agent does the same when it is to end)."""
+        self._draining[pod.uid] = time.monotonic()
         await self._asked(pod, "drain", envoy_admin.drain_inbound(self._lab.envoy_admin(pod.ips[0])))
 
     async def finish(self, pod: PodView) -> None:
-        """Until the Envoy has passed on what the app answered last."""
+        """Until the pod's callers had time to go elsewhere, and have what the app answered last."""
+        if pod.uid in self._draining:
+            await asyncio.sleep(self._draining[pod.uid] + _DRAIN_SECONDS - time.monotonic())
         await self._asked(pod, "finish", envoy_admin.until_inbound_is_idle(self._lab.envoy_admin(pod.ips[0])))
 
     @staticmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,54 +16,13 @@ from tests.lab import envoys, leftovers
 from tests.lab.conftest import PODS
 from tests.support.lab import Lab, running_lab, until
 
-_MORE = """
-apiVersion: v1
-kind: Pod
-metadata: {name: outsider, labels: {meshd.io/mesh: disabled}}
-spec: {nodeName: node1, terminationGracePeriodSeconds: 1, containers: [{name: a, command: [sleep, infinity]}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: mirror, labels: {app: mirror}}
-spec:
-  nodeName: node2
-  terminationGracePeriodSeconds: 1
-  containers: [{name: a, command: [/usr/bin/python3, -c, "%s"], readinessProbe: {tcpSocket: {port: 8080}}}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: mirror}
-spec:
-  ipFamilyPolicy: PreferDualStack
-  selector: {app: mirror}
-  ports: [{name: http, port: 80, targetPort: 8080}, {name: tcp, port: 90, targetPort: 9090}]
-"""
-_MIRROR = (
-    "import http.server, json, socket, threading\\n"
-    "class H(http.server.BaseHTTPRequestHandler):\\n"
-    "  def do_GET(self):\\n"
-    "    self.send_response(200); self.end_headers()\\n"
-    "    seen = {'peer': self.client_address[0], **{k.lower(): v for k, v in self.headers.items()}}\\n"
-    "    self.wfile.write(json.dumps(seen).encode())\\n"
-    "class S(http.server.ThreadingHTTPServer): address_family = socket.AF_INET6\\n"
-    "def first(s):\\n"
-    "  while True: c, _ = s.accept(); c.sendall(b'server first'); c.close()\\n"
-    "t = socket.create_server(('::', 9090), family=socket.AF_INET6)\\n"
-    "threading.Thread(target=first, args=(t,), daemon=True).start()\\n"
-    "S(('::', 8080), H).serve_forever()\\n"
-)
-_UDP = (
-    "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); "
-    "s.sendto(b'?', ('all', 53)); print(s.recv(100).decode())"
-)
-
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    manifest = tmp_path_factory.mktemp("sidecar") / "more.yaml"
-    manifest.write_text(_MORE % _MIRROR)
-    with running_lab(PODS, envoys.CANARY, manifest, mode="sidecar") as running:
+    more = envoys.more_pods(tmp_path_factory.mktemp("sidecar"))
+    with running_lab(PODS, envoys.CANARY, more, mode="sidecar") as running:
         yield running
+    assert leftovers.of_lab(running.name) == {}
 
 
 @pytest.fixture(scope="module")
@@ -85,19 +43,12 @@ def test_a_request_crosses_both_envoys_once(lab: Lab, server: str) -> None:
 
 
 def test_weights(lab: Lab) -> None:
-    shares = envoys.shares(lab, count=300)
-    # Of 300 draws of 1 in 10, fewer than 6 or more than 66 come less than once in a million runs.
-    assert sum(shares.values()) == 300
-    assert 6 <= shares["v2"] <= 66
+    envoys.check_weights(lab)
 
 
-@pytest.mark.parametrize(("family", "peer"), [("-4", "127.0.0.6"), ("-6", "::6")])
-def test_the_app_sees_its_envoy_and_the_caller_in_x_forwarded_for(lab: Lab, family: str, peer: str) -> None:
-    seen = json.loads(lab.curl("http://mirror/", family))
-    assert seen["peer"].removeprefix("::ffff:") == peer
-    client = lab.exec("client", "hostname", "-I").split()
-    assert seen["x-forwarded-for"] in client
-    assert (":" in seen["x-forwarded-for"]) == (family == "-6")
+@pytest.mark.parametrize("family", ["-4", "-6"])
+def test_the_app_sees_its_envoy_and_the_caller_in_x_forwarded_for(lab: Lab, family: str) -> None:
+    envoys.check_peers(lab, family, {"127.0.0.6", "::6"})
 
 
 def test_a_pod_address_is_passed_through_both(lab: Lab, server: str) -> None:
@@ -110,8 +61,7 @@ def test_a_pod_address_is_passed_through_both(lab: Lab, server: str) -> None:
 
 
 def test_a_protocol_in_which_the_server_talks_first(lab: Lab) -> None:
-    script = "import socket; print(socket.create_connection(('mirror', 90), 10).recv(100).decode())"
-    assert lab.exec("client", "/usr/bin/python3", "-c", script) == "server first\n"
+    assert lab.exec("client", "/usr/bin/python3", "-c", envoys.LISTEN) == "server first\n"
 
 
 def test_a_pod_reaches_itself_by_its_service(lab: Lab) -> None:
@@ -121,7 +71,7 @@ def test_a_pod_reaches_itself_by_its_service(lab: Lab) -> None:
 
 
 def test_udp_and_what_is_outside_the_mesh_stay_as_they_were(lab: Lab, server: str) -> None:
-    assert lab.exec("client", "/usr/bin/python3", "-c", _UDP).strip() in ("near", "far")
+    assert lab.exec("client", "/usr/bin/python3", "-c", envoys.UDP).strip() in ("near", "far")
     before = envoys.requests(lab, server, "inbound")
     assert lab.curl("http://web-v2/", pod="outsider") == "v2\n"
     assert envoys.requests(lab, server, "inbound") == before + 1  # the server's own Envoy is in the way
@@ -144,13 +94,7 @@ def test_probes_go_to_the_app_and_not_by_the_envoy(lab: Lab) -> None:
 
 
 def test_a_route_is_changed_live(lab: Lab, tmp_path: Path) -> None:
-    manifest = tmp_path / "route.yaml"
-    manifest.write_text(envoys.route(("web-v1", 1), ("web-v2", 0)))
-    lab.run("apply", "-f", str(manifest))
-    until(lambda: envoys.shares(lab, "-H", "x-user: tester", count=20) == {"v1": 20})
-    assert lab.curl("http://web/two") == "v2\n"
-    lab.run("apply", "-f", str(envoys.CANARY))
-    until(lambda: envoys.shares(lab, "-H", "x-user: tester", count=20) == {"v2": 20})
+    envoys.check_live_change(lab, tmp_path / "route.yaml")
 
 
 def test_a_rollout_replaces_pods_and_their_envoys(lab: Lab, tmp_path: Path) -> None:
@@ -196,12 +140,14 @@ def test_the_rules_are_what_keeps_envoy_from_itself(lab: Lab) -> None:
     assert f"Gid:\t{sidecar.GROUP}\t" in status
 
 
-def test_an_ending_pod_answers_what_it_began_and_its_envoy_ends_last(lab: Lab, tmp_path: Path) -> None:
+def test_an_ending_pod_drains_and_its_envoy_ends_last(lab: Lab, tmp_path: Path) -> None:
     manifest = tmp_path / "slow.yaml"
     manifest.write_text(_SLOW)
     lab.run("apply", "-f", str(manifest), "--wait", "20")
     (envoy_pid,) = _envoy_pids(lab, "slow")
     until(lambda: lab.curl("http://slow/now") == "begun now\n")
+    directly = f"http://{lab.pod('slow')['ip']}:8080/now"
+    assert "connection: close" not in lab.curl(directly, "-D", "-").lower()
     with subprocess.Popen(
         [*lab.command("exec", "client", "--", "curl", "-sS", "--max-time", "20", "http://slow/later")],
         stdout=subprocess.PIPE,
@@ -210,6 +156,7 @@ def test_an_ending_pod_answers_what_it_began_and_its_envoy_ends_last(lab: Lab, t
         until(lambda: "later" in lab.run("logs", "slow").stdout)
         lab.run("delete", "-f", str(manifest))
         until(lambda: "SIGTERM" in lab.run("logs", "slow").stdout)
+        assert "connection: close" in lab.curl(directly, "-D", "-").lower()
         assert Path(f"/proc/{envoy_pid}").exists()
         assert caller.communicate(timeout=20)[0] == "begun later\n"
     until(lambda: all(pod["name"] != "slow" for pod in lab.cluster()["pods"]))
@@ -242,7 +189,8 @@ spec:
           server = http.server.ThreadingHTTPServer(("", 8080), H)
           server.daemon_threads = False
           ending = threading.Event()
-          def end(*_): print("SIGTERM"); ending.set(); threading.Thread(target=server.shutdown).start()
+          def shut(): ending.set(); server.shutdown()
+          def end(*_): print("SIGTERM"); threading.Timer(2, shut).start()
           signal.signal(signal.SIGTERM, end)
           server.serve_forever()
           server.server_close()
