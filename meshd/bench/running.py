@@ -175,11 +175,12 @@ class Benchmark:
 
     def _measure_memory(self, beds: Sequence[Bed]) -> None:
         """One lab at a time: a hundred sidecars take their room."""
-        for bed in beds:
-            if bed.scenario == "direct":
-                continue
-            for pods in self._plan.memory_pods:
-                self._say(f"memory: {bed.scenario} with {pods} pods")
+        meshes = [bed for bed in beds if bed.scenario != "direct"]
+        steps = len(meshes) * len(self._plan.memory_pods)
+        for bed in meshes:
+            for i, pods in enumerate(self._plan.memory_pods):
+                step = meshes.index(bed) * len(self._plan.memory_pods) + i + 1
+                self._say(f"memory {step} of {steps}: {bed.scenario} with {pods} pods")
                 manifest = bed.folder / "idle.yaml"
                 objects = [*manifests.services(), *manifests.idle_pods(pods)]
                 manifest.write_text("\n---\n".join(map(json.dumps, objects)))
