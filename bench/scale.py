@@ -128,6 +128,8 @@ def _wait_until_in_force(bed: Bed) -> None:
         if time.monotonic() > deadline:
             raise LoadError(f"after {_IN_FORCE_SECONDS:g} s only {found} services are in force")
         time.sleep(0.2)
+    for i in (0, SERVICES - 2):  # and their endpoints
+        bed.check_patiently(f"s{i}", _SIZE, 1)
 
 
 def _idle_percent(bed: Bed, seconds: int) -> float:
@@ -151,7 +153,8 @@ def _rounds(beds: Sequence[Bed], count: int, seconds: int) -> dict[str, list[Rou
                 raise LoadError(f"{bed.lab.name}: {driven.wrong}")
             one = driven.round
             print(
-                f"round {number}  {bed.lab.name:<10} {one.rps:>9,.0f} req/s  p50 {one.p50_us:>5.0f} us"
+                f"round {number}  {bed.lab.name:<11} {one.rps:>9,.0f} req/s"
+                f"  p50 {one.p50_us:>5.0f}  p99 {one.p99_us:>6.0f} us"
                 f"  in the kernel {one.carried_percent:>5.1f} %  steal {one.steal_percent:.1f} %",
                 file=sys.stderr,
             )
