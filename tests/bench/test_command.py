@@ -116,11 +116,11 @@ def test_ended_while_its_labs_start_it_leaves_nothing() -> None:
     assert left_of(name, "direct", "sidecar", "meshd-fast") == {}
 
 
-def test_what_a_killed_benchmark_left_is_removed_by_the_next() -> None:
+def test_what_a_killed_benchmark_left_is_removed_by_the_next(tmp_path: Path) -> None:
     name = prefix()
     bed = Bed.named(name, "direct", Path())
     options = ("--scenario", "direct", "--placement", "same-node", "--connections", "2", "--rounds", "1")
-    with running(name, *options, "--duration", "30") as process:
+    with running(name, *options, "--duration", "30", scratch=tmp_path) as process:
         assert process.stderr is not None
         while "labs are up" not in process.stderr.readline():
             assert process.poll() is None
