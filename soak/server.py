@@ -78,11 +78,12 @@ async def _answer(writer: asyncio.StreamWriter, wanted: Exchange) -> None:
         writer.write(head[:17])
         await asyncio.sleep(0.002)
         await write_body(writer, body[:0], False, head[17:])
-        for cut in itertools.pairwise((0, len(body) // 3, len(body) // 2, len(body))):
+        size = len(body)
+        for begin, end in itertools.pairwise(sorted({0, size // 3, size // 2, size})):
             await asyncio.sleep(0.002)
-            last = cut[1] == len(body)
-            if last or cut[0] < cut[1]:
-                await write_body(writer, body[slice(*cut)], wanted.chunked_down, whole=last)
+            await write_body(writer, body[begin:end], wanted.chunked_down, whole=end == size)
+        if not size:
+            await write_body(writer, body, wanted.chunked_down)
     else:
         await write_body(writer, body, wanted.chunked_down, head)
 
