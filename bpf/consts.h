@@ -81,9 +81,8 @@
 #ifndef MESHD_MAX_RESPONSE_BODY
 #define MESHD_MAX_RESPONSE_BODY (2 << 20)
 #endif
-/* Whether a reader has read what was redirected to it the kernel does not tell. But it reads in the
- * order of coming: who has read what TCP brought after it has read that. So when this much was
- * redirected to a socket, the proxy takes a request, and with it TCP a message.
+/* After so many redirected bytes a socket's queue is looked at. While it is not empty its requests
+ * are the proxy's.
  */
 #ifndef MESHD_MAX_REDIRECTED
 #define MESHD_MAX_REDIRECTED (8 << 20)
@@ -94,6 +93,13 @@
 /* To another node the bytes go into U's send buffer, which may not overflow. */
 #ifndef MESHD_MAX_REMOTE_REQUEST_BODY
 #define MESHD_MAX_REMOTE_REQUEST_BODY (16 << 10)
+#endif
+/* From there they go into C's receive buffer (tcp_rmem, 128 KiB by default). What has no room in it
+ * waits outside of TCP's stream, where a FIN passes it, and is tried again a clock tick later
+ * (sk_psock_backlog).
+ */
+#ifndef MESHD_MAX_REMOTE_RESPONSE_BODY
+#define MESHD_MAX_REMOTE_RESPONSE_BODY (48 << 10)
 #endif
 
 /* A connection that waited for longer may be the one that its server closes now: the proxy, which

@@ -7,6 +7,7 @@
 #include "kept.h"
 #include "maps.h"
 #include "stats.h"
+#include "tcp.h"
 
 static __always_inline struct settings *fast_path_settings(void)
 {
@@ -110,16 +111,11 @@ static __always_inline void end_flow(struct bpf_sock_ops *ops)
 		flow->ended = 1;
 }
 
-/* Whether a reader may be sent more, of whom it is known that it has read all that the proxy has
- * written. See MESHD_MAX_REDIRECTED.
- */
-static __always_inline bool has_room(u32 *redirected, u32 *known, u32 written)
+/* Forgets what was redirected to a socket once it has been read. To be called under its lock. */
+static __always_inline void note_read(u32 *redirected, struct bpf_sock *sk, u32 limit)
 {
-	if (*known != written) {
-		*known = written;
+	if (*redirected >= limit && all_read(sk))
 		*redirected = 0;
-	}
-	return *redirected < MESHD_MAX_REDIRECTED;
 }
 
 /* Another program may have asked for state callbacks of sockets that are not ours. */

@@ -88,8 +88,8 @@ static __always_inline enum upcall may_carry(
 	counts.read = tcp.read - flow->first_received;
 	switch (flow_state(&counts)) {
 	case FLOW_IDLE:
-		return has_room(&flow->redirected, &flow->written, arming->written) ? UPCALL_NONE
-										    : UPCALL_SLOW;
+		note_read(&flow->redirected, msg->sk, MESHD_MAX_REDIRECTED);
+		return flow->redirected < MESHD_MAX_REDIRECTED ? UPCALL_NONE : UPCALL_SLOW;
 	case FLOW_ANSWERING:
 		/* For good: an answer's last bytes are on their way for a moment after they have
 		 * been counted, and a client that does not wait for them could be sent the next
@@ -103,13 +103,13 @@ static __always_inline enum upcall may_carry(
 }
 
 static __always_inline enum upcall usable(
-	const struct flow_upstream *upstream, struct connection *connection, u64 now)
+	const struct flow_upstream *upstream, const struct connection *connection, u64 now)
 {
 	if (connection->place == PLACE_GONE)
 		return UPCALL_SERVER_GONE;
 	if (upstream->kind == UPSTREAM_HERE) {
 		if (connection->received != upstream->written || connection->unread ||
-			!has_room(&connection->redirected, &connection->written, upstream->written))
+			connection->redirected >= MESHD_MAX_REDIRECTED)
 			return UPCALL_UNREAD;
 	} else if (connection->passed != upstream->consumed) {
 		return UPCALL_UNREAD;
@@ -185,8 +185,13 @@ static __always_inline enum upcall carry_request(
 	if (reason)
 		return reason;
 	flow->remote = upstream->kind == UPSTREAM_REMOTE;
-	if (flow->remote && head->content_length > MESHD_MAX_REMOTE_REQUEST_BODY)
-		return UPCALL_BODY;
+	if (flow->remote) {
+		if (head->content_length > MESHD_MAX_REMOTE_REQUEST_BODY)
+			return UPCALL_BODY;
+		note_read(&flow->redirected, msg->sk, 1);
+		if (flow->redirected)
+			return UPCALL_SLOW;
+	}
 
 	size = msg->size;
 	total = head->length + head->content_length;

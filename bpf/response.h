@@ -22,6 +22,7 @@ static __always_inline void note_received(struct connection *connection, struct 
 	}
 	connection->received = tcp.received - connection->first_to_server;
 	connection->unread = tcp.read != tcp.received;
+	note_read(&connection->redirected, sk, MESHD_MAX_REDIRECTED);
 }
 
 static __always_inline bool same_end(const struct address_port *a, const struct address_port *b)
@@ -294,7 +295,8 @@ static __always_inline int from_remote(struct __sk_buff *skb)
 				(const u8 *)(long)skb->data_end))
 			return leave_to_proxy(connection, &key, flow, RESPONSE_UPCALLED, size);
 		left = connection->head.length + connection->response_left;
-		if (connection->head.chunked || size > left)
+		if (connection->head.chunked || size > left ||
+			connection->response_left > MESHD_MAX_REMOTE_RESPONSE_BODY)
 			return leave_to_proxy(connection, &key, flow, RESPONSE_UPCALLED, size);
 	} else if (size > left) { /* more than was announced */
 		return leave_to_proxy(connection, &key, flow, RESPONSE_BROKEN, size);

@@ -40,6 +40,35 @@ static __always_inline bool tcp_counts(struct bpf_sock *sk, struct tcp_counts *c
 	return true;
 }
 
+static __always_inline bool is_empty(u64 list)
+{
+	u64 first = 0;
+
+	return !bpf_probe_read_kernel(&first, sizeof(first), (void *)list) && first == list;
+}
+
+/* The flags in the lowest bits of sk_user_data (SK_USER_DATA_PTRMASK). */
+#define USER_DATA_FLAGS 7ULL
+
+/* Whether a socket of a map has read all that came to it, by TCP or redirected: both go through its
+ * psock's queues. The caller holds its lock.
+ */
+static __always_inline bool all_read(struct bpf_sock *sk)
+{
+	void *tcp;
+	u64 psock;
+
+	if (!sk)
+		return false;
+	tcp = (void *)bpf_skc_to_tcp_sock(sk);
+	if (!tcp)
+		return false;
+	asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(psock) : "r"(tcp), "i"(SOCK_SK_USER_DATA));
+	psock &= ~USER_DATA_FLAGS;
+	return psock && is_empty(psock + SK_PSOCK_INGRESS_MSG) &&
+	       is_empty(psock + SK_PSOCK_INGRESS_SKB);
+}
+
 #else /* a kernel without BTF: nothing is ever known to be read, so every request is an upcall */
 
 struct tcp_counts {
@@ -49,6 +78,11 @@ struct tcp_counts {
 };
 
 static __always_inline bool tcp_counts(struct bpf_sock *sk, struct tcp_counts *counts)
+{
+	return false;
+}
+
+static __always_inline bool all_read(struct bpf_sock *sk)
 {
 	return false;
 }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
 from meshd import __version__
-from meshd.cli import agent, bench, check, cleanup, control, explain, lab, status
 from meshd.cli.errors import CommandError
 
-_COMMANDS = (lab, status, explain, bench, agent, control, check, cleanup)
+_DAEMONS = frozenset(("agent", "control"))
+_COMMANDS = ("lab", "status", "explain", "bench", "agent", "control", "check", "cleanup")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,9 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"meshd {__version__}")
     commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
-    for command in _COMMANDS:
-        command.add_parser(commands)
-    parsed = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    # A daemon does not carry what the other commands import.
+    names = given[:1] if given and given[0] in _DAEMONS else _COMMANDS
+    for name in names:
+        importlib.import_module(f"meshd.cli.{name}").add_parser(commands)
+    parsed = parser.parse_args(given)
     try:
         return int(parsed.run(parsed))
     except CommandError as error:

@@ -108,7 +108,12 @@ class Compiled(Unit):
         return Layout(self.digest, maps, shapes.structs, shapes.enums)
 
 
-_READ = {"tcp_sock": ("write_seq", "rcv_nxt", "copied_seq"), "sk_buff": ("cb",)}
+_READ = {
+    "tcp_sock": ("write_seq", "rcv_nxt", "copied_seq"),
+    "sk_buff": ("cb",),
+    "sock": ("sk_user_data",),
+    "sk_psock": ("ingress_msg", "ingress_skb"),
+}
 
 
 def kernel_flags(kernel: Path = Path("/sys/kernel/btf/vmlinux")) -> list[str]:
