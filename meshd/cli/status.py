@@ -81,8 +81,8 @@ def _routes(sockets: Sequence[Path], as_json: bool) -> int:
         as_json,
         "routes",
         RouteView,
-        ("SERVICE", "ROUTE", "MATCH", "ACTION", "REQUESTS"),
-        lambda r: (r.service, r.name, r.match, r.action, r.requests),
+        ("SERVICE", "CALLERS", "ROUTE", "MATCH", "ACTION", "REQUESTS"),
+        lambda r: (r.service, r.callers or "*", r.name, r.match, r.action, r.requests),
     )
 
 

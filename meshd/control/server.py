@@ -19,6 +19,8 @@ from meshd.xds.server_stream import Rejection, StreamError
 from meshd.xds.sotw_stream import SotwStream
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+NAMESPACE = "NAMESPACE"
+"""In a node's metadata."""
 MAX_STREAMS = 10_000
 STOP_SECONDS = 2.0
 """How long streams have for their last write at a stop."""
@@ -47,6 +49,8 @@ class Stream:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     node: str = ""
     """The client's id, once it has said it."""
+    namespace: str = ""
+    """That its callers are all of; empty: of several."""
     rejections: dict[str, Rejection] = field(default_factory=dict)
     """The last NACK of each type (CDS, ...) whose last response was refused."""
 
@@ -56,6 +60,8 @@ class AdsServer:
 
     def __init__(self) -> None:
         self._resources = ResourceSet()
+        self._seen_from: dict[str, ResourceSet] = {}
+        """The resources as the clients of some namespaces see them, as far as they have been asked for."""
         self._published = asyncio.Event()
         self.streams: set[Stream] = set()
         self.nacks = 0
@@ -95,10 +101,21 @@ class AdsServer:
     def publish(self, resources: ResourceSet) -> None:
         """Serve these from now on. Streams move on by themselves, each at its own pace."""
         self._resources = resources
+        self._seen_from.clear()
         self._published.set()
         for stream in self.streams:
-            stream.machine.publish(resources)
+            stream.machine.publish(self._for(stream.namespace))
             stream.wake.set()
+
+    def _for(self, namespace: str) -> ResourceSet:
+        """What a client gets. Without a namespace: what there is for all of them, as an agent needs it."""
+        if not namespace:
+            return self._resources
+        if namespace not in self._seen_from:
+            used = {stream.namespace for stream in self.streams}
+            self._seen_from = {each: seen for each, seen in self._seen_from.items() if each in used}
+            self._seen_from[namespace] = self._resources.seen_from(namespace)
+        return self._seen_from[namespace]
 
     async def _sotw(
         self,
@@ -165,6 +182,9 @@ class AdsServer:
         async for request in requests:
             if not stream.node and request.node.id:
                 stream.node = request.node.id
+                stream.namespace = _namespace(request.node)
+                if stream.namespace:
+                    stream.machine = type(stream.machine)(self._for(stream.namespace))
                 log.event(
                     _logger,
                     logging.INFO,
@@ -190,3 +210,9 @@ class AdsServer:
             elif request.response_nonce:
                 stream.rejections.pop(kind, None)
             stream.wake.set()
+
+
+def _namespace(node: base_pb2.Node) -> str:
+    """The namespace of the pod that a client is a sidecar of, in the place where Istio's agents say it."""
+    value = node.metadata.fields.get(NAMESPACE)
+    return str(value.string_value) if value is not None else ""

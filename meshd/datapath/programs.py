@@ -54,6 +54,7 @@ MAPS = (
     "arrivals",
     "rule_sets",
     "paths",
+    "consumer_rules",
     "requests",
     "blank_count",
     "upcalls",

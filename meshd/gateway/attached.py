@@ -23,15 +23,19 @@ PortKey = tuple[tuple[str, str], int]
 class Attached:
     """What all routes come to."""
 
-    ranked: dict[PortKey, list[Ranked]] = field(default_factory=dict)
+    ranked: dict[PortKey, dict[str, list[Ranked]]] = field(default_factory=dict)
+    """By port and consumer (Attachment.consumer)."""
     accepted: dict[RouteKey, HTTPRoute] = field(default_factory=dict)
     """The version of each route that is in force, to fall back on should the next one not be accepted."""
     parents: dict[RouteKey, tuple[ParentStatus, ...]] = field(default_factory=dict)
     problems: dict[RouteKey, list[Problem]] = field(default_factory=dict)
 
-    def routes(self, port: PortKey) -> tuple[Route, ...]:
-        """The routes of a port, in order of precedence."""
-        return tuple(ranked.route for ranked in sorted(self.ranked[port], key=lambda r: r[:-1]))
+    def routes(self, port: PortKey) -> dict[str, tuple[Route, ...]]:
+        """The routes of a port by consumer, in order of precedence. Groups do not mix (GEP-1294)."""
+        return {
+            consumer: tuple(ranked.route for ranked in sorted(entries, key=lambda r: r[:-1]))
+            for consumer, entries in sorted(self.ranked.get(port, {}).items())
+        }
 
 
 def attach_all(
@@ -76,12 +80,12 @@ def attach_all(
 
 def _put(route: HTTPRoute, found: list[Attachment], backends: Backends, result: Attached) -> list[Unresolved]:
     """Rank a route's rules on all ports it is attached to, all or nothing. Raises UnsupportedValueError."""
-    ports = {(a.service, port) for a in found for port in a.ports}
+    ports = {((a.service, port), a.consumer) for a in found for port in a.ports}
     # Even a route that is attached nowhere is checked, so that its author hears of it.
     unresolved: list[Unresolved] = ranked_routes(route, 0, backends)[1]
-    ranked = {port: ranked_routes(route, port[1], backends)[0] for port in ports}
-    for port, entries in ranked.items():
-        result.ranked.setdefault(port, []).extend(entries)
+    ranked = {each: ranked_routes(route, each[0][1], backends)[0] for each in ports}
+    for (port, consumer), entries in ranked.items():
+        result.ranked.setdefault(port, {}).setdefault(consumer, []).extend(entries)
     return list(dict.fromkeys(unresolved))
 
 

@@ -39,7 +39,7 @@ def ranked_routes(route: HTTPRoute, port: int, backends: Backends) -> tuple[list
         where = f"spec.rules[{i}]"
         _refuse_unsupported(rule, where)
         effect = filters.combine(rule.filters, f"{where}.filters", on_backend=False)
-        action, missing = _action(rule, effect, port, meta.namespace, backends, where)
+        action, missing = _action(rule, effect, port, route, backends, where)
         unresolved += missing
         name = f"{meta.namespace}/{meta.name}/{rule.name or i}"
         for j, match in enumerate(rule.matches or (KubeMatch(),)):
@@ -90,7 +90,7 @@ def _match(match: KubeMatch) -> RouteMatch:
 
 
 def _action(
-    rule: Rule, effect: Filters, port: int, namespace: str, backends: Backends, where: str
+    rule: Rule, effect: Filters, port: int, route: HTTPRoute, backends: Backends, where: str
 ) -> tuple[Action, list[Unresolved]]:
     if effect.redirect is not None:
         return filters.redirect(effect.redirect, port, f"{where}.filters.requestRedirect"), []
@@ -98,7 +98,7 @@ def _action(
     unresolved: list[Unresolved] = []
     for i, ref in enumerate(rule.backend_refs):
         own = filters.combine(ref.filters, f"{where}.backendRefs[{i}].filters", on_backend=True)
-        name, problem = backends.cluster(ref, namespace)
+        name, problem = backends.cluster(ref, route)
         if problem is not None:
             unresolved.append(problem)
         clusters.append(

@@ -309,7 +309,7 @@ TWO = service("web", {"port": 80, "name": "a"}, {"port": 81, "name": "b"}, {"por
         ({"port": 82}, set(), "NoMatchingParent"),
         ({"port": 99}, set(), "NoMatchingParent"),
         ({"name": "nowhere"}, set(), "NoMatchingParent"),
-        ({"namespace": "other"}, set(), "UnsupportedValue"),
+        ({"namespace": "other"}, set(), "NoMatchingParent"),
     ],
 )
 def test_parents(ref: Object, ports: set[int], reason: str) -> None:
