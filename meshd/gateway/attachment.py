@@ -13,6 +13,7 @@ from meshd.gateway.protocols import Declared, declared
 from meshd.gateway.references import is_service
 from meshd.kube.httproute import HTTPRoute, ParentRef
 from meshd.kube.objects import Service
+from meshd.model.status import ParentReference
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Attachment:
     """What became of one parentRef that is a Service. Either it has ports, or a reason and a message."""
 
     parent: str
+    """For people."""
+    ref: ParentReference
     service: tuple[str, str] = ("", "")
     ports: tuple[int, ...] = ()
     consumer: str = ""
@@ -43,8 +46,17 @@ def _attach(ref: ParentRef, namespace: str, services: Mapping[tuple[str, str], S
         called + (f":{ref.port}" if ref.port else "") + (f" {ref.section_name}" if ref.section_name else "")
     )
 
+    reference = ParentReference(
+        group=ref.group,
+        kind=ref.kind,
+        namespace=ref.namespace or "",
+        name=ref.name,
+        section_name=ref.section_name,
+        port=ref.port or 0,
+    )
+
     def refused(reason: str, message: str) -> Attachment:
-        return Attachment(parent, reason=reason, message=message)
+        return Attachment(parent, reference, reason=reason, message=message)
 
     service = services.get((target, ref.name))
     if service is None:
@@ -67,4 +79,4 @@ def _attach(ref: ParentRef, namespace: str, services: Mapping[tuple[str, str], S
         said = ", ".join(f"{port.port} ({port.app_protocol or port.name})" for port in chosen)
         return refused("NoMatchingParent", f"{called}: declared not to speak HTTP/1.1: port {said}")
     consumer = namespace if target != namespace else ""
-    return Attachment(parent, (target, ref.name), tuple(port.port for port in http), consumer)
+    return Attachment(parent, reference, (target, ref.name), tuple(port.port for port in http), consumer)

@@ -44,7 +44,7 @@ class Backends:
     services: Mapping[tuple[str, str], Service]
     grants: Iterable[ReferenceGrant]
 
-    def cluster(self, ref: BackendRef, route: HTTPRoute) -> tuple[str, Unresolved | None]:
+    def cluster(self, ref: BackendRef, route: HTTPRoute) -> str:
         """The cluster of a backendRef in a route.
 
         For one that does not resolve it is a name that no cluster can have, which the proxy answers with 500.
@@ -52,7 +52,17 @@ class Backends:
         target = ref.namespace or route.metadata.namespace
         problem = self._problem(ref, route, target)
         name = f"{target}/{ref.name}:{ref.port}"
-        return (name, None) if problem is None else (f"unresolved/{name}", problem)
+        return name if problem is None else f"unresolved/{name}"
+
+    def unresolved(self, route: HTTPRoute) -> tuple[Unresolved, ...]:
+        """All that is wrong with a route's backendRefs, each once."""
+        namespace = route.metadata.namespace
+        found = (
+            self._problem(ref, route, ref.namespace or namespace)
+            for rule in route.spec.rules
+            for ref in rule.backend_refs
+        )
+        return tuple(dict.fromkeys(problem for problem in found if problem is not None))
 
     def _problem(self, ref: BackendRef, route: HTTPRoute, target: str) -> Unresolved | None:
         if (ref.group, ref.kind) not in (("", "Service"), ("core", "Service")):
@@ -71,7 +81,8 @@ class Backends:
         if service is None:
             return Unresolved("BackendNotFound", f"{called} does not exist")
         if service.spec.type == "ExternalName":
-            return Unresolved("BackendNotFound", f"{called} is of type ExternalName")
+            message = f"{called} is of type ExternalName, which may lead out of the mesh (GEP-1294)"
+            return Unresolved("BackendNotFound", message)
         for port in service.spec.ports:
             if port.port == ref.port and port.protocol == "TCP":
                 if declared(port) is Declared.OPAQUE:

@@ -149,6 +149,7 @@ def _route_config(name: str, routes: tuple[Route, ...]) -> RouteConfig:
 
 
 def _status(objects: Objects, attached: Attached, problems: dict[Key, list[Problem]]) -> ConfigStatus:
+    generations = {key: found.metadata.generation for key, found in objects.by_key.items()}
     keys = {key for key, found in problems.items() if found}
     keys |= {Key("HTTPRoute", namespace, name) for namespace, name in attached.parents}
     return ConfigStatus(
@@ -158,6 +159,7 @@ def _status(objects: Objects, attached: Attached, problems: dict[Key, list[Probl
                 namespace=key.namespace,
                 name=key.name,
                 source=objects.sources.get(key, key.name if key.kind == "File" else ""),
+                generation=generations.get(key, 0),
                 parents=attached.parents.get((key.namespace, key.name), ())
                 if key.kind == "HTTPRoute"
                 else (),

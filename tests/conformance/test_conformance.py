@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+
 import pytest
 
 from tests.conformance.cases import CASES, Case
-from tests.conformance.world import ENVOY, MESHD, World
+from tests.conformance.world import CONSUMER, ENVOY, MESHD, World
+from tests.support.lab import MESHD as COMMAND
 
 
 @pytest.mark.parametrize("proxy", [MESHD, ENVOY])
@@ -22,3 +26,23 @@ def test_conditions(world: World, case: Case) -> None:
     assert {c.type: c.reason for c in parent.conditions} == case.conditions
     for condition in parent.conditions:
         assert condition.status == (condition.reason == condition.type)
+
+
+def test_what_the_command_line_says(world: World) -> None:
+    def said(*arguments: str) -> str:
+        command = [*COMMAND, *arguments, "--instance", world.lab.instance("node1")]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
+    words = [line.split() for line in said("routes").splitlines()]
+    service, route = "conformance/meshconsumerroute-v1:80", f"{CONSUMER}/meshconsumerroute"
+    assert [service, CONSUMER, f"{route}/0"] in [line[:3] for line in words]
+    assert [service, "*", "default"] in [line[:3] for line in words]
+    assert [route, "Service", service.partition(":")[0], "yes", "yes", "-"] in words
+    (node,) = json.loads(said("routes", "-o", "json"))["nodes"]
+    (told,) = (each for each in node["httpRoutes"] if each["name"] == "httprouteinvalidnonexistentbackendref")
+    (parent,) = told["status"]["parents"]
+    assert [c["status"] for c in parent["conditions"]] == ["True", "False"]
+    assert f"Route    {route}/0," in said("explain", service, "GET", "/", "--from", CONSUMER)
+    assert "Route    default," in said("explain", service, "GET", "/")
+    named = said("explain", "conformance/meshhttproutenamedrule:80", "GET", "/named")
+    assert "Route    conformance/meshhttproutenamedrule/named-rule," in named
