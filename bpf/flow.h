@@ -4,6 +4,7 @@
 #define MESHD_FLOW_H
 
 #include "address.h"
+#include "kept.h"
 #include "maps.h"
 #include "stats.h"
 
@@ -103,7 +104,7 @@ static __always_inline void close_flow(struct bpf_sock_ops *ops)
 	struct flow_key key;
 
 	set_flow_key(&key, ops);
-	armed.delete(&key);
+	forget_request(&key);
 	if (!flows.delete(&key))
 		COUNT(flows_closed);
 }

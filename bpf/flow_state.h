@@ -6,15 +6,15 @@
  * can disagree about a transition:
  *
  *   body left | caught up | answered | state     | the client's next bytes are
- *   ----------+-----------+----------+-----------+-------------------------------------------------
+ *   ----------+-----------+----------+-----------+-------------------------------------------
  *   yes       | -         | -        | CARRYING  | carried: the rest of the request's body
- *   no        | no        | -        | SLOW      | passed up: the proxy is at work, or the client
- * is no        | yes       | no       | ANSWERING | passed up: the client pipelines no        | yes
- * | yes      | IDLE      | carried, if they are a request that can be
+ *   no        | no        | -        | SLOW      | passed up: the proxy, or the client, is busy
+ *   no        | yes       | no       | ANSWERING | passed up: the client pipelines
+ *   no        | yes       | yes      | IDLE      | carried, if they are a request that can be
  *
  * "Busy" is CARRYING or ANSWERING. body left: bytes of the carried request's body have not come
  * yet. caught up: the proxy has consumed all bytes that were passed up, and the client has read all
- * that the proxy sent. answered: each carried request has had its whole answer.
+ * that the proxy sent. answered: each carried request has had its whole answer, or is the proxy's.
  */
 #ifndef MESHD_FLOW_STATE_H
 #define MESHD_FLOW_STATE_H
@@ -35,7 +35,7 @@ struct flow_counts {
 	unsigned int read;	/* and those that the app has read */
 	unsigned int requests;	/* carried */
 	unsigned int responses; /* carried to their end */
-	unsigned int answered;	/* brought to their end by the proxy */
+	unsigned int adopted;	/* and those that are the proxy's to answer */
 	unsigned long long left;
 };
 
@@ -45,7 +45,7 @@ static inline __attribute__((always_inline)) enum flow_state flow_state(const st
 		return FLOW_CARRYING;
 	if (c->passed_up != c->consumed || c->arrived != c->written || c->read != c->arrived)
 		return FLOW_SLOW;
-	if (c->requests != c->responses + c->answered)
+	if (c->requests != c->responses + c->adopted)
 		return FLOW_ANSWERING;
 	return FLOW_IDLE;
 }

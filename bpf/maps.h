@@ -28,6 +28,15 @@ BPF_F_TABLE("hash", struct flow_key, struct flow, flows, MESHD_MAX_FLOWS, BPF_F_
  */
 BPF_F_TABLE("array", u32, struct flow, blank_flow, 1, 0);
 
+/* client's end of a captured connection and a number -> that piece of the request that the kernel
+ * carries for it, or carried last. An entry lives as long as the flow's.
+ */
+BPF_F_TABLE(
+	"hash", struct kept_key, struct kept_piece, kept, MESHD_MAX_KEPT_PIECES, BPF_F_NO_PREALLOC);
+
+/* 0 -> a piece of nothing. */
+BPF_F_TABLE("array", u32, struct kept_piece, blank_piece, 1, 0);
+
 /* client's end of a captured connection -> what the proxy decided for it. */
 BPF_F_TABLE("hash", struct flow_key, struct arming, armed, MESHD_MAX_FLOWS, BPF_F_NO_PREALLOC);
 

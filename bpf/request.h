@@ -35,16 +35,27 @@ static __always_inline int pass_up(struct sk_msg_md *msg, struct flow_key *key, 
 	return divided ? clients.msg_redirect_hash(msg, key, 0) : SK_PASS;
 }
 
-/* The rest of a carried request's body goes where its head went. Once the server is gone, the rest
- * goes up: the proxy sees request_left, and does not take it for a request.
+static __always_inline bool is_closing(struct connection_key *key)
+{
+	struct connection *connection = connections.lookup(key);
+
+	return !connection || connection->place == PLACE_GONE;
+}
+
+/* The rest of a carried request's body goes where its head went. Once an end of that connection is
+ * closing, all of the rest goes up: the proxy may have sent the request again, with what is kept,
+ * and else sees by request_left that it is no request.
  */
 static __always_inline int carry_body(
 	struct sk_msg_md *msg, struct flow *flow, struct flow_key *key, bool divided)
 {
 	u32 size = msg->size;
 
-	if (!to_server(msg, flow))
+	if (is_closing(&flow->connection) || !to_server(msg, flow)) {
+		flow->given_up = 1;
 		return pass_up(msg, key, divided);
+	}
+	flow->kept = 0;
 	if (size > flow->request_left) {
 		size = flow->request_left;
 		divide(msg, flow, size);
@@ -62,7 +73,7 @@ static __always_inline enum upcall may_carry(
 		.written = arming->written,
 		.requests = flow->requests,
 		.responses = flow->responses,
-		.answered = arming->answered,
+		.adopted = arming->adopted,
 	};
 
 	if (flow->pipelines)
@@ -119,7 +130,8 @@ static __always_inline enum upcall carry_request(
 	struct arming *arming;
 	struct lines lines;
 	enum upcall reason;
-	u32 size, total;
+	struct text text;
+	u32 size, total, own;
 	u64 rules, cluster, now;
 
 	if (!config || !service->rules || !may_enrol(key->netns))
@@ -127,6 +139,8 @@ static __always_inline enum upcall carry_request(
 	arming = armed.lookup(key);
 	if (!arming)
 		return UPCALL_NEW;
+	if (!arming->rules)
+		return UPCALL_SLOW;
 	reason = may_carry(msg, flow, arming);
 	if (reason)
 		return reason;
@@ -169,8 +183,24 @@ static __always_inline enum upcall carry_request(
 	if (flow->remote && head->content_length > MESHD_MAX_REMOTE_REQUEST_BODY)
 		return UPCALL_BODY;
 
+	size = msg->size;
+	total = head->length + head->content_length;
+	own = size < total ? size : total;
+	flow->kept = 0;
+	if (may_be_repeated(head->method)) {
+		/* The proxy keeps what came with the head, be it more; here there is no room. */
+		if (own > MESHD_MAX_REQUEST_HEAD)
+			return UPCALL_BODY;
+		flow->kept = own;
+		text.data = (const u8 *)(long)msg->data;
+		text.end = (const u8 *)(long)msg->data_end;
+		text.size = LOADED(flow->kept);
+		if (!keep_request(key, &text))
+			return UPCALL_MEMORY;
+	}
+	__builtin_memset(flow->request_id, 0, sizeof(flow->request_id));
 	plan_lines(&lines, arming, head);
-	if (lines.total && !insert_lines(msg, &lines, arming, head))
+	if (lines.total && !insert_lines(msg, &lines, arming, flow))
 		return UPCALL_MEMORY;
 	/* On the wire each piece of a message would be a segment of its own. */
 	if (flow->remote && lines.total)
@@ -180,13 +210,10 @@ static __always_inline enum upcall carry_request(
 			bpf_msg_pop_data(msg, head->length - 2, lines.total, 0);
 		return UPCALL_SERVER_GONE;
 	}
-	size += lines.total;
-	total = head->length + lines.total + head->content_length;
-	flow->request_left = 0;
-	if (size > total)
-		divide(msg, flow, total);
-	else
-		flow->request_left = total - size;
+	flow->request_left = total - own;
+	flow->given_up = 0;
+	if (size > own)
+		divide(msg, flow, own + lines.total);
 	flow->began = now;
 	flow->rules = rules;
 	flow->cluster = cluster;
@@ -219,7 +246,7 @@ static __always_inline int from_client(struct sk_msg_md *msg)
 	 * all that follows for both cases.
 	 */
 	bpf_msg_apply_bytes(msg, 0);
-	if (flow->request_left)
+	if (flow->request_left && !flow->given_up)
 		return carry_body(msg, flow, &key, divided);
 	service = services.lookup(&flow->destination);
 	if (!service)

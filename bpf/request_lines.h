@@ -57,10 +57,17 @@ static __always_inline u32 hexadecimal(u32 bits)
 }
 
 /* A random UUID, version 4 (RFC 9562, 5.4). Unique, not secret. */
-static __always_inline void write_request_id(u8 *at)
+static __always_inline void new_request_id(u32 *id)
 {
-	u32 a = bpf_get_prandom_u32(), b = bpf_get_prandom_u32();
-	u32 c = bpf_get_prandom_u32(), d = bpf_get_prandom_u32();
+	id[0] = bpf_get_prandom_u32();
+	id[1] = (bpf_get_prandom_u32() & 0xffff0fff) | 0x4000;
+	id[2] = (bpf_get_prandom_u32() & 0x3fffffff) | 0x80000000;
+	id[3] = bpf_get_prandom_u32();
+}
+
+static __always_inline void write_request_id(u8 *at, const u32 *id)
+{
+	u32 a = id[0], b = id[1], c = id[2], d = id[3];
 
 	*(u64 *)at = CHARS8('x', '-', 'r', 'e', 'q', 'u', 'e', 's');
 	*(u32 *)(at + 8) = CHARS4('t', '-', 'i', 'd');
@@ -70,9 +77,9 @@ static __always_inline void write_request_id(u8 *at)
 	at[22] = '-';
 	*(u32 *)(at + 23) = hexadecimal(b >> 16);
 	at[27] = '-';
-	*(u32 *)(at + 28) = hexadecimal((b & 0xfff) | 0x4000);
+	*(u32 *)(at + 28) = hexadecimal(b & 0xffff);
 	at[32] = '-';
-	*(u32 *)(at + 33) = hexadecimal((c >> 16 & 0x3fff) | 0x8000);
+	*(u32 *)(at + 33) = hexadecimal(c >> 16);
 	at[37] = '-';
 	*(u32 *)(at + 38) = hexadecimal(c & 0xffff);
 	*(u32 *)(at + 42) = hexadecimal(d >> 16);
@@ -82,9 +89,9 @@ static __always_inline void write_request_id(u8 *at)
 
 /* Puts the lines before the head's empty line. False: the message is as it was. */
 static __always_inline bool insert_lines(struct sk_msg_md *msg, const struct lines *lines,
-	const struct arming *arming, const struct request_head *head)
+	const struct arming *arming, struct flow *flow)
 {
-	u32 start = head->length - 2, total = lines->total;
+	u32 start = flow->head.length - 2, total = lines->total;
 	u8 *at, *end;
 
 	if (bpf_msg_push_data(msg, start, total, 0))
@@ -114,7 +121,8 @@ static __always_inline bool insert_lines(struct sk_msg_md *msg, const struct lin
 	if (lines->request_id) {
 		if (at + REQUEST_ID_BYTES > end)
 			goto undo;
-		write_request_id(at);
+		new_request_id(flow->request_id);
+		write_request_id(at, flow->request_id);
 	}
 	return true;
 undo:

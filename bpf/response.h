@@ -31,6 +31,11 @@ static __always_inline bool same_end(const struct address_port *a, const struct 
 	       a->address[0] == b->address[0];
 }
 
+static __always_inline bool same_flow(const struct flow_key *a, const struct flow_key *b)
+{
+	return a->netns == b->netns && same_end(&a->client, &b->client);
+}
+
 /* The flow whose request this connection carries. NULL: its client is gone, even if another one has
  * come with the same address and port, and the proxy is about to close the connection.
  */
@@ -95,23 +100,38 @@ static __always_inline void carried(struct connection *connection, struct flow *
 	flow->responses++;
 }
 
-/* The client is closed. A request that the kernel carries has its end by that. */
+/* The client is closed. A request that was carried has its end by that, unless the proxy has
+ * adopted it: then the proxy counts it. The entry in armed says so, and is gone before the flow's:
+ * where the proxy finds none to write to, the request has been counted here.
+ */
 static __always_inline void cancel_request(struct bpf_sock_ops *ops)
 {
 	struct connection *connection;
+	struct arming *arming;
 	struct flow_key key;
+	u32 status = 0, adopted;
 	struct flow *flow;
 
 	set_flow_key(&key, ops);
 	flow = flows.lookup(&key);
-	if (!flow || flow->requests == flow->responses)
+	if (!flow)
 		return;
 	connection = connections.lookup(&flow->connection);
-	if (!connection || !kernel_reads(connection) ||
-		carried_flow(connection, &flow->connection) != flow)
+	if (connection && !same_flow(&connection->flow, &key))
+		connection = NULL;
+	/* Whoever takes it next would send to a server that waits for the rest of this request. */
+	if (connection && flow->request_left)
+		connection->place = PLACE_GONE;
+	arming = armed.lookup(&key);
+	if (!arming)
 		return;
-	count_request(flow, &key, connection->carried ? connection->head.status : 0, true,
-		bpf_ktime_get_ns());
+	adopted = arming->adopted;
+	armed.delete(&key);
+	if (flow->requests == flow->responses + adopted)
+		return;
+	if (connection && connection->carried)
+		status = connection->head.status;
+	count_request(flow, &key, status, true, bpf_ktime_get_ns());
 }
 
 /* How many of the size bytes of msg go to the client now. 0: none, and none of those after them. */

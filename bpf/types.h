@@ -246,6 +246,18 @@ struct request_head {
 	struct head_field field[FIELD_SLOTS];
 };
 
+/* The same as a flow's key, and which piece of its request. */
+struct kept_key {
+	__u64 netns;
+	struct address_port client;
+	__u32 piece;
+};
+
+/* Bytes of a request as its client sent them. */
+struct kept_piece {
+	__u64 word[KEPT_PIECE_BYTES / 8];
+};
+
 /* A captured connection. Counts of bytes and requests wrap at 2^32. */
 struct flow {
 	struct address_port destination; /* that the client asked for */
@@ -258,12 +270,15 @@ struct flow {
 	__u32 pipelines; /* 1: the client has sent a request before it had the last one's answer */
 	__u32 divided; /* 1: the next bytes are the rest of a message that was redirected in part */
 	__u64 opened;  /* CLOCK_MONOTONIC in ns, when the client's handshake was done */
-	__u64 request_left; /* bytes of the request's body still to carry */
-	__u64 began;	    /* CLOCK_MONOTONIC in ns, of the request carried now or last */
-	__u64 rules;	    /* it was decided by */
-	__u64 cluster;	    /* it went to */
-	__u32 route;	    /* it took: index among the rules' routes */
-	__u32 remote;	    /* 1: its server is on another node */
+	__u64 request_left;  /* bytes of the request's body still to carry */
+	__u32 given_up;	     /* 1: they are the proxy's, for the server has gone */
+	__u32 kept;	     /* first bytes of the request, all that went out; 0: not kept */
+	__u32 request_id[4]; /* that it was given, as a UUID's 128 bits; zeros: none */
+	__u64 began;	     /* CLOCK_MONOTONIC in ns, of the request carried now or last */
+	__u64 rules;	     /* it was decided by */
+	__u64 cluster;	     /* it went to */
+	__u32 route;	     /* it took: index among the rules' routes */
+	__u32 remote;	     /* 1: its server is on another node */
 	struct connection_key connection; /* that carries it */
 	struct request_head head;
 };
@@ -296,10 +311,10 @@ enum arming_flag {
  * service's rules are these.
  */
 struct arming {
-	__u64 rules;
+	__u64 rules;	/* 0: it carries nothing */
 	__u32 consumed; /* bytes that the proxy has consumed of the client's, mod 2^32 */
 	__u32 written;	/* bytes that it has sent to the client, mod 2^32 */
-	__u32 answered; /* carried requests whose answer the proxy brought to its end */
+	__u32 adopted;	/* carried requests that are the proxy's, to answer and to count */
 	enum arming_flag flags;
 	__u32 worker; /* whose bell to ring */
 	__u32 upstreams;

@@ -21,7 +21,8 @@ _SELECTION_ATTEMPTS = 5
 _FIRST_BACKOFF = 0.05
 """Seconds, give or take a half, before the same endpoints are tried again; doubled each time. A change of the
 endpoints takes about as long from the control plane to here."""
-_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # RFC 9110, 9.2.2
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
+"""Methods of requests that may be sent twice (RFC 9110, 9.2.2)."""
 
 
 class Dispatch:
@@ -89,7 +90,7 @@ class Dispatch:
     def idle_connection(self) -> Upstream | None:
         """A connection that waits for a request, or None."""
         upstream = self._idle()
-        if self._exchange.request.head.method not in _IDEMPOTENT:
+        if self._exchange.request.head.method not in IDEMPOTENT:
             # It must not be sent twice, so look twice at the connection.
             while upstream is not None and upstream.has_ended():
                 upstream.abort()
@@ -148,16 +149,18 @@ class Dispatch:
         else:
             self._exchange.connect_again()
 
-    def may_try_again(self, upstream: Upstream) -> bool:
+    def may_try_again(self, reused: bool) -> bool:
         """Whether a request whose connection died unanswered may be sent on a new one. True only once.
+
+        ``reused``: the connection had carried an exchange before.
 
         RFC 9112, 9.3.1: a server may close an idle connection at any time; such a request is not lost.
         """
         if (
             self._retried
-            or not upstream.reused
+            or not reused
             or not self.unanswered
-            or self._exchange.request.head.method not in _IDEMPOTENT
+            or self._exchange.request.head.method not in IDEMPOTENT
         ):
             return False
         self._retried = True

@@ -144,13 +144,7 @@ class Downstream(asyncio.Protocol):
                 self._buffer += data
                 self._bound_buffer()
         elif state is _EXCHANGE:
-            exchange = self._exchange
-            if exchange is not None and not (exchange.request_done or exchange.is_request_done()):
-                end = exchange.feed_request(data)
-                if end < len(data):
-                    self._keep(data[end:])
-            else:
-                self._keep(data)
+            self._more_of_request(data)
         elif state is _HEAD:
             self._more_of_head(data)
         elif state is _LINGER:
@@ -199,6 +193,8 @@ class Downstream(asyncio.Protocol):
         assert self.fast is not None
         if self.fast.is_settled(data=True):
             self._serve(data)
+        elif self._state is _EXCHANGE:
+            self._more_of_request(data)
         elif self._state is _IDLE:
             self._keep(data)
 
@@ -300,6 +296,16 @@ class Downstream(asyncio.Protocol):
     def _bound_buffer(self) -> None:
         if self._buffer is not None and len(self._buffer) > MAX_PIPELINED_BYTES:
             self._hold.add(PIPELINE)
+
+    def _more_of_request(self, data: bytes) -> None:
+        """Bytes that came while a request is being answered: the rest of its body, or the next one."""
+        exchange = self._exchange
+        if exchange is not None and not (exchange.request_done or exchange.is_request_done()):
+            end = exchange.feed_request(data)
+            if end < len(data):
+                self._keep(data[end:])
+        else:
+            self._keep(data)
 
     def _begin_head(self, data: bytes) -> None:
         self._to(_HEAD)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from proxy import failures, heads, response_flags
+from proxy.balancing import Balancer
 from proxy.body import Body, BodyError, UntilCloseBody, body_of
 from proxy.dispatch import Dispatch
 from proxy.exchange_state import EXCHANGE_WAYS, ExchangeState
@@ -35,7 +36,6 @@ class Exchange:
     """One request from its head to its answer's last byte. Decides by the config in force at its start."""
 
     __slots__ = (
-        "_begun_by_kernel",
         "_body",
         "_decision",
         "_downstream",
@@ -74,33 +74,39 @@ class Exchange:
         self._upstream_eof = False
         self.adopted = False
         """The kernel carried the request."""
-        self._begun_by_kernel = False
-        """And the first part of its answer."""
 
     # -- a request that the kernel carried -----------------------------------------------------------
 
     def adopt(self, decision: ForwardTo, upstream: Upstream | None, whole: bool) -> None:
-        """Wait for the answer on ``upstream``; None: ``fail`` follows. ``whole``: the request's body is."""
+        """Wait for the answer on ``upstream``; None: it is gone, which is to be said next.
+
+        ``whole``: the request has come to its end.
+        """
         self.adopted = True
         self._decision = decision
         self.account.route = decision.route.name
         self.account.cluster = decision.cluster
         self.request_done = whole
         self._to(_WAITING)
-        self.upstream = upstream
-        if upstream is None:
-            return
-        upstream.exchange = self
         self._heads = ResponseHeads(self._downstream.runtime.responses, self.request.head.method)
-        if self._downstream.write_paused:
-            upstream.hold()
+        self._last_activity = self.account.started
+        self.upstream = upstream
+        if upstream is not None:
+            upstream.exchange = self
+            if self._downstream.write_paused:
+                upstream.hold()
         if whole:
-            self._arm_timeout()
+            self._arm_timeout(time.monotonic() - self.account.started)
+
+    def remember(self, balancer: Balancer, body: bytes) -> None:
+        """What the kernel sent: the request's head and ``body``, to an endpoint that ``balancer`` had."""
+        if self._body is not None:
+            self.account.bytes_received = self._body.feed(body)
+        self._write_down(balancer, body)
 
     def go_on(self, body: Body | None, status: int, passed: int) -> None:
         """The kernel has brought the client the head and ``passed`` bytes in all; ``body`` follows."""
         self._to(_STREAMING)
-        self._begun_by_kernel = True
         self.account.status = status
         self._response_keeps_alive = True
         self._relay = ResponseRelay(body, http10=False, keep_alive=True)
@@ -108,7 +114,7 @@ class Exchange:
 
     def is_request_done(self) -> bool:
         """Whether the request's last byte has come."""
-        if self.adopted and not self.request_done:
+        if self.adopted and self._body is None and not self.request_done:
             fast = self._downstream.fast
             self.request_done = fast is not None and fast.is_request_whole()
         return self.request_done
@@ -173,7 +179,18 @@ class Exchange:
         if balancer is None:
             self.fail(failures.no_cluster(decision.cluster, decision.missing_cluster_status))
             return
-        request = self.request
+        dispatch = self._write_down(balancer, body)
+        if self.request_done:
+            self._arm_timeout()
+        refusal = dispatch.pick()
+        if refusal is not None:
+            self.fail(refusal)
+            return
+        self._begin_or_connect(dispatch)
+
+    def _write_down(self, balancer: Balancer, body: bytes) -> Dispatch:
+        """The request as it goes to a server."""
+        decision, request, downstream = self._decision, self.request, self._downstream
         fields = self.account.sent = heads.request_fields(
             request,
             decision.host,
@@ -184,13 +201,7 @@ class Exchange:
         head = heads.request_head(request.head.method, decision.target, fields)
         data = head + body if body else head
         dispatch = self.dispatch = Dispatch(self, downstream, balancer, data, decision.connect_retries)
-        if self.request_done:
-            self._arm_timeout()
-        refusal = dispatch.pick()
-        if refusal is not None:
-            self.fail(refusal)
-            return
-        self._begin_or_connect(dispatch)
+        return dispatch
 
     def _begin_or_connect(self, dispatch: Dispatch) -> None:
         upstream = dispatch.idle_connection()
@@ -311,8 +322,9 @@ class Exchange:
     def upstream_lost(self) -> None:
         """The connection to the server is gone, and the exchange was not at its end."""
         upstream, dispatch = self.upstream, self.dispatch
-        if self.state is _WAITING and upstream is not None:
-            if dispatch is not None and not self._heads.has_begun and dispatch.may_try_again(upstream):
+        if self.state is _WAITING:
+            reused = upstream is None or upstream.reused  # the kernel uses no new ones
+            if dispatch is not None and not self._heads.has_begun and dispatch.may_try_again(reused):
                 self._retry(dispatch)
             else:
                 self.fail(failures.closed_unanswered())
@@ -453,8 +465,6 @@ class Exchange:
         self._to(_ENDED)
         self._disarm_timeout()
         report(self, self._downstream)
-        if self.adopted and self._downstream.fast is not None:
-            self._downstream.fast.adopted_ended(self._begun_by_kernel)
         if self.dispatch is not None:
             self.dispatch.leave()
         upstream, self.upstream = self.upstream, None
@@ -470,12 +480,12 @@ class Exchange:
         if limit > 0 and now - self._last_activity > limit:
             self.fail(failures.stream_idle(limit, self.request_done))
 
-    def _arm_timeout(self) -> None:
+    def _arm_timeout(self, passed: float = 0.0) -> None:
+        """``passed``: seconds since the request's last byte came."""
         seconds = self._decision.timeout
         if seconds > 0 and self._timeout is None:
-            if self.adopted:
-                seconds = max(0.0, self.account.started + seconds - time.monotonic())
-            self._timeout = self._downstream.runtime.loop.call_later(seconds, self._timed_out)
+            left = max(0.0, seconds - passed)
+            self._timeout = self._downstream.runtime.loop.call_later(left, self._timed_out)
 
     def _disarm_timeout(self) -> None:
         if self._timeout is not None:

@@ -9,9 +9,11 @@ from meshd.datapath.arming import ArmingTable
 from meshd.datapath.bell import Bell
 from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
 from meshd.datapath.flows import FlowTable
+from meshd.datapath.kept_requests import KeptRequests
 from meshd.datapath.rules import why_upcall
 from meshd.model.config import Forward, Route
 from meshd.model.snapshot import Snapshot
+from proxy.balancing import Balancer
 from proxy.epoll_set import EpollSet
 from proxy.in_force import ListenerState
 from proxy.runtime import Runtime
@@ -28,7 +30,7 @@ _MAX_PASSED = 8 * _MAX_LOOKS
 class ListenerRules:
     """What a listener's requests are decided by, as the kernel and the proxy both name it."""
 
-    __slots__ = ("clusters", "fingerprint", "has_timeouts", "routes")
+    __slots__ = ("balancers", "clusters", "fingerprint", "has_timeouts", "routes")
 
     def __init__(self, fingerprint: int, routes: tuple[Route, ...]) -> None:
         self.fingerprint = fingerprint
@@ -36,6 +38,8 @@ class ListenerRules:
         """The kernel knows them by their place here."""
         self.clusters: dict[int, str] = {}
         """The names of the clusters that the routes forward to, by fingerprint.cluster_id."""
+        self.balancers: dict[str, Balancer] = {}
+        """Theirs, by name."""
         self.has_timeouts = False
         for route in routes:
             if isinstance(route.action, Forward):
@@ -91,18 +95,23 @@ class FastPath:
         self._bell: Bell
         self.flows: FlowTable
         self.table: ArmingTable
-        self.worker = 0
-        """By which the kernel knows the bell."""
+        self.kept: KeptRequests
         runtime.timed.add(self)
 
     def configure(
-        self, flows: FlowTable, table: ArmingTable, bell: Bell, worker: int, enabled: bool, sample: int
+        self,
+        flows: FlowTable,
+        table: ArmingTable,
+        kept: KeptRequests,
+        bell: Bell,
+        enabled: bool,
+        sample: int,
     ) -> None:
         """Take an agent's maps and wishes, as in meshd.model.wire.Configure. They stay the caller's.
 
-        ``bell``: hangs there for ``worker``; ``rung`` is to be called when its fd is readable.
+        ``bell``: hangs there for this worker; ``rung`` is to be called when its fd is readable.
         """
-        self.flows, self.table, self._bell, self.worker = flows, table, bell, worker
+        self.flows, self.table, self.kept, self._bell = flows, table, kept, bell
         self._enabled = enabled
         self._sample = sample
         for upstream in tuple(self._unheard.values()):
@@ -152,7 +161,11 @@ class FastPath:
         """A listener's rules under the config in force; None: the kernel has none for it."""
         rules = state.rules
         if rules is None:
-            rules = state.rules = listener_rules(self._runtime.config.snapshot, state) or NO_RULES
+            config = self._runtime.config
+            rules = state.rules = listener_rules(config.snapshot, state) or NO_RULES
+            rules.balancers = {
+                name: config.balancers[name] for name in rules.clusters.values() if name in config.balancers
+            }
         return None if rules is NO_RULES else rules
 
     def watch(self, flow: Watched) -> None:

@@ -18,6 +18,7 @@ from meshd.datapath.arming import ArmingTable
 from meshd.datapath.bell import Bell
 from meshd.datapath.flows import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
+from meshd.datapath.kept_requests import KeptRequests
 from meshd.datapath.layout import Layout
 from meshd.fdchannel import ChannelError, FdChannel
 from meshd.model.snapshot import Delta, Snapshot, difference
@@ -64,6 +65,7 @@ class Worker:
         self._flows: FlowTable | None = None
         self._heartbeat: Heartbeat | None = None
         self._arming: ArmingTable | None = None
+        self._kept: KeptRequests | None = None
         self._bell: Bell | None = None
         self._heartbeat_interval = 1.0
         self._access_log: AccessLogFile | None = None
@@ -180,22 +182,23 @@ class Worker:
         with contextlib.ExitStack() as undo:
             for fd in fds:
                 undo.callback(os.close, fd)
-            flows_fd, heartbeat_fd, armed_fd, connections_fd, upstreams_fd, bells_fd = fds
+            flows_fd, heartbeat_fd, armed_fd, connections_fd, upstreams_fd, kept_fd, bells_fd = fds
             layout = Layout.from_json(message.layout)
             flows, heartbeat = FlowTable(flows_fd, layout), Heartbeat(heartbeat_fd)
-            arming = ArmingTable(armed_fd, connections_fd, upstreams_fd, layout)
+            arming = ArmingTable(armed_fd, connections_fd, upstreams_fd, layout, self._index)
+            kept = KeptRequests(kept_fd, layout)
             bell = Bell(bells_fd, self._index, layout)
             undo.pop_all()
         os.close(bells_fd)
         if self._bell is not None:
             self._runtime.loop.remove_reader(self._bell.fd)
-        for old in (self._flows, self._heartbeat, self._arming, self._bell):
+        for old in (self._flows, self._heartbeat, self._arming, self._kept, self._bell):
             if old is not None:
                 old.close()
-        self._flows, self._heartbeat, self._arming, self._bell = flows, heartbeat, arming, bell
-        fast_path = self._fast_path
-        fast_path.configure(flows, arming, bell, self._index, message.fast_path, message.sample)
-        self._runtime.loop.add_reader(bell.fd, fast_path.rung)
+        self._flows, self._heartbeat, self._arming = flows, heartbeat, arming
+        self._kept, self._bell = kept, bell
+        self._fast_path.configure(flows, arming, kept, bell, message.fast_path, message.sample)
+        self._runtime.loop.add_reader(bell.fd, self._fast_path.rung)
         self._heartbeat_interval = message.heartbeat_interval
         self._mark = message.mark
         if not self._stopping.is_set():

@@ -14,6 +14,7 @@ from meshd.cli.lab_text import followed, status_text
 from meshd.lab.cgroup import NoCgroup2Error
 from meshd.lab.client import LabError, ask
 from meshd.lab.entering import CommandNotRunError, become, find_pod
+from meshd.lab.envoy import NoEnvoyError, find_binary
 from meshd.lab.launch import launch, wait_until_ready
 from meshd.lab.manifest import ManifestError, load
 from meshd.lab.mesh import MeshOptions
@@ -22,6 +23,9 @@ from meshd.lab.protocol import Apply, Delete, Done, GetStatus, Status
 from meshd.lab.shutdown import shut_down
 
 _WAIT_SECONDS = 30.0
+_WITH_ENVOY = ("sidecar", "node-proxy", "node-proxy-sockmap")
+_ONLY_IN = {"workers": ("meshd", *_WITH_ENVOY), "access_log": ("meshd",), "fast_path": ("meshd",)}
+"""In which modes an option of the mesh's means something."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,21 +47,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--mode", choices=MODES, default="meshd", help="who carries service traffic (default: meshd)"
     )
     up.add_argument(
-        "--workers", type=_workers, default=1, metavar="N", help="proxy workers a node (default: 1)"
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="proxy workers a node, or worker threads of each Envoy (default: 1)",
     )
     up.add_argument(
-        "--access-log", default="", metavar="PATH", help="the agents' access log; %%n is the node's name"
+        "--access-log", metavar="PATH", help="mode meshd: the agents' access log; %%n is the node's name"
     )
     up.add_argument(
         "--fast-path",
         choices=("on", "off", "auto"),
-        default="auto",
-        help="whether the kernel may carry requests (default: auto, as the agents' self-test says)",
+        help="mode meshd: may the kernel carry requests? (default: auto, as the agents' self-test says)",
     )
     levels = ("debug", "info", "warning", "error")
     up.add_argument("--log-level", choices=levels, default="info", help="of the lab itself (default: info)")
     _wait(up, _WAIT_SECONDS)
-    up.set_defaults(act=_up)
+    up.set_defaults(act=_up, parser=up)
 
     apply = verbs.add_parser("apply", help="create or change objects")
     _files(apply, required=True)
@@ -101,16 +107,18 @@ def run(args: argparse.Namespace) -> int:
         return int(args.act(lab, args))
     except CommandNotRunError as error:
         raise SystemExit(_told(f"meshd lab: {error}", error.exit_code)) from None
-    except (LabError, ManifestError, NoCgroup2Error) as error:
+    except (LabError, ManifestError, NoCgroup2Error, NoEnvoyError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"lab {lab.name}: {error}") from error
 
 
 def _up(lab: Lab, args: argparse.Namespace) -> int:
+    if args.mode in _WITH_ENVOY:
+        find_binary()
     manifests = load(args.file)
     began = time.monotonic()
-    options = MeshOptions(args.workers, args.access_log, args.fast_path)
+    options = _options(args)
     launch(lab, args.nodes, args.mode, options, args.log_level)
     try:
         ask(lab, Apply(manifests), Done)
@@ -125,6 +133,17 @@ def _up(lab: Lab, args: argparse.Namespace) -> int:
         f"in {time.monotonic() - began:.1f} s (mode {args.mode})"
     )
     return 0
+
+
+def _options(args: argparse.Namespace) -> MeshOptions:
+    """The mesh's options that were given. Exits with 2 for one that the mode has no use for."""
+    given = {name: value for name in _ONLY_IN if (value := getattr(args, name)) is not None}
+    for name in given:
+        if args.mode not in _ONLY_IN[name]:
+            option = name.replace("_", "-")
+            modes = " and ".join(_ONLY_IN[name])
+            args.parser.error(f"--{option} is for --mode {modes}: mode {args.mode} has no use for it")
+    return MeshOptions(**given)
 
 
 def _apply(lab: Lab, args: argparse.Namespace) -> int:

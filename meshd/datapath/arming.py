@@ -51,7 +51,9 @@ class Upstream(NamedTuple):
 class ArmingCodec:
     """Packs struct arming. Raises KeyError for a layout of other programs."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, worker: int) -> None:
+        """``worker``: its index on the node, by which the kernel knows its bell."""
+        self._worker = worker
         shape = layout.structs["arming"]
         element = layout.structs["flow_upstream"]
         connection = layout.structs["connection_key"].size
@@ -59,7 +61,7 @@ class ArmingCodec:
             "rules",
             "consumed",
             "written",
-            "answered",
+            "adopted",
             "flags",
             "worker",
             "upstreams",
@@ -83,9 +85,8 @@ class ArmingCodec:
         rules: int,
         consumed: int,
         written: int,
-        answered: int,
+        adopted: int,
         flags: int,
-        worker: int,
         forwarded_for: bytes,
         upstreams: Sequence[Upstream],
     ) -> bytes:
@@ -96,9 +97,9 @@ class ArmingCodec:
             rules,
             consumed & _MASK,
             written & _MASK,
-            answered & _MASK,
+            adopted & _MASK,
             flags,
-            worker,
+            self._worker,
             len(upstreams),
             len(forwarded_for),
             forwarded_for,
@@ -112,16 +113,25 @@ class ArmingCodec:
             parts += (entry[: key.start], each.connection, entry[key.stop :])
         return b"".join(parts).ljust(self._size, b"\0")
 
+    def pack_nothing(self, adopted: int) -> bytes:
+        """The map's value for a flow of which the kernel may carry nothing."""
+        return self.pack(0, 0, 0, adopted, 0, b"", ())
+
 
 class ArmingTable:
     """Writes the ``armed`` and ``upstreams`` maps, reads ``connections``."""
 
-    def __init__(self, armed_fd: int, connections_fd: int, upstreams_fd: int, layout: Layout) -> None:
-        """Takes the maps' fds over. Raises OSError, KeyError (a layout of other programs)."""
+    def __init__(
+        self, armed_fd: int, connections_fd: int, upstreams_fd: int, layout: Layout, worker: int
+    ) -> None:
+        """Takes the maps' fds over. ``worker``: its index on the node.
+
+        Raises OSError, KeyError (a layout of other programs).
+        """
         self._armed = Map(armed_fd)
         self._connections = Map(connections_fd)
         self._upstreams = Map(upstreams_fd)
-        self.codec = ArmingCodec(layout)
+        self.codec = ArmingCodec(layout, worker)
         self.places = layout.enums["place"]
         self.responses = layout.enums["response_state"]
         self.kinds = layout.enums["upstream_kind"]
@@ -152,8 +162,16 @@ class ArmingTable:
         """Say what a flow may do. Raises OSError (E2BIG: the map is full)."""
         self._armed[flow] = value
 
-    def disarm(self, flow: bytes) -> None:
-        """Let the kernel carry nothing of a flow; a program that runs just now may still. Raises OSError."""
+    def disarm(self, flow: bytes, adopted: int) -> bool:
+        """Let the kernel carry nothing of an armed flow; a program that runs just now may still.
+
+        ``adopted``: carried requests that are the proxy's, to answer and to count. False: the client has
+        closed, and the kernel has counted what it had carried and was not the proxy's. Raises OSError.
+        """
+        return self._armed.replace(flow, self.codec.pack_nothing(adopted))
+
+    def forget(self, flow: bytes) -> None:
+        """Keep nothing of a flow, of which no carried request is under way. Raises OSError."""
         self._armed.discard(flow)
 
     def enter(self, key: bytes, socket: int) -> None:

@@ -15,6 +15,7 @@ from meshd.datapath.bpf import Command
 _POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
 # BPF_MAP_TYPE_PERCPU_HASH, _PERCPU_ARRAY, _LRU_PERCPU_HASH: a lookup gives a value for each possible CPU.
 _PER_CPU_TYPES = frozenset((5, 6, 10))
+_EXIST = 2  # BPF_EXIST
 
 
 def possible_cpus() -> int:
@@ -39,13 +40,14 @@ class Map:
             self.value_size = info.value_size
         self._key = ctypes.create_string_buffer(self.key_size)
         self._value = ctypes.create_string_buffer(max(self.value_size, self.key_size))
-        # union bpf_attr: map_fd, key, value or next_key. What a command does not use must be 0.
+        # union bpf_attr: map_fd, key, value or next_key, flags. What a command does not use must be 0.
         key_at, value_at = ctypes.addressof(self._key), ctypes.addressof(self._value)
-        self._with_value, self._without_value, self._next = (
-            ctypes.create_string_buffer(struct.pack("=IIQQ", fd, 0, *pointers), bpf.ATTRIBUTE_BYTES)
-            for pointers in ((key_at, value_at), (key_at, 0), (0, value_at))
+        self._with_value, self._existing, self._without_value, self._next = (
+            ctypes.create_string_buffer(struct.pack("=IIQQQ", fd, 0, *rest), bpf.ATTRIBUTE_BYTES)
+            for rest in ((key_at, value_at, 0), (key_at, value_at, _EXIST), (key_at, 0, 0), (0, value_at, 0))
         )
         self._with_value_at = ctypes.addressof(self._with_value)
+        self._existing_at = ctypes.addressof(self._existing)
         self._without_value_at = ctypes.addressof(self._without_value)
 
     @classmethod
@@ -84,6 +86,15 @@ class Map:
         ctypes.memmove(self._value, value, self.value_size)
         if bpf.raw(Command.MAP_UPDATE_ELEM, self._with_value_at) < 0:
             self._raise()
+
+    def replace(self, key: bytes, value: bytes) -> bool:
+        """Set what is there; False where there is no such key. Raises OSError."""
+        self._key.raw = key
+        ctypes.memmove(self._value, value, self.value_size)
+        if bpf.raw(Command.MAP_UPDATE_ELEM, self._existing_at) == 0:
+            return True
+        self._raise_unless_missing()
+        return False
 
     def discard(self, key: bytes) -> bool:
         """Delete; False where there is no such key. Raises OSError."""

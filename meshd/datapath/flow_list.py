@@ -58,9 +58,10 @@ class FlowList:
             "responses",
             "upcalls",
             "request_left",
+            "given_up",
             "opened",
         )
-        self._arming = layout.codec("arming", "rules", "answered", "upstreams")
+        self._arming = layout.codec("arming", "rules", "adopted", "upstreams")
         fields = {field.name for field in layout.structs["arming"].fields}
         self._upstreams: list[Codec] = []
         while f"upstream[{(at := len(self._upstreams))}].kind" in fields:
@@ -85,13 +86,14 @@ class FlowList:
 
     def _open_flow(self, key: bytes, value: bytes) -> OpenFlow:
         netns, client = self._keys.unpack(key)
-        to, to_port, requests, responses, upcalls, left, opened = self._flow.unpack(value)
+        to, to_port, requests, responses, upcalls, left, given_up, opened = self._flow.unpack(value)
         arming = self._armed.get(key)
         rules, state = 0, FlowState.NEW
         endpoints: tuple[End, ...] = ()
         if arming is not None:
-            rules, answered, upstreams = self._arming.unpack(arming)
-            carrying = left or requests != (responses + answered) % 2**32
+            rules, adopted, upstreams = self._arming.unpack(arming)
+        if arming is not None and rules:
+            carrying = (left and not given_up) or requests != (responses + adopted) % 2**32
             state = FlowState.BUSY if carrying else FlowState.IDLE
             endpoints = self._endpoints(arming, upstreams)
         return OpenFlow(

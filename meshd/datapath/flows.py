@@ -29,17 +29,22 @@ class Carried(NamedTuple):
     pipelines: bool
     """The client does not wait for answers: the kernel carries nothing more of this connection."""
     request_left: int
-    """Bytes of the last request's body that are still to come."""
+    """Bytes of the last request's body that are still to come; those that came when its server was gone and
+    went to the proxy count as if they were."""
     began: float
     """When the last request came, by time.monotonic."""
+    connection: bytes
+    """That carried it: the key of the ``connections`` map."""
     cluster: int
     """That it went to: fingerprint.cluster_id."""
     route: int
     """That it took: its index among the listener's routes."""
     method: int
     """enum method."""
-    connection: bytes
-    """That carried it: the key of the ``connections`` map."""
+    kept: int
+    """Its first bytes, all that went out, are in the ``kept`` map; 0: they are not."""
+    request_id: bytes
+    """The x-request-id that the kernel gave it, packed: kept_requests.request_id_text."""
 
 
 class FlowTable:
@@ -61,6 +66,8 @@ class FlowTable:
             "cluster",
             "route",
             "head.method",
+            "kept",
+            "request_id",
         ).unpack
         self._connection = layout.structs["flow"].place("connection.", layout.structs["connection_key"].size)
 
@@ -84,19 +91,9 @@ class FlowTable:
         value = self._map.get(key)
         if value is None:
             return None
-        requests, responses, begun, pipelines, left, began, cluster, route, method = self._carried(value)
-        return Carried(
-            requests,
-            responses,
-            begun,
-            pipelines != 0,
-            left,
-            began / 1e9,
-            cluster,
-            route,
-            method,
-            value[self._connection],
-        )
+        requests, responses, begun, pipelines, left, began, *rest = self._carried(value)
+        connection = value[self._connection]
+        return Carried(requests, responses, begun, pipelines != 0, left, began / 1e9, connection, *rest)
 
     def close(self) -> None:
         """Close the map's fd."""

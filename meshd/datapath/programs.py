@@ -49,6 +49,8 @@ MAPS = (
     "endpoints",
     "flows",
     "blank_flow",
+    "kept",
+    "blank_piece",
     "armed",
     "connections",
     "arrivals",

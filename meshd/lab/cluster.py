@@ -13,9 +13,9 @@ from pathlib import Path
 from meshd import log
 from meshd.kube.objects import Key
 from meshd.lab.addressing import AddressError, NodeNet
+from meshd.lab.carrier import Carrier
 from meshd.lab.hosts import hosts_file
 from meshd.lab.manifest import Manifest
-from meshd.lab.mesh import NodeMesh
 from meshd.lab.names import Lab
 from meshd.lab.objects import EndpointSlice, PodSpec
 from meshd.lab.pod import Places, PodRun
@@ -39,7 +39,7 @@ class Node:
     """A node of the lab; without ``mesh`` in a lab that has none."""
 
     net: NodeNet
-    mesh: NodeMesh | None
+    mesh: Carrier | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,9 +274,14 @@ class Cluster:
             )
             found = targets(services, slices)
             everything, unmeshed = ruleset(found), ruleset(found, frozenset({"UDP"}))
-            rules = {self._lab.netns(node.net.name): everything for node in self.nodes}
+            rules = {
+                self._lab.netns(node.net.name): everything + (node.mesh.node_rules() if node.mesh else "")
+                for node in self.nodes
+            }
             rules |= {
-                run.places.netns: everything if run.mesh is None else unmeshed for run in runs if run.wired
+                run.places.netns: everything if run.mesh is None else unmeshed + run.mesh.pod_rules()
+                for run in runs
+                if run.wired
             }
             await self._rules.load(rules)
 

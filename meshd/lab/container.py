@@ -49,6 +49,7 @@ class ContainerRun:
         self._changed = changed
         self._process: process.Process | None = None
         self._stopping = False
+        self._was_ready = asyncio.Event()
 
     async def run(self) -> None:
         """Keep the container running until its policy or ``stop`` ends it."""
@@ -65,6 +66,10 @@ class ContainerRun:
             self.restarts += 1
         self.ended = True
         self._show(False, self.reason)
+
+    async def until_ready(self) -> None:
+        """Wait until it is ready for the first time."""
+        await self._was_ready.wait()
 
     def _again(self, code: int) -> bool:
         return self._restart_policy == "Always" or (self._restart_policy == "OnFailure" and code != 0)
@@ -120,6 +125,8 @@ class ContainerRun:
     def _show(self, ready: bool, reason: str) -> None:
         if (ready, reason) != (self.ready, self.reason) or self.ended:
             self.ready, self.reason = ready, reason
+            if ready:
+                self._was_ready.set()
             self._changed()
 
     async def pre_stop(self, seconds: float) -> None:

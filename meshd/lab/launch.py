@@ -87,9 +87,9 @@ def _not_ready(status: Status) -> list[str]:
         if not pod.ready and pod.phase not in ("Terminating", "Succeeded")
     ]
     waiting += status.missing
-    waiting += [f"{node.name}: its agent does not answer" for node in status.nodes if not node.ready]
+    waiting += [f"{node.name}: its proxy does not answer" for node in status.nodes if not node.ready]
     waiting += [
-        f"pod {pod.namespace}/{pod.name}: not enrolled by the agent of {pod.node}"
+        f"pod {pod.namespace}/{pod.name}: not enrolled by the proxy of {pod.node}"
         for pod in status.pods
         if pod.mesh is Membership.MISSING and pod.phase == "Running"
     ]

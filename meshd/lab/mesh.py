@@ -12,6 +12,7 @@ import msgspec
 
 from meshd import log
 from meshd.lab.addressing import FABRIC_ADDRESS
+from meshd.lab.carrier import Carrier
 from meshd.lab.daemon import Daemon
 from meshd.lab.names import Lab
 from meshd.lab.podview import PodView
@@ -54,7 +55,7 @@ def control_daemon(lab: Lab, cgroup_root: Path) -> Daemon:
     return Daemon("control", command, Sandbox(group, lab.netns("fabric")), lab.log("control"))
 
 
-class NodeMesh:
+class NodeMesh(Carrier):
     """The agent of one node."""
 
     def __init__(self, lab: Lab, node: str, cgroup_root: Path, options: MeshOptions) -> None:

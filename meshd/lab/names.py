@@ -13,7 +13,7 @@ NETNS_DIR = Path("/run/netns")
 LABS_DIR = RUN_ROOT / "labs"
 DEFAULT_LAB = "lab"
 MAX_NODES = 16
-MODES = ("meshd", "none")
+MODES = ("meshd", "sidecar", "node-proxy", "node-proxy-sockmap", "none")
 """Who carries the pods' traffic to services."""
 
 HOSTS_FILE = "hosts"
@@ -105,6 +105,22 @@ class Lab:
     def pod_cgroup(self, node: str, namespace: str, pod: str) -> str:
         """A pod's containers."""
         return f"{self.node_cgroup(node)}/pods/{shortened(f'{namespace}_{pod}')}"
+
+    def envoy_admin(self, whose: str) -> Path:
+        """An Envoy's admin socket: its pod's first address in mode ``sidecar``, its node's name otherwise.
+
+        Not the pod's name, for that need not be short, and a Unix socket's path must (unix(7): 107 bytes).
+        """
+        return self.envoys / f"{whose}.sock"
+
+    @property
+    def envoys(self) -> Path:
+        """The Envoys' admin sockets."""
+        return self.state_dir / "envoys"
+
+    def sidecar_cgroup(self, node: str, namespace: str, pod: str) -> str:
+        """A pod's Envoy: apart from the pod's containers, for it outlives them."""
+        return f"{self.node_cgroup(node)}/sidecars/{shortened(f'{namespace}_{pod}')}"
 
     def instance(self, node: str) -> str:
         """By which a node's agent names its pin folder and its run folder."""

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import ipaddress
 import os
+import socket
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
@@ -36,6 +37,11 @@ _HOST = {
     "ipv6/conf/all/disable_ipv6": "0",
     "ipv6/conf/default/disable_ipv6": "0",
 }
+
+
+# A bridge frame is not an IP packet yet: where br_netfilter is loaded it would go through a node's rules all
+# the same, and what TPROXY finds out for it there is lost before it gets to IP. Absent: not loaded.
+_BRIDGE = {"bridge/bridge-nf-call-iptables": "0", "bridge/bridge-nf-call-ip6tables": "0"}
 
 
 class NetworkError(RuntimeError):
@@ -94,6 +100,11 @@ async def _set_up(connection: AsyncIPRoute, *links: int) -> None:
         await connection.link("set", index=link, state="up")
 
 
+async def _namespace_with_bridge(path: Path) -> None:
+    loaded = all(Path("/proc/sys/net", name).exists() for name in _BRIDGE)
+    await _namespace(path, _HOST | _ROUTER | (_BRIDGE if loaded else {}))
+
+
 async def _namespace(path: Path, sysctls: dict[str, str]) -> None:
     netspace.create(path)
     netspace.set_sysctls(path, sysctls)
@@ -103,7 +114,7 @@ async def _namespace(path: Path, sysctls: dict[str, str]) -> None:
 
 async def make_fabric(path: Path) -> None:
     """The network between the nodes. Raises NetworkError, OSError."""
-    await _namespace(path, _HOST | _ROUTER)
+    await _namespace_with_bridge(path)
     async with _routes_of(path) as connection:
         bridge = await _bridge(connection, "fabric", FABRIC_ADDRESS)
         await _addresses(
@@ -116,7 +127,7 @@ async def make_fabric(path: Path) -> None:
 
 async def make_node(path: Path, fabric: Path, node: NodeNet) -> None:
     """A node: joined to the fabric, which learns the way to its pods. Raises NetworkError, OSError."""
-    await _namespace(path, _HOST | _ROUTER)
+    await _namespace_with_bridge(path)
     port = await _wire(path, fabric, node.name, "fabric")
     async with _routes_of(path) as connection:
         bridge = await _bridge(connection, "pods", node.gateway_v4)
@@ -150,6 +161,25 @@ async def make_pod(path: Path, node_path: Path, node: NodeNet, number: int) -> N
         await _set_up(connection, link)
         await connection.route("add", dst="default", gateway=node.gateway_v4)
         await connection.route("add", dst="default", gateway=node.gateway_v6)
+
+
+async def add_to_loopback(path: Path, address: str) -> None:
+    """Give a network namespace one more address of its own (ADDRESS/LENGTH). Raises NetworkError, OSError."""
+    async with _routes_of(path) as connection:
+        await _addresses(connection, 1, (address,))
+
+
+async def deliver_marked(path: Path, mark: int, table: int) -> None:
+    """Have a network namespace take packets with that mark as its own, whatever their destination.
+
+    What TPROXY needs (kernel: Documentation/networking/tproxy.rst). Raises NetworkError, OSError.
+    """
+    async with _routes_of(path) as connection:
+        for family, everywhere in ((socket.AF_INET, "0.0.0.0/0"), (socket.AF_INET6, "::/0")):
+            await connection.rule("add", family=family, fwmark=mark, table=table)
+            await connection.route(
+                "add", family=family, dst=everywhere, type="local", scope="host", oif=1, table=table
+            )
 
 
 async def _wire(inner: Path, outer: Path, outer_name: str, bridge: str) -> int:

@@ -11,13 +11,13 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from meshd import log
 from meshd.lab import cgroup, netspace, network, process
 from meshd.lab.addressing import NodeNet
+from meshd.lab.carrier import Carrier
 from meshd.lab.container import ContainerRun
 from meshd.lab.environment import environment, expanded
 from meshd.lab.names import HOSTS_FILE, env_file, log_file
@@ -51,16 +51,6 @@ class Places(msgspec.Struct, frozen=True):
         return self.folder / log_file(container)
 
 
-class Mesh(Protocol):
-    """The mesh's side of a pod's start and end."""
-
-    async def add(self, pod: PodView, netns: Path) -> None:
-        """Enrol a pod before its containers start, as a CNI plugin does; returns in any case, in time."""
-
-    def remove(self, pod: PodView) -> None:
-        """Forget a pod."""
-
-
 class PodRun:
     """A pod from its creation to its removal. ``changed`` is called whenever its view changes."""
 
@@ -73,7 +63,7 @@ class PodRun:
         working_folder: str,
         template: str,
         owner: str,
-        mesh: Mesh | None,
+        mesh: Carrier | None,
         publish: Callable[[], Awaitable[None]],
         changed: Callable[[], None],
     ) -> None:
@@ -93,27 +83,37 @@ class PodRun:
         self._publish = publish
         self._changed = changed
         self._containers: list[ContainerRun] = []
+        self._sidecar = mesh.sidecar(view) if mesh is not None else None
+        self._proxy: ContainerRun | None = None
+        """The sidecar, once it runs."""
         self._terminating = False
         self._failure = ""
         self._task = asyncio.create_task(self._run(), name=f"pod {view.namespace}/{view.name}")
         self._task.add_done_callback(self._finished)
 
     @property
+    def container_names(self) -> list[str]:
+        """Of all that write logs, the pod's own first."""
+        sidecar = self._sidecar
+        return [c.name for c in self._view.spec.containers] + ([sidecar.container.name] if sidecar else [])
+
+    @property
     def view(self) -> PodView:
         """The pod, now."""
         runs = self._containers
+        everything = [*runs, *([self._proxy] if self._proxy is not None else [])]
         phase = Phase.PENDING
         if runs:
             phase = Phase.RUNNING
             if all(run.ended for run in runs):
                 phase = Phase.FAILED if any(run.exit_code for run in runs) else Phase.SUCCEEDED
-        waiting = "; ".join(f"{run.spec.name}: {run.reason}" for run in runs if not run.ready and run.reason)
+        waiting = "; ".join(f"{r.spec.name}: {r.reason}" for r in everything if not r.ready and r.reason)
         return dataclasses.replace(
             self._view,
             phase=phase,
-            probed_ready=bool(runs) and all(run.ready for run in runs),
+            probed_ready=bool(runs) and all(run.ready for run in everything),
             terminating=self._terminating,
-            restarts=sum(run.restarts for run in runs),
+            restarts=sum(run.restarts for run in everything),
             reason=self._failure
             or ("terminating" if self._terminating else waiting or ("" if runs else "starting")),
         )
@@ -123,15 +123,24 @@ class PodRun:
         try:
             await self._prepare()
             sandbox = Sandbox(places.cgroup, places.netns, places.hosts, view.name)
-            runs = [self._container(spec, sandbox) for spec in view.spec.containers]
+            runs = [self._container(spec, sandbox, view.spec.restart_policy) for spec in view.spec.containers]
+            proxy = self._make_proxy()
         except (OSError, network.NetworkError, process.StartError) as error:
             self._failure = f"cannot be set up: {error}"
             log.event(_logger, logging.ERROR, "pod failed", pod=f"{view.namespace}/{view.name}", reason=error)
             self._changed()
             return
-        self._containers = runs
-        self._changed()
-        await asyncio.gather(*(run.run() for run in runs))
+        async with asyncio.TaskGroup() as tasks:
+            if proxy is not None:
+                self._proxy = proxy
+                tasks.create_task(proxy.run())
+                await proxy.until_ready()
+            self._containers = runs
+            self._changed()
+            await asyncio.gather(*(run.run() for run in runs))
+            if proxy is not None and self.mesh is not None:
+                await self.mesh.finish(view)
+                proxy.stop()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -151,7 +160,19 @@ class PodRun:
         if self.mesh is not None:
             await self.mesh.add(view, places.netns)
 
-    def _container(self, spec: Container, sandbox: Sandbox) -> ContainerRun:
+    def _make_proxy(self) -> ContainerRun | None:
+        """The sidecar's run: restarted whatever the pod's policy, as Kubernetes' sidecar containers are."""
+        sidecar = self._sidecar
+        if sidecar is None:
+            return None
+        if any(spec.name == sidecar.container.name for spec in self._view.spec.containers):
+            raise process.StartError(f"a container cannot be named {sidecar.container.name}: the sidecar is")
+        sidecar.cgroup.mkdir(parents=True, exist_ok=True)
+        places = self.places
+        sandbox = Sandbox(sidecar.cgroup, places.netns, places.hosts, self._view.name, sidecar.group)
+        return self._container(sidecar.container, sandbox, "Always")
+
+    def _container(self, spec: Container, sandbox: Sandbox, restart_policy: str) -> ContainerRun:
         base = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         env = environment(spec, self._view, base)
         (self.places.folder / env_file(spec.name)).write_bytes(msgspec.json.encode(env))
@@ -169,7 +190,7 @@ class PodRun:
             prober = Prober(spec, spec.readiness_probe, self._view.ips[0], self.places.node_netns, probing)
         return ContainerRun(
             expanded_spec,
-            self._view.spec.restart_policy,
+            restart_policy,
             inside,
             prober,
             self._changed,
@@ -185,6 +206,10 @@ class PodRun:
         deadline = time.monotonic() + grace
         if not self._containers:
             self._task.cancel()
+            if self._proxy is not None:
+                self._proxy.stop()
+        elif self.mesh is not None:
+            await self.mesh.drain(self._view)
         await asyncio.gather(*(self._stop(run, grace) for run in self._containers))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wait(), max(0.0, deadline - time.monotonic()))
@@ -197,17 +222,20 @@ class PodRun:
     async def _wait(self) -> None:
         """Until nothing of the pod runs: the containers' first processes may leave children behind."""
         while True:
-            if not cgroup.populated(self.places.cgroup):
+            if not any(cgroup.populated(group) for group in self._groups()):
                 return
             await asyncio.sleep(0.02)
+
+    def _groups(self) -> tuple[Path, ...]:
+        """The cgroups in which something of the pod runs."""
+        return (self.places.cgroup, *((self._sidecar.cgroup,) if self._sidecar is not None else ()))
 
     async def discard(self) -> None:
         """Kill what is left and remove the cgroup, the network namespace and the files."""
         name = f"{self._view.namespace}/{self._view.name}"
-        if not await cgroup.remove(self.places.cgroup):
-            log.event(
-                _logger, logging.WARNING, "pod's cgroup not removed", pod=name, cgroup=self.places.cgroup
-            )
+        for group in self._groups():
+            if not await cgroup.remove(group):
+                log.event(_logger, logging.WARNING, "pod's cgroup not removed", pod=name, cgroup=group)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         if self.mesh is not None:

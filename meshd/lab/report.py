@@ -33,7 +33,7 @@ def status(mode: str, cluster: Cluster, enrolled: Mapping[str, frozenset[str] | 
             else Membership.ENROLLED
             if view.uid in uids
             else Membership.MISSING,
-            containers=[container.name for container in view.spec.containers],
+            containers=run.container_names,
         )
         for run, view in views
     ]

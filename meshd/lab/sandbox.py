@@ -20,6 +20,8 @@ class Sandbox:
     hosts: Path | None = None
     """Stands in for /etc/hosts, by a bind mount in a mount namespace of the process's own."""
     hostname: str = ""
+    group: int = 0
+    """Group id to run under, by which firewall rules know the process."""
 
     def enter(self) -> None:
         """Move the calling process in. Raises OSError.
@@ -37,3 +39,6 @@ class Sandbox:
             syscalls.mount("none", "/", syscalls.MS_REC | syscalls.MS_SLAVE)
             syscalls.mount(str(self.hosts), "/etc/hosts", syscalls.MS_BIND)
             socket.sethostname(self.hostname[:64])
+        if self.group:
+            os.setgroups([])
+            os.setgid(self.group)

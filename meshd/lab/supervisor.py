@@ -13,10 +13,12 @@ from pathlib import Path
 import msgspec
 
 from meshd import log
-from meshd.lab import cgroup, network
+from meshd.lab import cgroup, legs, network, tproxy
 from meshd.lab.addressing import NodeNet
+from meshd.lab.carrier import Carrier
 from meshd.lab.cluster import Cluster, Node
 from meshd.lab.daemon import Daemon
+from meshd.lab.envoy import NoEnvoyError
 from meshd.lab.logfiles import keep_bounded
 from meshd.lab.mesh import MeshOptions, NodeMesh, control_daemon
 from meshd.lab.names import MODES, Lab
@@ -27,6 +29,8 @@ from meshd.lab.report import status
 _logger = logging.getLogger("meshd.lab.supervisor")
 
 _REQUEST_SECONDS = 10.0
+_REASONS = (OSError, network.NetworkError, cgroup.NoCgroup2Error, NoEnvoyError, legs.SockmapError)
+"""Why a lab may be impossible here."""
 _decoder = msgspec.msgpack.Decoder(Request)
 _encoder = msgspec.msgpack.Encoder()
 
@@ -82,16 +86,33 @@ class Supervisor:
         for folder in (lab.manifests, lab.state_dir / "pods"):
             folder.mkdir(parents=True, exist_ok=True)
         await network.make_fabric(lab.netns("fabric"))
-        if self._mode == "meshd":
+        if self._mode != "none":
             self._control = control_daemon(lab, self._root)
         nodes = []
         for number in range(1, self._node_count + 1):
             net = NodeNet(number)
             await network.make_node(lab.netns(net.name), lab.netns("fabric"), net)
             (self._root / lab.node_cgroup(net.name) / "pods").mkdir(parents=True, exist_ok=True)
-            mesh = NodeMesh(lab, net.name, self._root, self._options) if self._mode == "meshd" else None
-            nodes.append(Node(net, mesh))
+            nodes.append(Node(net, await self._carrier(net)))
         return nodes
+
+    async def _carrier(self, net: NodeNet) -> Carrier | None:
+        """What carries the traffic of a node's pods."""
+        match self._mode:
+            case "meshd":
+                return NodeMesh(self._lab, net.name, self._root, self._options)
+            case "sidecar":
+                from meshd.lab.sidecar_mesh import SidecarMesh  # aiohttp is not loaded where it is not used
+
+                return SidecarMesh(self._lab, net, self._root, self._options.workers)
+            case "node-proxy" | "node-proxy-sockmap":
+                from meshd.lab.node_proxy import NodeProxy
+
+                if self._mode == "node-proxy-sockmap":
+                    await legs.load(self._lab, net, self._root)
+                await network.deliver_marked(self._lab.netns(net.name), tproxy.MARK, tproxy.TABLE)
+                return NodeProxy(self._lab, net.name, self._root, self._options.workers)
+        return None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -150,7 +171,7 @@ def main() -> None:
     try:
         options = MeshOptions(args.workers, args.access_log, args.fast_path)
         asyncio.run(Supervisor(lab, args.nodes, args.mode, options).run())
-    except (OSError, network.NetworkError, cgroup.NoCgroup2Error) as error:
+    except _REASONS as error:
         log.event(_logger, logging.ERROR, "lab failed", lab=lab.name, reason=error)
         raise SystemExit(1) from error
     finally:

@@ -15,7 +15,7 @@ from meshd.model.workload import Workload
 class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The first message to a worker.
 
-    fds: the maps ``flows``, ``heartbeat``, ``armed``, ``connections``, ``upstreams``, ``bells``.
+    fds: the maps ``flows``, ``heartbeat``, ``armed``, ``connections``, ``upstreams``, ``kept``, ``bells``.
     """
 
     node: str

@@ -12,6 +12,7 @@ from meshd.datapath.bell import Bell
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
 from meshd.datapath.flows import Carried, FlowTable
+from meshd.datapath.kept_requests import KeptRequests
 from meshd.model.config import (
     Cluster,
     Endpoint,
@@ -46,9 +47,11 @@ class Bed:
         self.datapath = datapath
         self.mesh = mesh
         self.far = far
-        flows, _, armed, connections, upstreams, bells = datapath.worker_fds()
-        self.table = ArmingTable(os.dup(armed), os.dup(connections), os.dup(upstreams), datapath.layout)
+        flows, _, armed, connections, upstreams, kept, bells = datapath.worker_fds()
+        fds = os.dup(armed), os.dup(connections), os.dup(upstreams)
+        self.table = ArmingTable(*fds, datapath.layout, WORKER)
         self.flows = FlowTable(os.dup(flows), datapath.layout)
+        self.kept = KeptRequests(os.dup(kept), datapath.layout)
         self.bell = Bell(bells, WORKER, datapath.layout)
         self.snapshot = Snapshot()
         self.opened: list[socket.socket] = []
@@ -93,6 +96,7 @@ class Bed:
         self.datapath.apply(self.snapshot, Snapshot())
         self.table.close()
         self.flows.close()
+        self.kept.close()
         self.bell.close()
 
 
@@ -117,7 +121,7 @@ class Connection:
         self.flow = bed.flows.key(mesh.pod.cookie, *self.proxy.getpeername())
         self.connection = bed.table.connection_key(self.upstream.getsockname(), self.upstream.getpeername())
         self.remote = remote
-        self.consumed = self.written = self.to_server = self.from_server = self.answered = 0
+        self.consumed = self.written = self.to_server = self.from_server = self.adopted = 0
         if remote:
             bed.table.enter(self.connection, self.upstream.fileno())
         self.slow()
@@ -156,9 +160,8 @@ class Connection:
                 self.bed.rules,
                 self.consumed,
                 self.written,
-                self.answered,
+                self.adopted,
                 flags,
-                WORKER,
                 forwarded_for,
                 (*((own,) if weight else ()), *upstreams),
             ),

@@ -18,7 +18,7 @@ from meshd.datapath.slots import V4_MAPPED
 @pytest.fixture
 def table(datapath: Datapath) -> Iterator[ArmingTable]:
     armed, connections, upstreams = map(os.dup, datapath.worker_fds()[2:5])
-    with contextlib.closing(ArmingTable(armed, connections, upstreams, datapath.layout)) as opened:
+    with contextlib.closing(ArmingTable(armed, connections, upstreams, datapath.layout, 4)) as opened:
         yield opened
 
 
@@ -30,15 +30,15 @@ def test_an_arming_is_packed_as_the_struct_says(datapath: Datapath, table: Armin
         Upstream(table.codec.no_connection, 7, 9, 0, 0, kinds["UPSTREAM_MISSING"]),
     ]
     value = table.codec.pack(
-        2**64 - 1, 2**32 + 1, 2**33 + 2, 2**32 - 1, 3, 4, b"x-forwarded-for: a\r\n", entries
+        2**64 - 1, 2**32 + 1, 2**33 + 2, 2**32 - 1, 3, b"x-forwarded-for: a\r\n", entries
     )
     names = [field.name for field in datapath.layout.structs["arming"].fields]
     read = dict(zip(names, datapath.layout.codec("arming", *names).unpack(value), strict=True))
-    assert {name: read[name] for name in ("rules", "consumed", "written", "answered", "flags", "worker")} == {
+    assert {name: read[name] for name in ("rules", "consumed", "written", "adopted", "flags", "worker")} == {
         "rules": 2**64 - 1,
         "consumed": 1,
         "written": 2,
-        "answered": 2**32 - 1,
+        "adopted": 2**32 - 1,
         "flags": 3,
         "worker": 4,
     }
@@ -58,26 +58,30 @@ def test_an_arming_is_packed_as_the_struct_says(datapath: Datapath, table: Armin
 def test_what_has_no_room_is_refused(table: ArmingTable) -> None:
     codec = table.codec
     entry = Upstream(codec.no_connection, 1, 1, 0, 0, table.kinds["UPSTREAM_MISSING"])
-    codec.pack(1, 0, 0, 0, 0, 0, b"x" * codec.max_forwarded_for, [entry] * codec.max_upstreams)
+    codec.pack(1, 0, 0, 0, 0, b"x" * codec.max_forwarded_for, [entry] * codec.max_upstreams)
     with pytest.raises(ValueError, match="too many"):
-        codec.pack(1, 0, 0, 0, 0, 0, b"", [entry] * (codec.max_upstreams + 1))
+        codec.pack(1, 0, 0, 0, 0, b"", [entry] * (codec.max_upstreams + 1))
     with pytest.raises(ValueError, match="too many"):
-        codec.pack(1, 0, 0, 0, 0, 0, b"x" * (codec.max_forwarded_for + 1), [])
+        codec.pack(1, 0, 0, 0, 0, b"x" * (codec.max_forwarded_for + 1), [])
 
 
 def test_a_flow_is_armed_and_disarmed(datapath: Datapath, table: ArmingTable) -> None:
     with contextlib.closing(FlowTable(os.dup(datapath.worker_fds()[0]), datapath.layout)) as flows:
         key = flows.key(77, "10.1.0.7", 40000)
         assert flows.carried(key) is None
-    value = table.codec.pack(1, 2, 3, 4, 0, 0, b"", [])
+    value = table.codec.pack(1, 2, 3, 4, 0, b"", [])
     with contextlib.closing(datapath.open_map("armed")) as armed:
+        assert not table.disarm(key, 4)
+        assert armed.get(key) is None
         table.arm(key, value)
         assert armed.get(key) == value
-        table.disarm(key)
-        table.disarm(key)
+        assert table.disarm(key, 5)
+        assert armed.get(key) == table.codec.pack(0, 0, 0, 5, 0, b"", [])
+        table.forget(key)
+        table.forget(key)
         assert armed.get(key) is None
 
 
 def test_the_names_that_the_proxy_asks_for_are_there(datapath: Datapath) -> None:
-    assert ArmingCodec(datapath.layout).max_upstreams == 16
+    assert ArmingCodec(datapath.layout, 0).max_upstreams == 16
     assert struct.calcsize("=I") == datapath.layout.maps["upstreams"].value_size

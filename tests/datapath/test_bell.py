@@ -45,7 +45,7 @@ def _leave_to_proxy(connection: Connection) -> None:
     connection.proxy.sendall(UNDATED)
     assert exactly(connection.client, len(UNDATED)) == UNDATED
     connection.written += len(UNDATED)
-    connection.answered += 1
+    connection.adopted += 1
 
 
 def test_it_is_rung_once_for_an_answer_that_is_the_proxys(bed: Bed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import select
 import socket
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from meshd.datapath.arming import Upstream
+from meshd.datapath.carried_requests import CarriedRequests
 from meshd.datapath.datapath import Datapath, ensure_loaded
 from meshd.datapath.fingerprint import cluster_id
+from meshd.datapath.kept_requests import request_id_text
 from meshd.model.config import (
     Forward,
     HeaderEdit,
@@ -22,8 +25,10 @@ from meshd.model.config import (
     StringMatch,
     WeightedCluster,
 )
+from proxy.dispatch import IDEMPOTENT
 from tests.datapath.carried import GET, NAME, OK, Bed, Connection, bed, exactly, is_quiet
 from tests.datapath.mesh import Mesh
+from tests.support.http_bed import eventually
 
 DATE = b"Date: Sat, 21 Nov 2026 00:00:00 GMT\r\n"
 
@@ -318,7 +323,7 @@ def test_after_the_proxy_brought_an_answer_to_its_end_the_next_is_carried(connec
     connection.server.sendall(odd)
     back = exactly(connection.upstream, len(odd))
     connection.from_server += len(back)
-    connection.answered += 1
+    connection.adopted += 1
     connection.written += len(back)
     connection.arm()
     connection.proxy.sendall(back)
@@ -432,6 +437,117 @@ def test_an_answer_does_not_reach_another_client_of_the_same_address(here: Conne
     assert exactly(here.upstream, len(OK)) == OK
 
 
+def _kept(connection: Connection) -> bytes:
+    carried = connection.carried()
+    return connection.bed.kept.read(connection.flow, carried.kept) if carried.kept else b""
+
+
+@pytest.mark.parametrize("size", [40, 47, 48, 49, 55, 300, 431, 432, 433, 480, 864, 1000, 2047, 2048])
+def test_a_request_is_kept_as_its_client_sent_it(connection: Connection, size: int) -> None:
+    flags = connection.bed.table.flags["ARMED_REQUEST_ID"]
+    connection.arm(flags=flags, forwarded_for=b"x-forwarded-for: 10.9.0.1\r\n")
+    added = 27 + 52
+    for filler in (b"a", b"b"):
+        head = b"GET / HTTP/1.1\r\nHost: web\r\nX: "
+        request = head + filler * (size - len(head) - 4) + b"\r\n\r\n"
+        connection.client.sendall(request)
+        sent = exactly(connection.server, size + added)
+        assert _kept(connection) == request
+        number = request_id_text(connection.carried().request_id)
+        assert sent == request[:-2] + b"x-forwarded-for: 10.9.0.1\r\nx-request-id: " + number + b"\r\n\r\n"
+        connection.server.sendall(OK)
+        assert exactly(connection.client, len(OK)) == OK
+
+
+def test_what_the_proxy_may_send_again_is_kept(connection: Connection) -> None:
+    for method in connection.bed.table.methods.values():
+        request = method.encode() + b" / HTTP/1.1\r\nHost: web\r\nContent-Length: 5\r\n\r\nhello"
+        connection.exchange(request, OK if method != "HEAD" else OK[:-2])
+        assert _kept(connection) == (request if method in IDEMPOTENT else b"")
+    connection.exchange(GET)
+    assert not any(connection.carried().request_id)
+
+
+def test_a_request_is_not_kept_once_more_of_its_body_has_gone(connection: Connection) -> None:
+    first = b"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 10\r\n\r\nhello"
+    connection.client.sendall(first)
+    assert exactly(connection.server, len(first)) == first
+    assert _kept(connection) == first
+    connection.client.sendall(b"world")
+    assert exactly(connection.server, 5) == b"world"
+    assert _kept(connection) == b""
+
+
+def test_the_bytes_behind_a_request_are_not_kept_with_it(connection: Connection) -> None:
+    connection.client.sendall(GET + b"x" * 3000)
+    assert exactly(connection.server, len(GET)) == GET
+    assert exactly(connection.proxy, 3000) == b"x" * 3000
+    assert _kept(connection) == GET
+
+
+def test_of_what_is_sent_again_no_more_comes_in_one_write_than_is_kept(connection: Connection) -> None:
+    head = b"%b / HTTP/1.1\r\nHost: web\r\nContent-Length: %d\r\n\r\n"
+    room = 2048 - len(head % (b"PUT", 2000))
+    fits = head % (b"PUT", room) + b"x" * room
+    connection.exchange(fits)
+    assert _kept(connection) == fits
+    connection.exchange(head % (b"POST", room + 1) + b"x" * (room + 1))
+    _upcalled(connection, head % (b"PUT", room + 1) + b"x" * (room + 1))
+
+
+def test_a_body_whose_server_closes_goes_up_and_the_next_request_does_not(connection: Connection) -> None:
+    first = b"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 15\r\n\r\nhello"
+    connection.client.sendall(first)
+    assert exactly(connection.server, len(first)) == first
+    connection.server.shutdown(socket.SHUT_WR)
+    assert connection.upstream.recv(1) == b""
+    for piece in (b"world", b"again"):
+        connection.client.sendall(piece)
+        assert exactly(connection.proxy, 5) == piece
+        connection.consumed += 5
+    assert is_quiet(connection.server)
+    assert (connection.carried().request_left, _kept(connection)) == (10, first)
+    other = Connection(connection.bed, connection.remote)
+    connection.adopted += 1
+    connection.proxy.sendall(OK)
+    connection.written += len(OK)
+    assert exactly(connection.client, len(OK)) == OK
+    connection.connection, connection.server, connection.to_server = (
+        other.connection,
+        other.server,
+        other.to_server,
+    )
+    connection.arm()
+    connection.exchange()
+
+
+def _cancelled(bed: Bed) -> int:
+    opened = bed.datapath.open_map("requests"), bed.datapath.open_map("upcalls")
+    with contextlib.closing(CarriedRequests(*opened, bed.datapath.layout)) as counts:
+        rows = counts.requests().items()
+        return sum(n.requests for row, n in rows if row.cancelled and row.netns == bed.mesh.pod.cookie)
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+@pytest.mark.parametrize("answer", [b"", OK[:-1], b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"])
+def test_a_request_whose_client_goes_is_counted_unless_the_proxy_has_adopted_it(
+    connection: Connection, answer: bytes, adopted: bool
+) -> None:
+    bed = connection.bed
+    connection.client.sendall(GET)
+    assert exactly(connection.server, len(GET)) == GET
+    connection.server.sendall(answer)
+    if answer:
+        assert not is_quiet(connection.upstream if answer.endswith(b"\r\n") else connection.client)
+    if adopted:
+        assert bed.table.disarm(connection.flow, connection.adopted + 1)
+    connection.client.close()
+    connection.proxy.close()
+    eventually(lambda: bed.flows.carried(connection.flow) is None)
+    assert not bed.table.disarm(connection.flow, connection.adopted + 1)
+    assert _cancelled(bed) == (0 if adopted else 1)
+
+
 def test_nothing_of_a_connection_is_left(beds: Bed) -> None:
     connection = Connection(beds)
     connection.arm()
@@ -440,3 +556,5 @@ def test_nothing_of_a_connection_is_left(beds: Bed) -> None:
         each.close()
     assert beds.flows.carried(connection.flow) is None
     assert beds.table.connection(connection.connection) is None
+    with contextlib.closing(beds.datapath.open_map("kept")) as kept:
+        assert list(kept) == []

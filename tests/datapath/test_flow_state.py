@@ -23,7 +23,7 @@ class Counts(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_uint) for name in ("passed_up", "consumed", "written", "arrived", "read")),
-        *((name, ctypes.c_uint) for name in ("requests", "responses", "answered")),
+        *((name, ctypes.c_uint) for name in ("requests", "responses", "adopted")),
         ("left", ctypes.c_ulonglong),
     )
 
@@ -97,7 +97,7 @@ def test_the_table_of_states(
             read=5 if read else 4,
             requests=1,
             responses=top,
-            answered=2 if answered else 1,
+            adopted=2 if answered else 1,
             left=1 if left else 0,
         )
         assert native.state(ctypes.byref(counts)) == expected

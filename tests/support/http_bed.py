@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import itertools
 import os
 import socket
 import threading
@@ -240,9 +241,14 @@ class Server:
         """Runs of the script."""
         return len(self._conversations)
 
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+    def stop_listening(self) -> None:
+        """Refuse new connections; those that stand go on. Twice is once."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def close(self) -> None:
+        self.stop_listening()
         for sock in self._open:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -283,21 +289,48 @@ def receive_head(sock: socket.socket) -> bytes:
     return receive_until(sock, b"\r\n\r\n")
 
 
+def request_heads(sock: socket.socket) -> Iterator[bytes]:
+    """The requests that come, which have no body, to the stream's end."""
+    data = b""
+    while True:
+        while b"\r\n\r\n" not in data:
+            piece = sock.recv(65536)
+            if not piece:
+                return
+            data += piece
+        head, end, data = data.partition(b"\r\n\r\n")
+        yield head + end
+
+
 def answering(response: bytes, seen: list[bytes] | None = None) -> Script:
     """A server that gives the same response to every request without a body."""
 
     def script(sock: socket.socket) -> None:
-        data = b""
-        while True:
-            while b"\r\n\r\n" not in data:
-                piece = sock.recv(65536)
-                if not piece:
-                    return
-                data += piece
-            head, _, data = data.partition(b"\r\n\r\n")
+        for head in request_heads(sock):
             if seen is not None:
-                seen.append(head + b"\r\n\r\n")
+                seen.append(head)
             sock.sendall(response)
+
+    return script
+
+
+def by_connection(first: Script, others: Script) -> Script:
+    """A server that treats its first connection in another way than the later ones."""
+    connections = itertools.count()
+
+    def script(sock: socket.socket) -> None:
+        (others if next(connections) else first)(sock)
+
+    return script
+
+
+def one_answer_then(answer: bytes, then: Script) -> Script:
+    """Answers one request, and does as ``then`` says."""
+
+    def script(sock: socket.socket) -> None:
+        receive_head(sock)
+        sock.sendall(answer)
+        then(sock)
 
     return script
 

@@ -32,12 +32,16 @@ class Lab:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    def command(self, *arguments: str) -> list[str]:
+        """``meshd lab ARGUMENTS``, as a process is given it."""
+        return [*MESHD, "lab", "--name", self.name, *arguments]
+
     def run(
         self, *arguments: str, timeout: float = 60, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """``meshd lab ARGUMENTS``."""
         done = subprocess.run(
-            [*MESHD, "lab", "--name", self.name, *arguments],
+            self.command(*arguments),
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -179,36 +179,6 @@ def test_connect_timeout(way: Way) -> None:
                 assert [row.flags for row in proxy.rows()] == ["UF"]
 
 
-def test_reset_before_a_response_byte(way: Way) -> None:
-    def script(sock: socket.socket) -> None:
-        receive_head(sock)
-
-    with way.server(script) as web, way.bed(config((web.port,))) as proxy, proxy.connect() as client:
-        client.sendall(get())
-        assert receive_head(client).startswith(b"HTTP/1.1 502 ")
-        assert [row.flags for row in proxy.rows()] == ["UC"]
-        assert web.connections == 1
-
-
-def test_stale_pooled_connection_is_replaced_for_a_get_only(way: Way) -> None:
-    def one_answer(sock: socket.socket) -> None:
-        receive_head(sock)
-        sock.sendall(ok())
-        receive_head(sock)  # and then closes without an answer
-
-    with way.server(one_answer) as web, way.bed(config((web.port,))) as proxy, proxy.connect() as client:
-        client.sendall(get())
-        read_response(client)
-        time.sleep(1.1)  # sooner the kernel may carry the request, and it keeps none to send it again
-        client.sendall(get())
-        assert read_response(client)[1] == b"hello"
-        assert web.connections == 2
-        assert proxy.counter("upstream_replays_total") == 1
-        client.sendall(b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n")
-        assert receive_head(client).startswith(b"HTTP/1.1 502 ")
-        assert web.connections == 2
-
-
 BAD_RESPONSES = {
     "not HTTP": b"220 mail ready\r\n",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",

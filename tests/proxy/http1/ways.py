@@ -20,6 +20,7 @@ from meshd.datapath.carried_requests import CarriedRequests
 from meshd.datapath.fingerprint import rules_fingerprint
 from meshd.datapath.flows import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
+from meshd.datapath.kept_requests import KeptRequests
 from meshd.model.config import (
     Cluster,
     Endpoint,
@@ -171,10 +172,11 @@ class _FastBed(Bed):
         self._ports = ports
         self._spare = spare
         *owned, bells = datapath.worker_fds()
-        flows, heartbeat, armed, connections, upstreams = map(os.dup, owned)
+        flows, heartbeat, armed, connections, upstreams, kept = map(os.dup, owned)
         self._flows = FlowTable(flows, datapath.layout)
         self._heartbeat = Heartbeat(heartbeat)
-        self._table = ArmingTable(armed, connections, upstreams, datapath.layout)
+        self._table = ArmingTable(armed, connections, upstreams, datapath.layout, 0)
+        self._kept = KeptRequests(kept, datapath.layout)
         self._bell = Bell(bells, 0, datapath.layout)
         self._counts = CarriedRequests(
             datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout
@@ -189,7 +191,7 @@ class _FastBed(Bed):
 
     async def _listen(self, delta: Delta) -> asyncio.Server:
         fast_path = WorkersFastPath(self.runtime)
-        fast_path.configure(self._flows, self._table, self._bell, 0, True, _NEVER)
+        fast_path.configure(self._flows, self._table, self._kept, self._bell, True, _NEVER)
         self._loop.add_reader(self._bell.fd, fast_path.rung)
         self._put_in_force(delta)
         destinations = Destinations(self._mesh.pod.cookie, lambda: self._flows)
@@ -295,5 +297,5 @@ class _FastBed(Bed):
             super().close()
         finally:
             self._datapath.apply(self.runtime.config.snapshot, Snapshot())
-            for opened in (self._flows, self._heartbeat, self._table, self._bell, self._counts):
+            for opened in (self._flows, self._heartbeat, self._table, self._kept, self._bell, self._counts):
                 opened.close()

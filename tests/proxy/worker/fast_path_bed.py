@@ -45,7 +45,7 @@ class FastPathBed:
         self._stack = stack
         self._snapshot = Snapshot()
         armed, connections, upstreams = map(os.dup, mesh.datapath.worker_fds()[2:5])
-        self.table = ArmingTable(armed, connections, upstreams, mesh.datapath.layout)
+        self.table = ArmingTable(armed, connections, upstreams, mesh.datapath.layout, 0)
         stack.callback(self.table.close)
         self.flows: FlowTable = mesh.flows
         self.enrolled = False

@@ -27,6 +27,7 @@ from tests.support.http_bed import (
     receive_all,
     receive_head,
     receive_until,
+    request_heads,
 )
 
 PLAIN = ok(b"hello", DATE)
@@ -77,14 +78,7 @@ def test_all_requests_but_the_first_are_carried(bed: FastPathBed, far: bool) -> 
 @PLACES
 def test_pipelined_requests_are_answered_in_order(bed: FastPathBed, far: bool) -> None:
     def script(sock: socket.socket) -> None:
-        data = b""
-        while True:
-            while b"\r\n\r\n" not in data:
-                piece = sock.recv(65536)
-                if not piece:
-                    return
-                data += piece
-            head, _, data = data.partition(b"\r\n\r\n")
+        for head in request_heads(sock):
             time.sleep(0.002)
             sock.sendall(ok(head.split(b" ")[1], DATE))
 
@@ -194,34 +188,6 @@ def scripted(*answers: bytes | None, then: bytes = b"") -> Script:
 
 
 @PLACES
-def test_a_server_that_closes_without_an_answer(bed: FastPathBed, far: bool) -> None:
-    bed.configure([bed.serve(scripted(PLAIN), far)])
-    client = armed(bed)
-    client.sendall(get())
-    head, body, _ = read_response(client)
-    assert head.startswith(b"HTTP/1.1 502 ")
-    assert b"before it answered" in body
-    assert bed.carried(client).requests == 1
-    assert exchange(client) == b"hello"
-    assert bed.statuses() == {200: 2, 502: 1}
-
-
-@PLACES
-def test_a_server_that_resets_without_an_answer(bed: FastPathBed, far: bool) -> None:
-    def script(sock: socket.socket) -> None:
-        receive_head(sock)
-        sock.sendall(PLAIN)
-        receive_head(sock)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-    bed.configure([bed.serve(script, far)])
-    client = armed(bed)
-    client.sendall(get())
-    assert read_response(client)[0].startswith(b"HTTP/1.1 502 ")
-    assert exchange(client) == b"hello"
-
-
-@PLACES
 def test_a_server_that_closes_within_its_answer(bed: FastPathBed, far: bool) -> None:
     cut = b"HTTP/1.1 200 OK\r\n" + DATE + b"\r\nContent-Length: 10\r\n\r\nhalf"
     bed.configure([bed.serve(scripted(PLAIN, then=cut), far)])
@@ -242,8 +208,7 @@ def test_a_server_that_closes_after_its_answer(bed: FastPathBed, far: bool) -> N
     time.sleep(0.1)
     for _ in range(3):
         client.sendall(get())
-        status = read_response(client)[0].split(b" ")[1]
-        assert status in (b"200", b"502")
+        assert read_response(client)[0].startswith(b"HTTP/1.1 200 ")
         time.sleep(0.1)
 
 

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The request that the kernel carries, as its client sent it: where its server closes without a
+ * word, the proxy may send it again (proxy/carried_request.py).
+ *
+ * A flow keeps its pieces: a client's requests are mostly of one length, and to make an entry for
+ * each would cost more than to fill it.
+ */
+#ifndef MESHD_KEPT_H
+#define MESHD_KEPT_H
+
+#include "head_text.h"
+#include "maps.h"
+
+/* Words that are copied at once. */
+#define KEPT_BLOCK_WORDS 6
+#define KEPT_BLOCK_BYTES (8 * KEPT_BLOCK_WORDS)
+
+/* Whether the proxy may send it again: the idempotent methods (RFC 9110, 9.2.2), as in
+ * proxy/dispatch.py.
+ */
+static __always_inline bool may_be_repeated(enum method method)
+{
+	return method != METHOD_POST && method != METHOD_PATCH;
+}
+
+static __always_inline struct kept_piece *kept_piece(struct kept_key *key)
+{
+	struct kept_piece *piece = kept.lookup(key);
+	struct kept_piece *blank;
+	u32 zero = 0;
+
+	if (piece)
+		return piece;
+	blank = blank_piece.lookup(&zero);
+	if (blank)
+		kept.insert(key, blank);
+	return kept.lookup(key);
+}
+
+/* Keeps the text. False: there is no room for it. */
+static __always_inline bool keep_request(const struct flow_key *flow, const struct text *text)
+{
+	struct kept_key key = {.netns = flow->netns, .client = flow->client};
+
+	for (u32 i = 0; i < MAX_KEPT_PIECES; i++) {
+		struct kept_piece *piece;
+
+		if (i * KEPT_PIECE_BYTES >= text->size)
+			return true;
+		key.piece = i;
+		piece = kept_piece(&key);
+		if (!piece)
+			return false;
+		for (u32 block = 0; block < KEPT_PIECE_BYTES / KEPT_BLOCK_BYTES; block++) {
+			u32 at = i * KEPT_PIECE_BYTES + block * KEPT_BLOCK_BYTES;
+			u64 *to = piece->word + block * KEPT_BLOCK_WORDS;
+
+			if (at >= text->size)
+				return true;
+			/* What comes into the words after the text's end means nothing. */
+			if (text->data + at + KEPT_BLOCK_BYTES > text->end) {
+				for (u32 word = 0; word < KEPT_BLOCK_WORDS; word++)
+					if (!word_at(text, at + 8 * word, to + word))
+						return false;
+				return true;
+			}
+			for (u32 word = 0; word < KEPT_BLOCK_WORDS; word++)
+				to[word] = LOAD64(text->data + at + 8 * word);
+		}
+	}
+	return true;
+}
+
+/* The client is closed. */
+static __always_inline void forget_request(const struct flow_key *flow)
+{
+	struct kept_key key = {.netns = flow->netns, .client = flow->client};
+
+	for (u32 i = 0; i < MAX_KEPT_PIECES; i++) {
+		key.piece = i;
+		if (kept.delete(&key))
+			break;
+	}
+}
+
+#endif
