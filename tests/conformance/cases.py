@@ -30,6 +30,7 @@ _BACKENDS: tuple[tuple[str, str, dict[str, str], dict[str, str]], ...] = (
     (NAMESPACE, "echo-headless", {"version": "v1"}, {"clusterIP": "None"}),
     ("conformance-other", "echo-other", {"version": "other"}, {}),
     ("conformance-other", "echo-granted", {"version": "other"}, {}),
+    ("conformance-other", "echo-revoked", {"version": "other"}, {}),
 )
 _ECHO = {"app": "echo"}
 
@@ -106,10 +107,6 @@ CASES = tuple(_load())
 def manifests() -> list[dict[str, object]]:
     """All objects but the pods."""
     found = [_service(*backend) for backend in _BACKENDS]
-    found.append(_grant("granted", {
-        "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": NAMESPACE}],
-        "to": [{"group": "", "kind": "Service", "name": "echo-granted"}],
-    }))  # fmt: skip
     for case in CASES:
         services = {case.slug: _ECHO} | {f"{case.slug}-{each}": {"version": each} for each in case.services}
         found += [_service(NAMESPACE, name, selector, {}) for name, selector in services.items()]

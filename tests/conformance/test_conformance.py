@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
+import msgspec
 import pytest
 
-from tests.conformance.cases import CASES, Case
+from tests.conformance.cases import CASES, Case, manifests
 from tests.conformance.world import CONSUMER, ENVOY, MESHD, World
 from tests.support.lab import MESHD as COMMAND
+from tests.support.lab import until
 
 
 @pytest.mark.parametrize("proxy", [MESHD, ENVOY])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_requests(world: World, case: Case, proxy: str) -> None:
     world.check(proxy, case)
+
+
+def test_a_grant_that_is_withdrawn(world: World, tmp_path: Path) -> None:
+    (case,) = (each for each in CASES if each.name == "HTTPRouteReferenceGrant")
+    name = f"{case.slug}-0"
+    file = tmp_path / "grant.json"
+    file.write_text(json.dumps(next(each for each in manifests() if name in json.dumps(each["metadata"]))))
+    refused = msgspec.structs.replace(case, requests=(msgspec.structs.replace(case.requests[0], status=500),))
+
+    def hold(expected: Case) -> bool:
+        for proxy in (MESHD, ENVOY):
+            world.check(proxy, expected)
+        return True
+
+    world.lab.run("delete", "-f", str(file))
+    try:
+        until(lambda: hold(refused))
+    finally:
+        world.lab.run("apply", "-f", str(file))
+    until(lambda: hold(case))
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.conditions], ids=lambda case: case.name)
