@@ -14,6 +14,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from meshd import __version__, log
 from meshd.xds.delta_stream import DeltaStream
+from meshd.xds.namespaces import Namespaces
 from meshd.xds.resources import SHORT, ResourceSet
 from meshd.xds.server_stream import Rejection, StreamError
 from meshd.xds.sotw_stream import SotwStream
@@ -59,9 +60,7 @@ class AdsServer:
     """Serves one resource set, the newest, to any number of streams."""
 
     def __init__(self) -> None:
-        self._resources = ResourceSet()
-        self._seen_from: dict[str, ResourceSet] = {}
-        """The resources as the clients of some namespaces see them, as far as they have been asked for."""
+        self._resources = Namespaces(ResourceSet())
         self._published = asyncio.Event()
         self.streams: set[Stream] = set()
         self.nacks = 0
@@ -100,29 +99,20 @@ class AdsServer:
 
     def publish(self, resources: ResourceSet) -> None:
         """Serve these from now on. Streams move on by themselves, each at its own pace."""
-        self._resources = resources
-        self._seen_from.clear()
+        self._resources = Namespaces(resources)
         self._published.set()
         for stream in self.streams:
-            stream.machine.publish(self._for(stream.namespace))
+            stream.machine.publish(self._resources.of(stream.namespace))
             stream.wake.set()
-
-    def _for(self, namespace: str) -> ResourceSet:
-        """What a client gets. Without a namespace: what there is for all of them, as an agent needs it."""
-        if not namespace:
-            return self._resources
-        if namespace not in self._seen_from:
-            used = {stream.namespace for stream in self.streams}
-            self._seen_from = {each: seen for each, seen in self._seen_from.items() if each in used}
-            self._seen_from[namespace] = self._resources.seen_from(namespace)
-        return self._seen_from[namespace]
 
     async def _sotw(
         self,
         requests: AsyncIterator[discovery_pb2.DiscoveryRequest],
         context: grpc.aio.ServicerContext[discovery_pb2.DiscoveryRequest, discovery_pb2.DiscoveryResponse],
     ) -> None:
-        await self._serve(Stream(SotwStream(self._resources), context.peer(), "sotw"), requests, context)
+        await self._serve(
+            Stream(SotwStream(self._resources.of("")), context.peer(), "sotw"), requests, context
+        )
 
     async def _delta(
         self,
@@ -131,7 +121,9 @@ class AdsServer:
             discovery_pb2.DeltaDiscoveryRequest, discovery_pb2.DeltaDiscoveryResponse
         ],
     ) -> None:
-        await self._serve(Stream(DeltaStream(self._resources), context.peer(), "delta"), requests, context)
+        await self._serve(
+            Stream(DeltaStream(self._resources.of("")), context.peer(), "delta"), requests, context
+        )
 
     async def _serve(
         self,
@@ -183,8 +175,8 @@ class AdsServer:
             if not stream.node and request.node.id:
                 stream.node = request.node.id
                 stream.namespace = _namespace(request.node)
-                if stream.namespace:
-                    stream.machine = type(stream.machine)(self._for(stream.namespace))
+                if stream.namespace:  # nothing has been sent yet
+                    stream.machine = type(stream.machine)(self._resources.of(stream.namespace))
                 log.event(
                     _logger,
                     logging.INFO,

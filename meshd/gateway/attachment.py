@@ -74,7 +74,12 @@ def _attach(ref: ParentRef, namespace: str, services: Mapping[tuple[str, str], S
             [f"{ref.port}" if ref.port else "", f"named {ref.section_name}" if ref.section_name else ""]
         ).strip()
         return refused("NoMatchingParent", f"{called} has no TCP port {wanted}".rstrip())
-    http = [port for port in chosen if declared(port) is not Declared.OPAQUE]
+    if target != namespace and all(declared(port) is not Declared.HTTP for port in chosen):
+        # It would change for all callers what the port is treated as.
+        message = f"{called} does not say that port {chosen[0].port} speaks HTTP, which only its owner may"
+        return refused("NoMatchingParent", f"{message}: appProtocol: http, or a name that begins with http")
+    allowed = (Declared.HTTP, Declared.NOTHING) if target == namespace else (Declared.HTTP,)
+    http = [port for port in chosen if declared(port) in allowed]
     if not http:
         said = ", ".join(f"{port.port} ({port.app_protocol or port.name})" for port in chosen)
         return refused("NoMatchingParent", f"{called}: declared not to speak HTTP/1.1: port {said}")

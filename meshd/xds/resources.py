@@ -62,27 +62,6 @@ class ResourceSet:
         """The resources of a type; none when nothing of it is served."""
         return self.by_type.get(type_url, {})
 
-    def seen_from(self, namespace: str) -> ResourceSet:
-        """What a client gets whose callers are all of one namespace: plain resources.
-
-        Where a listener names other routes for that namespace, they take the place of its own, under the same
-        name: so the listener, and the connections to it, do not change with them.
-        """
-        listeners, configs = dict(self.of(LISTENER)), dict(self.of(ROUTE_CONFIG))
-        for name, resource in self.of(LISTENER).items():
-            listener = resource.source
-            if not isinstance(listener, Listener) or not listener.consumers:
-                continue
-            plain = msgspec.structs.replace(listener, consumers=())
-            listeners[name] = pack(name, encode.listener(plain), plain)
-            for consumer, other in listener.consumers:
-                config = configs.pop(other).source
-                if consumer == namespace and isinstance(config, RouteConfig):
-                    config = msgspec.structs.replace(config, name=listener.route_config)
-                    configs[config.name] = pack(config.name, encode.route_config(config), config)
-        by_type = {**self.by_type, LISTENER: listeners, ROUTE_CONFIG: configs}
-        return ResourceSet(f"{self.version}/{namespace}", by_type)
-
     def union(self, older: ResourceSet) -> ResourceSet:
         """This set plus what only the older one has, for while clients move from one to the other."""
         by_type = {

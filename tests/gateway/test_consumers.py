@@ -54,9 +54,17 @@ def test_they_are_for_the_ports_that_they_name() -> None:
     assert translation.snapshot.listeners["default/web:81"].caller_namespaces == ("", "client")
 
 
-def test_a_port_that_is_declared_nothing_is_http_for_all_callers() -> None:
-    assert translated(service()).snapshot.listeners[WEB].protocol is Protocol.TCP
-    assert translated(service(), consumer(rule())).snapshot.listeners[WEB].protocol is Protocol.HTTP
+def test_they_do_not_make_a_port_http_for_all_callers() -> None:
+    translation = translated(service(), consumer(rule()))
+    found = condition(translation, "c")
+    assert (found.status, found.reason) == (False, "NoMatchingParent")
+    assert "does not say that port 80 speaks HTTP, which only its owner may" in found.message
+    assert translation.snapshot.listeners[WEB].protocol is Protocol.TCP
+    two = service("web", {"port": 80, "name": "http"}, {"port": 81, "name": "what"})
+    translation = translated(two, consumer(rule()))
+    assert condition(translation, "c").status
+    assert translation.snapshot.listeners[WEB].caller_namespaces == ("", "client")
+    assert translation.snapshot.listeners["default/web:81"].protocol is Protocol.TCP
 
 
 def test_a_route_may_send_requests_to_its_parents_without_a_grant() -> None:

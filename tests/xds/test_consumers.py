@@ -9,6 +9,7 @@ from google.protobuf import struct_pb2
 from meshd.model.snapshot import Snapshot
 from meshd.xds import decode_listener, encode, warming
 from meshd.xds.encode import CONSUMERS, METADATA
+from meshd.xds.namespaces import Namespaces
 from meshd.xds.resources import LISTENER, ROUTE_CONFIG
 from meshd.xds.unsupported import UnsupportedError
 from tests.xds.example import cluster, endpoints, listener, resources, route_config, service, snapshot
@@ -23,7 +24,7 @@ WITH_CONSUMER = snapshot(
 
 
 def test_a_namespace_of_its_own_sees_its_routes_under_the_listeners_name() -> None:
-    seen = resources(WITH_CONSUMER).seen_from("x")
+    seen = Namespaces(resources(WITH_CONSUMER)).of("x")
     assert seen.of(ROUTE_CONFIG).keys() == {"web", "other"}
     config = WITH_CONSUMER.route_configs[OWN]
     assert seen.of(ROUTE_CONFIG)["web"].source == msgspec.structs.replace(config, name="web")
@@ -37,10 +38,20 @@ def test_other_namespaces_see_what_they_would_see_without() -> None:
         WITH_CONSUMER.clusters.values(),
         WITH_CONSUMER.endpoints.values(),
     )
-    assert resources(WITH_CONSUMER).seen_from("y").by_type == {
+    assert Namespaces(resources(WITH_CONSUMER)).of("y").by_type == {
         **resources(without).by_type,
         **{kind: found for kind, found in resources(WITH_CONSUMER).by_type.items() if "Struct" in kind},
     }
+
+
+def test_who_is_of_no_single_namespace_gets_all() -> None:
+    found = resources(WITH_CONSUMER)
+    assert Namespaces(found).of("") is found
+
+
+def test_without_consumer_routes_all_namespaces_get_the_same() -> None:
+    found = resources(service("web"))
+    assert Namespaces(found).of("x") is found
 
 
 def test_a_listener_waits_for_all_its_routes() -> None:
