@@ -4,12 +4,12 @@
 PYTHON  := /usr/bin/python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-SOURCES := meshd proxy tests bench examples fuzz
+SOURCES := meshd proxy tests bench examples fuzz soak
 C_FILES  = $(shell find bpf fuzz tests -name '*.[ch]' -not -path '*/shim/*')
 
 APT      := python3-bpfcc python3-venv iproute2 nftables procps util-linux
 APT_FUZZ := clang-14 libclang-rt-14-dev
-APT_TEST := clang-format-14 curl openjdk-17-jdk-headless gcc libc6-dev nginx-light nodejs wrk
+APT_TEST := apache2-utils clang-format-14 curl gcc golang-go libc6-dev nginx-light nodejs openjdk-17-jdk-headless wrk
 
 # Debian starts a web server that it installs; a policy of "no" for the time of the install prevents that.
 define apt_install
@@ -19,7 +19,7 @@ define apt_install
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 endef
 
-.PHONY: setup setup-test demo test lint format fuzz bench lock clean
+.PHONY: setup setup-test demo test lint format fuzz soak bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -61,6 +61,12 @@ fuzz: setup-test
 	build/fuzz/head -max_total_time=$(FUZZ_SECONDS) -max_len=3000 -dict=fuzz/http.dict -print_final_stats=1 \
 	  -artifact_prefix=build/fuzz/ build/fuzz/corpus fuzz/corpus
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) fuzz/corpus build/fuzz/corpus
+
+# Thousands of connections that end in all ways. SEED=N repeats one, as far as time lets it.
+SOAK_SECONDS ?= 300
+
+soak: setup-test
+	$(BIN)/python -m soak --seconds $(SOAK_SECONDS) $(if $(SEED),--seed $(SEED))
 
 bench: setup-test
 	$(BIN)/python -m bench.slow_path

@@ -20,6 +20,16 @@ struct segment {
 	u32 end;
 };
 
+/* Whether nothing comes after this segment. TCP closes a socket that has sent its own FIN when the
+ * other end's comes, and passes on what came with that only then (tcp_data_queue).
+ */
+static __always_inline bool is_last(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	return sk && sk->state == BPF_TCP_CLOSE;
+}
+
 /* Takes away what has come before. False: nothing is left, or it could not be taken away. */
 static __always_inline bool trim(struct __sk_buff *skb)
 {
@@ -34,12 +44,15 @@ static __always_inline bool trim(struct __sk_buff *skb)
 	next = segment.begin + skb->len;
 	seen = arrivals.lookup(&cookie);
 	if (!seen) {
-		arrivals.update(&cookie, &next);
+		if (!is_last(skb))
+			arrivals.update(&cookie, &next);
 		return true;
 	}
 	known = *seen - segment.begin;
 	if ((s32)(next - *seen) > 0)
 		*seen = next;
+	if (is_last(skb))
+		arrivals.delete(&cookie);
 	if ((s32)known <= 0)
 		return true;
 	if (known >= skb->len)
@@ -63,11 +76,15 @@ static __always_inline bool trim(struct __sk_buff *skb)
 
 #endif
 
-/* A socket is closed. */
+/* A socket is closed. Bytes that came with the FIN that closed it have yet to be seen: see is_last.
+ */
 static __always_inline void forget_arrivals(struct bpf_sock_ops *ops)
 {
 	u64 cookie = bpf_get_socket_cookie(ops);
+	u32 *seen = arrivals.lookup(&cookie);
 
+	if (!seen || (ops->args[0] == BPF_TCP_FIN_WAIT2 && (s32)(ops->rcv_nxt - *seen) > 1))
+		return;
 	arrivals.delete(&cookie);
 }
 

@@ -81,6 +81,16 @@
 #ifndef MESHD_MAX_RESPONSE_BODY
 #define MESHD_MAX_RESPONSE_BODY (2 << 20)
 #endif
+/* Whether a reader has read what was redirected to it the kernel does not tell. But it reads in the
+ * order of coming: who has read what TCP brought after it has read that. So when this much was
+ * redirected to a socket, the proxy takes a request, and with it TCP a message.
+ */
+#ifndef MESHD_MAX_REDIRECTED
+#define MESHD_MAX_REDIRECTED (8 << 20)
+#endif
+/* What the kernel keeps for a message beside its bytes. */
+#define MESSAGE_OVERHEAD 1024
+
 /* To another node the bytes go into U's send buffer, which may not overflow. */
 #ifndef MESHD_MAX_REMOTE_REQUEST_BODY
 #define MESHD_MAX_REMOTE_REQUEST_BODY (16 << 10)

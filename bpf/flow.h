@@ -98,6 +98,30 @@ static __always_inline void open_flow(struct bpf_sock_ops *ops, struct origin *o
 	enrol_client(ops, &key);
 }
 
+/* The client sends nothing more, and may wait for its last answer. */
+static __always_inline void end_flow(struct bpf_sock_ops *ops)
+{
+	struct flow_key key;
+	struct flow *flow;
+
+	set_flow_key(&key, ops);
+	flow = flows.lookup(&key);
+	if (flow)
+		flow->ended = 1;
+}
+
+/* Whether a reader may be sent more, of whom it is known that it has read all that the proxy has
+ * written. See MESHD_MAX_REDIRECTED.
+ */
+static __always_inline bool has_room(u32 *redirected, u32 *known, u32 written)
+{
+	if (*known != written) {
+		*known = written;
+		*redirected = 0;
+	}
+	return *redirected < MESHD_MAX_REDIRECTED;
+}
+
 /* Another program may have asked for state callbacks of sockets that are not ours. */
 static __always_inline void close_flow(struct bpf_sock_ops *ops)
 {

@@ -118,8 +118,11 @@ int sock_ops(struct bpf_sock_ops *ops)
 		join_connection(ops);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
-		if (ops->args[0] == BPF_TCP_ESTABLISHED)
+		if (ops->args[0] == BPF_TCP_ESTABLISHED) {
 			leave_connection(ops);
+			if (captured_origin(ops))
+				end_flow(ops);
+		}
 		if (ops->args[1] != BPF_TCP_CLOSE)
 			break;
 		forget_arrivals(ops);

@@ -49,6 +49,7 @@ static __always_inline bool is_closing(struct connection_key *key)
 static __always_inline int carry_body(
 	struct sk_msg_md *msg, struct flow *flow, struct flow_key *key, bool divided)
 {
+	struct connection *connection = connections.lookup(&flow->connection);
 	u32 size = msg->size;
 
 	if (is_closing(&flow->connection) || !to_server(msg, flow)) {
@@ -61,6 +62,8 @@ static __always_inline int carry_body(
 		divide(msg, flow, size);
 	}
 	flow->request_left -= size;
+	if (connection)
+		connection->redirected += size + MESSAGE_OVERHEAD;
 	return SK_PASS;
 }
 
@@ -85,7 +88,8 @@ static __always_inline enum upcall may_carry(
 	counts.read = tcp.read - flow->first_received;
 	switch (flow_state(&counts)) {
 	case FLOW_IDLE:
-		return UPCALL_NONE;
+		return has_room(&flow->redirected, &flow->written, arming->written) ? UPCALL_NONE
+										    : UPCALL_SLOW;
 	case FLOW_ANSWERING:
 		/* For good: an answer's last bytes are on their way for a moment after they have
 		 * been counted, and a client that does not wait for them could be sent the next
@@ -99,12 +103,13 @@ static __always_inline enum upcall may_carry(
 }
 
 static __always_inline enum upcall usable(
-	const struct flow_upstream *upstream, const struct connection *connection, u64 now)
+	const struct flow_upstream *upstream, struct connection *connection, u64 now)
 {
 	if (connection->place == PLACE_GONE)
 		return UPCALL_SERVER_GONE;
 	if (upstream->kind == UPSTREAM_HERE) {
-		if (connection->received != upstream->written || connection->unread)
+		if (connection->received != upstream->written || connection->unread ||
+			!has_room(&connection->redirected, &connection->written, upstream->written))
 			return UPCALL_UNREAD;
 	} else if (connection->passed != upstream->consumed) {
 		return UPCALL_UNREAD;
@@ -219,6 +224,7 @@ static __always_inline enum upcall carry_request(
 	flow->cluster = cluster;
 	flow->route = candidate->route;
 	flow->requests++;
+	connection->redirected += size + MESSAGE_OVERHEAD;
 	connection->flow = *key;
 	connection->carried = 0;
 	connection->response = RESPONSE_HEAD;

@@ -92,6 +92,7 @@ static __always_inline void carried(struct connection *connection, struct flow *
 	if (!connection->carried)
 		flow->begun++;
 	connection->carried += size;
+	flow->redirected += size + MESSAGE_OVERHEAD;
 	if (connection->response != RESPONSE_NONE)
 		return;
 	now = bpf_ktime_get_ns();
@@ -284,7 +285,11 @@ static __always_inline int from_remote(struct __sk_buff *skb)
 	left = connection->response_left;
 	if (connection->response == RESPONSE_HEAD) {
 		pull = size < MESHD_MAX_RESPONSE_HEAD ? size : MESHD_MAX_RESPONSE_HEAD;
-		if (bpf_skb_pull_data(skb, pull) ||
+		/* To a client that has sent its FIN the proxy's may come next. Redirected bytes
+		 * that wait for room in the client's buffer are no part of TCP's stream: it would
+		 * pass them, and the client take it for the answer's end.
+		 */
+		if (flow->ended || bpf_skb_pull_data(skb, pull) ||
 			!begin_response(connection, flow, (const u8 *)(long)skb->data,
 				(const u8 *)(long)skb->data_end))
 			return leave_to_proxy(connection, &key, flow, RESPONSE_UPCALLED, size);

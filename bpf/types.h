@@ -209,6 +209,9 @@ struct connection {
 	__u64 carried;	 /* bytes of that answer that went to the client */
 	__u64 last_used; /* CLOCK_MONOTONIC in ns: end of the last answer that the kernel carried */
 	struct flow_key flow; /* whose request it carries, or carried last */
+	__u32 redirected; /* bytes to S since it had, as is known, read all; messages count as more
+			   */
+	__u32 written;	  /* by the proxy to it, of which that is known */
 	struct response_head head;
 };
 
@@ -279,6 +282,9 @@ struct flow {
 	__u64 cluster;	     /* it went to */
 	__u32 route;	     /* it took: index among the rules' routes */
 	__u32 remote;	     /* 1: its server is on another node */
+	__u32 ended;	     /* 1: the client has said that it sends nothing more */
+	__u32 redirected;    /* as a connection's, to the client; "written" as well */
+	__u32 written;
 	struct connection_key connection; /* that carries it */
 	struct request_head head;
 };

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _FIRST_POLL, _LAST_POLL = 0.0005, 0.02
 """Seconds between two looks at a request that the kernel carries, when what the client sends waits for it."""
+_REMOTE_END_SECONDS = 2.0
+"""From an answer's last byte to the end of a connection whose client has sent its own. What is redirected
+from another node and waits for room at the client is outside of TCP's stream: a FIN would pass it."""
 
 
 class Settling:
@@ -82,7 +85,7 @@ class Settling:
             # They are the rest of a carried request: its server has gone. Or the client has, within it.
             self._within_request(carried, stage, data)
             return False
-        if stage is Stage.UNANSWERED:
+        if stage is Stage.UNANSWERED or (carried.remote and not data):
             self._poll_after(_FIRST_POLL)
             return False
         self._proxys_turn(carried)
@@ -124,7 +127,7 @@ class Settling:
         elif stage is Stage.DONE and not self._settling:
             # An answer is counted just before its last bytes are with the client; ours must not overtake.
             self._settling = True
-            self._poll_after(_FIRST_POLL)
+            self._poll_after(_REMOTE_END_SECONDS if carried.remote and self._down.eof else _FIRST_POLL)
         elif stage is Stage.DONE and (kernel.turn is Turn.ENDING or self._down.is_waiting()):
             self._proxys_turn(carried)
             self._down.settled()

@@ -45,6 +45,8 @@ class Carried(NamedTuple):
     """Its first bytes, all that went out, are in the ``kept`` map; 0: they are not."""
     request_id: bytes
     """The x-request-id that the kernel gave it, packed: kept_requests.request_id_text."""
+    remote: bool
+    """Its server is on another node."""
 
 
 class FlowTable:
@@ -68,6 +70,7 @@ class FlowTable:
             "head.method",
             "kept",
             "request_id",
+            "remote",
         ).unpack
         self._connection = layout.structs["flow"].place("connection.", layout.structs["connection_key"].size)
 
@@ -91,9 +94,9 @@ class FlowTable:
         value = self._map.get(key)
         if value is None:
             return None
-        requests, responses, begun, pipelines, left, began, *rest = self._carried(value)
-        connection = value[self._connection]
-        return Carried(requests, responses, begun, pipelines != 0, left, began / 1e9, connection, *rest)
+        requests, responses, begun, pipelines, left, began, *of_request, remote = self._carried(value)
+        counts = requests, responses, begun, pipelines != 0, left, began / 1e9
+        return Carried._make((*counts, value[self._connection], *of_request, remote != 0))
 
     def close(self) -> None:
         """Close the map's fd."""

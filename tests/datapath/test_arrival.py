@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 
@@ -77,4 +78,26 @@ def test_nothing_is_kept_of_a_closed_socket(mesh: Mesh) -> None:
         assert len(list(arrivals)) == before + 1
     assert len(list(arrivals)) == before
     arrivals.close()
+    mesh.datapath.configure(60.0, fast_path=False)
+
+
+@pytest.mark.parametrize("before", [b"", b"before"])
+def test_nothing_is_kept_of_a_socket_that_the_last_bytes_close(mesh: Mesh, before: bytes) -> None:
+    """They come with the FIN, to a socket that has sent its own: TCP closes it before it passes them on."""
+    mesh.service([VIP], 80, Protocol.HTTP)
+    mesh.datapath.configure(60.0, fast_path=True)
+    mesh.datapath.set_member(mesh.pod.cookie, mesh.proxy4.getsockname()[1], ipv6=True, fast_path=True)
+    with contextlib.closing(mesh.datapath.open_map("arrivals")) as arrivals:
+        kept = len(list(arrivals))
+        with mesh.connect(VIP, 80) as client, mesh.accept(mesh.proxy4) as sender:
+            sender.sendall(before)
+            assert client.recv(100) == before if before else True
+            client.shutdown(socket.SHUT_WR)
+            assert sender.recv(1) == b""
+            sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            sender.sendall(b"last")
+            sender.shutdown(socket.SHUT_WR)
+            assert client.recv(100) == b"last"
+            assert client.recv(100) == b""
+            assert len(list(arrivals)) == kept
     mesh.datapath.configure(60.0, fast_path=False)

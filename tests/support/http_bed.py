@@ -194,10 +194,10 @@ Script = Callable[[socket.socket], None]
 class Server:
     """A server that runs ``script`` for each connection, in a thread of its own."""
 
-    def __init__(self, script: Script, address: str = "127.0.0.1") -> None:
+    def __init__(self, script: Script, address: str = "127.0.0.1", port: int = 0) -> None:
         self._script = script
         self.address = address
-        self._listener = socket.create_server((address, 0), backlog=4096)
+        self._listener = socket.create_server((address, port), backlog=4096)
         self.port: int = self._listener.getsockname()[1]
         self._conversations: list[socket.socket] = []
         self.failures: list[BaseException] = []

@@ -14,6 +14,9 @@ from typing import TypeVar
 
 import msgspec
 
+from meshd.datapath.bpf_map import Map
+from meshd.datapath.layout_file import read_layout
+from meshd.datapath.pins import Pins
 from meshd.model.view import ServiceView, StatusView, WorkloadView
 from meshd.model.workload import Workload
 from meshd.paths import run_dir
@@ -82,6 +85,13 @@ class MeshNode:
         """The proxy workers."""
         files = sorted(run_dir(self.instance).glob("worker-*.pid"))
         return [int(file.read_text()) for file in files]
+
+    def open_map(self, name: str) -> Map:
+        """One of the kernel's maps, the caller's to close. Raises OSError, KeyError."""
+        layout = read_layout(self.instance)
+        if layout is None:
+            raise FileNotFoundError(f"instance {self.instance!r} keeps no layout of its maps")
+        return Map.pinned(Pins(self.instance).map(layout, name))
 
     def _workers_serve(self) -> bool:
         status = self._view("status", StatusView)

@@ -216,9 +216,9 @@ class _FastBed(Bed):
 
     def _with_warm_up(self, delta: Delta) -> Delta:
         """Warm-ups go where the test's requests go, if only servers are there that answer them."""
-        (web,) = delta.endpoints
-        ports = {endpoint.port for endpoint in web.endpoints}
-        spare = "spare" if not ports or ports - self._ports else web.name
+        ports = {endpoint.port for each in delta.endpoints for endpoint in each.endpoints}
+        alone = len(delta.endpoints) == 1 and ports and not ports - self._ports
+        spare = delta.endpoints[0].name if alone else "spare"
         forward = Forward(clusters=(WeightedCluster(name=spare),))
         route = Route(name="warm-up", match=RouteMatch(path=PathExact(WARM_UP.decode())), action=forward)
         endpoints = EndpointSet(name="spare", endpoints=(Endpoint(address="127.0.0.1", port=self._spare),))
