@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.conformance.cases import CASES, Case, manifests
+from tests.conformance.cases import CASES, Case, Message, manifests
 from tests.conformance.world import CONSUMER, ENVOY, MESHD, World
 from tests.support.lab import MESHD as COMMAND
 from tests.support.lab import until
@@ -21,12 +21,29 @@ def test_requests(world: World, case: Case, proxy: str) -> None:
     world.check(proxy, case)
 
 
-def test_a_grant_that_is_withdrawn(world: World, tmp_path: Path) -> None:
-    (case,) = (each for each in CASES if each.name == "HTTPRouteReferenceGrant")
-    name = f"{case.slug}-0"
-    file = tmp_path / "grant.json"
-    file.write_text(json.dumps(next(each for each in manifests() if name in json.dumps(each["metadata"]))))
-    refused = msgspec.structs.replace(case, requests=(msgspec.structs.replace(case.requests[0], status=500),))
+_WITHOUT_GRANT = {"status": 500}
+_WITHOUT_ROUTE = {"answer": Message(absent=("X-Header-Set",))}
+
+
+@pytest.mark.parametrize(
+    ("case_name", "kind", "then"),
+    [
+        ("HTTPRouteReferenceGrant", "ReferenceGrant", _WITHOUT_GRANT),
+        ("MeshConsumerRoute", "HTTPRoute", _WITHOUT_ROUTE),
+    ],
+)
+def test_what_is_withdrawn(
+    world: World, tmp_path: Path, case_name: str, kind: str, then: dict[str, object]
+) -> None:
+    (case,) = (each for each in CASES if each.name == case_name)
+    changed = tuple(msgspec.structs.replace(request, **then) for request in case.requests)
+    without = msgspec.structs.replace(case, requests=changed)
+    file = tmp_path / "object.json"
+    file.write_text(
+        json.dumps(
+            next(o for o in manifests() if o["kind"] == kind and case.slug in json.dumps(o["metadata"]))
+        )
+    )
 
     def hold(expected: Case) -> bool:
         for proxy in (MESHD, ENVOY):
@@ -35,7 +52,7 @@ def test_a_grant_that_is_withdrawn(world: World, tmp_path: Path) -> None:
 
     world.lab.run("delete", "-f", str(file))
     try:
-        until(lambda: hold(refused))
+        until(lambda: hold(without))
     finally:
         world.lab.run("apply", "-f", str(file))
     until(lambda: hold(case))
