@@ -9,7 +9,9 @@ C_FILES  = $(shell find bpf fuzz tests -name '*.[ch]' -not -path '*/shim/*')
 
 APT      := python3-bpfcc python3-venv iproute2 nftables procps util-linux
 APT_FUZZ := clang-14 libclang-rt-14-dev
-APT_TEST := apache2-utils clang-format-14 curl gcc golang-go libc6-dev nginx-light nodejs openjdk-17-jdk-headless wrk
+APT_TEST := apache2-utils chromium clang-format-14 curl gcc golang-go libc6-dev nginx-light nodejs openjdk-17-jdk-headless wrk
+# kubectl, unless there is one: others' packages of it are newer than Debian's, and own the same file.
+APT_TEST += $(if $(shell command -v kubectl),,kubernetes-client)
 
 # Debian starts a web server that it installs; a policy of "no" for the time of the install prevents that.
 define apt_install
@@ -69,8 +71,10 @@ soak: setup-test
 	$(BIN)/python -m soak --seconds $(SOAK_SECONDS) $(if $(SEED),--seed $(SEED))
 
 bench: setup-test
-	$(BIN)/python -m bench.slow_path
-	$(BIN)/python -m bench.fast_path
+	mkdir -p build/bench
+	$(BIN)/meshd bench -o json --output build/bench/report.json
+	for form in md html svg; do \
+	  $(BIN)/meshd bench --from build/bench/report.json -o $$form --output build/bench/report.$$form || exit; done
 
 lock: setup
 	$(BIN)/pip install -qq pip-tools==7.6.2

@@ -1,8 +1,8 @@
 """Opens many connections, has a request answered on each, and holds them until its standard input ends.
 
-Run as a program in a pod: ``idle_flows.py COUNT PATHS`` with addresses to call, one a line, in the file that
-is standard input's first line. Connection i calls address i modulo their number, and asks for /item/I with I
-below PATHS. When all are open it writes ``open``.
+Run as a program in a pod: ``idle_flows.py COUNT PORT PATH`` with addresses to call, one a line, in the file
+that is standard input's first line. Connection i calls address i modulo their number. When all are open it
+writes ``open``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import socket
 import sys
 from pathlib import Path
 
-_PORT = 80
 _BATCH = 50
 _SECONDS = 10.0
 _END_OF_HEAD = b"\r\n\r\n"
@@ -22,10 +21,10 @@ class BadAnswerError(Exception):
     """Not a 200 with a Content-Length."""
 
 
-def _ask(sock: socket.socket, address: str, number: int) -> None:
+def _ask(sock: socket.socket, address: str, port: int, path: str) -> None:
     sock.settimeout(_SECONDS)
-    sock.connect((address, _PORT))
-    sock.sendall(b"GET /item/%d HTTP/1.1\r\nHost: %s\r\n\r\n" % (number, address.encode()))
+    sock.connect((address, port))
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {address}:{port}\r\n\r\n".encode())
 
 
 def _read_answer(sock: socket.socket) -> None:
@@ -46,7 +45,7 @@ def _read_answer(sock: socket.socket) -> None:
 
 
 def main() -> None:
-    count, paths = int(sys.argv[1]), int(sys.argv[2])
+    count, port, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     addresses = Path(sys.stdin.readline().strip()).read_text().split()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -55,7 +54,7 @@ def main() -> None:
         batch = range(start, min(count, start + _BATCH))
         for i in batch:
             opened.append(socket.socket())
-            _ask(opened[i], addresses[i % len(addresses)], i % paths)
+            _ask(opened[i], addresses[i % len(addresses)], port, path)
         for i in batch:
             _read_answer(opened[i])
     print("open", flush=True)

@@ -3,7 +3,7 @@ local requests, at = {}, 0
 
 init = function(args)
   for i = 1, 50000 do
-    requests[i] = wrk.format("GET", "/?" .. i)
+    requests[i] = wrk.format("GET", wrk.path .. "?" .. i)
   end
 end
 
@@ -12,4 +12,4 @@ request = function()
   return requests[at]
 end
 
-dofile(debug.getinfo(1, "S").source:match("@(.*/)") .. "wrk_report.lua")
+dofile(debug.getinfo(1, "S").source:match("@(.*/)") .. "../meshd/bench/wrk_report.lua")

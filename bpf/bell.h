@@ -9,18 +9,18 @@
 #include "maps.h"
 #include "stats.h"
 
-/* The worker has something to do on the connection of that key, which last carried a request of
- * that flow. Where there is no room for it, the worker finds it in its next sweep.
+/* Its worker has something to do on the connection. Where there is no room for the event, the
+ * worker finds it in its next sweep.
  */
-static __always_inline void ring(struct connection_key *key, struct flow_key *flow)
+static __always_inline void ring(struct connection_key *key)
 {
-	struct arming *arming = armed.lookup(flow);
+	u32 *owner = owners.lookup(key);
 	void *bell;
 	int worker;
 
-	if (!arming)
-		return; /* the worker listens, or has just been told by the client's end */
-	worker = arming->worker;
+	if (!owner)
+		return; /* the kernel was never to carry on it: its worker listens */
+	worker = *owner;
 	bell = bells.lookup(&worker);
 	if (!bell || bpf_ringbuf_output(bell, key, sizeof(*key), 0))
 		COUNT(bells_full);

@@ -90,6 +90,7 @@ static __always_inline void close_connection(struct bpf_sock_ops *ops)
 
 	SET_KEY_AT_PROXY(&key, ops);
 	connections.delete(&key);
+	owners.delete(&key);
 }
 
 /* An end of an upstream connection, U or S, is being closed by either side: no further request for
@@ -110,9 +111,8 @@ static __always_inline void leave_connection(struct bpf_sock_ops *ops)
 	connection = connections.lookup(&key);
 	if (!connection)
 		return;
-	if (connection->place == PLACE_ELSEWHERE)
-		ring(&key, &connection->flow);
 	connection->place = PLACE_GONE;
+	ring(&key);
 }
 
 #endif

@@ -82,6 +82,11 @@ BPF_F_TABLE("ringbuf", int, int, bell, MESHD_BELL_BYTES, 0);
 /* worker -> its ring buffer of keys of connections that need it; entered by the proxy. */
 BPF_ARRAY_OF_MAPS(bells, "bell", MESHD_MAX_WORKERS);
 
+/* both ends of an upstream connection to another node -> the worker whose bell to ring for it;
+ * entered by the proxy, and removed when U is closed.
+ */
+BPF_F_TABLE("hash", struct connection_key, u32, owners, MESHD_MAX_CONNECTIONS, BPF_F_NO_PREALLOC);
+
 /* 0 -> settings. */
 BPF_F_TABLE("array", u32, struct settings, settings, 1, 0);
 

@@ -256,7 +256,7 @@ static __always_inline int leave_to_proxy(struct connection *connection, struct 
 	struct flow *flow, enum response_state state, u32 size)
 {
 	upcall_response(connection, flow, state);
-	ring(key, &connection->flow);
+	ring(key);
 	return pass_remote(connection, size);
 }
 

@@ -322,7 +322,6 @@ struct arming {
 	__u32 written;	/* bytes that it has sent to the client, mod 2^32 */
 	__u32 adopted;	/* carried requests that are the proxy's, to answer and to count */
 	enum arming_flag flags;
-	__u32 worker; /* whose bell to ring */
 	__u32 upstreams;
 	__u32 forwarded_for_length;
 	__u8 forwarded_for[MAX_FORWARDED_FOR_BYTES]; /* the line to add to each request, with its

@@ -136,8 +136,6 @@ class FastFlow:
     def disarm(self) -> None:
         """Let the kernel carry nothing more. What it carries goes on."""
         self._kernel.disarm(self._down.runtime.loop.time())
-        if self._kernel.turn is Turn.PROXY:
-            self._own.take_from_kernel()
 
     # -- the client's side ---------------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ class OwnConnections:
             self._path.leave_to_kernel(upstream)
 
     def take_from_kernel(self) -> None:
-        """The kernel does not know any more whose bell to ring for them."""
+        """It is not, after all."""
         for upstream in self._all:
             self._path.take_from_kernel(upstream)
 

@@ -99,8 +99,6 @@ class Settling:
     def _proxys_turn(self, carried: Carried) -> None:
         self._settling = False
         self.pipelines |= carried.pipelines
-        if self._kernel.turn is Turn.ENDING:
-            self._own.take_from_kernel()
         self.unused = 0 if self._kernel.take_turn(carried) else self.unused + 1
 
     def _poll_after(self, delay: float) -> None:
@@ -155,7 +153,9 @@ class Settling:
             return
         responses = self._path.table.responses
         connection = kernel.connection(upstream.key)
-        if connection is not None and connection.response == responses["RESPONSE_UPCALLED"]:
+        # Without a record the connection has been reset since: these may be its last bytes.
+        state = responses["RESPONSE_UPCALLED"] if connection is None else connection.response
+        if state == responses["RESPONSE_UPCALLED"] and not kernel.is_begun(carried):
             exchange = self._adopt(carried, upstream)
             if exchange is not None:
                 exchange.upstream_data(data)

@@ -14,7 +14,7 @@ import msgspec
 
 import meshd
 from meshd import heap, log, netns
-from meshd.datapath.arming import ArmingTable
+from meshd.datapath.arming import ArmingFds, ArmingTable
 from meshd.datapath.bell import Bell
 from meshd.datapath.flows import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
@@ -182,10 +182,10 @@ class Worker:
         with contextlib.ExitStack() as undo:
             for fd in fds:
                 undo.callback(os.close, fd)
-            flows_fd, heartbeat_fd, armed_fd, connections_fd, upstreams_fd, kept_fd, bells_fd = fds
+            flows_fd, heartbeat_fd, *arming_fds, kept_fd, bells_fd = fds
             layout = Layout.from_json(message.layout)
             flows, heartbeat = FlowTable(flows_fd, layout), Heartbeat(heartbeat_fd)
-            arming = ArmingTable(armed_fd, connections_fd, upstreams_fd, layout, self._index)
+            arming = ArmingTable(ArmingFds(*arming_fds), layout, self._index)
             kept = KeptRequests(kept_fd, layout)
             bell = Bell(bells_fd, self._index, layout)
             undo.pop_all()

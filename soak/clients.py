@@ -15,8 +15,6 @@ _SECONDS = 30.0
 """Within which an exchange comes to its end: else its client is stuck."""
 _STALL = 0.3
 _MOST_FAULTS = 20
-_MAY_LOSE_GETS = True
-"""Until a carried GET whose server closes unanswered is sent again. (One constant: remove it then.)"""
 
 
 class End(enum.Enum):
@@ -195,7 +193,7 @@ class Clients:
     def _ended(self, end: End, asked: Exchange) -> None:
         self.ends[end] += 1
         self.leaves += end is End.ANSWERED and asked.server is Server.LEAVE
-        if end is End.LOST and not asked.up and not _MAY_LOSE_GETS:
+        if end is End.LOST and not asked.up:
             self._fault(f"a GET was not sent again: {asked}")
 
     def _fault(self, text: str) -> None:

@@ -12,6 +12,19 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = ("meshd", "proxy")
 
 PURE = (
+    "meshd.bench.answer",
+    "meshd.bench.arrivals",
+    "meshd.bench.distribution",
+    "meshd.bench.kube.dry_run",
+    "meshd.bench.kube.objects",
+    "meshd.bench.kube.options",
+    "meshd.bench.kube.pods",
+    "meshd.bench.kube.task",
+    "meshd.bench.plan",
+    "meshd.bench.report",
+    "meshd.bench.results",
+    "meshd.bench.samples",
+    "meshd.bench.wrk",
     "meshd.kube",
     "meshd.gateway",
     "meshd.xds",

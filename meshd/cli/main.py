@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from meshd import __version__
-from meshd.cli import agent, check, cleanup, control, explain, lab, status
+from meshd.cli import agent, bench, check, cleanup, control, explain, lab, status
 from meshd.cli.errors import CommandError
 
-_COMMANDS = (lab, status, explain, agent, control, check, cleanup)
+_COMMANDS = (lab, status, explain, bench, agent, control, check, cleanup)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from meshd.datapath.bpf_map import Map
 from meshd.datapath.flows import packed_address
 from meshd.datapath.layout import Layout
 
-_SOCKET = struct.Struct("=I")
+_NUMBER = struct.Struct("=I")
 _MASK = 0xFFFF_FFFF
 
 
@@ -51,9 +51,7 @@ class Upstream(NamedTuple):
 class ArmingCodec:
     """Packs struct arming. Raises KeyError for a layout of other programs."""
 
-    def __init__(self, layout: Layout, worker: int) -> None:
-        """``worker``: its index on the node, by which the kernel knows its bell."""
-        self._worker = worker
+    def __init__(self, layout: Layout) -> None:
         shape = layout.structs["arming"]
         element = layout.structs["flow_upstream"]
         connection = layout.structs["connection_key"].size
@@ -63,7 +61,6 @@ class ArmingCodec:
             "written",
             "adopted",
             "flags",
-            "worker",
             "upstreams",
             "forwarded_for_length",
             "forwarded_for",
@@ -99,7 +96,6 @@ class ArmingCodec:
             written & _MASK,
             adopted & _MASK,
             flags,
-            self._worker,
             len(upstreams),
             len(forwarded_for),
             forwarded_for,
@@ -118,20 +114,29 @@ class ArmingCodec:
         return self.pack(0, 0, 0, adopted, 0, b"", ())
 
 
-class ArmingTable:
-    """Writes the ``armed`` and ``upstreams`` maps, reads ``connections``."""
+class ArmingFds(NamedTuple):
+    """The maps of an ArmingTable."""
 
-    def __init__(
-        self, armed_fd: int, connections_fd: int, upstreams_fd: int, layout: Layout, worker: int
-    ) -> None:
+    armed: int
+    connections: int
+    upstreams: int
+    owners: int
+
+
+class ArmingTable:
+    """Writes the ``armed``, ``upstreams`` and ``owners`` maps, reads ``connections``."""
+
+    def __init__(self, fds: ArmingFds, layout: Layout, worker: int) -> None:
         """Takes the maps' fds over. ``worker``: its index on the node.
 
         Raises OSError, KeyError (a layout of other programs).
         """
-        self._armed = Map(armed_fd)
-        self._connections = Map(connections_fd)
-        self._upstreams = Map(upstreams_fd)
-        self.codec = ArmingCodec(layout, worker)
+        self._armed = Map(fds.armed)
+        self._connections = Map(fds.connections)
+        self._upstreams = Map(fds.upstreams)
+        self._owners = Map(fds.owners)
+        self._worker = _NUMBER.pack(worker)
+        self.codec = ArmingCodec(layout)
         self.places = layout.enums["place"]
         self.responses = layout.enums["response_state"]
         self.kinds = layout.enums["upstream_kind"]
@@ -175,10 +180,18 @@ class ArmingTable:
         self._armed.discard(flow)
 
     def enter(self, key: bytes, socket: int) -> None:
-        """Let the kernel use a connection's ``socket`` (its fd). Raises OSError (EBUSY: it is in use)."""
-        self._upstreams[key] = _SOCKET.pack(socket)
+        """Let the kernel use a connection's ``socket`` (its fd), and ring the worker's bell for it.
+
+        Raises OSError (EBUSY: it is in use).
+        """
+        self._owners[key] = self._worker
+        try:
+            self._upstreams[key] = _NUMBER.pack(socket)
+        except OSError:
+            self._owners.discard(key)
+            raise
 
     def close(self) -> None:
         """Close the maps' fds."""
-        for opened in (self._armed, self._connections, self._upstreams):
+        for opened in (self._armed, self._connections, self._upstreams, self._owners):
             opened.close()

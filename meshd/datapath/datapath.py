@@ -29,7 +29,7 @@ DEFAULT_MARK = 0x6D657368
 """SO_MARK of the proxy's own sockets: "mesh"."""
 HEARTBEAT_TIMEOUT = 2.0
 """Seconds without a beat of any worker after which capture takes the proxy for gone."""
-WORKER_MAPS = ("flows", "heartbeat", "armed", "connections", "upstreams", "kept", "bells")
+WORKER_MAPS = ("flows", "heartbeat", "armed", "connections", "upstreams", "owners", "kept", "bells")
 """What a proxy worker reads and writes."""
 _LOADER_SECONDS = 60
 _FIRST = struct.pack("=I", 0)

@@ -64,6 +64,7 @@ MAPS = (
     "heartbeat",
     "bell",
     "bells",
+    "owners",
     "settings",
     "stats",
     "clients",

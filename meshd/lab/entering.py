@@ -46,6 +46,16 @@ def find_pod(status: Status, namespace: str, wanted: str) -> PodStatus:
     return max(found, key=lambda pod: (pod.ready, pod.phase == "Running"))
 
 
+def sandbox_of(lab: Lab, pod: PodStatus) -> Sandbox:
+    """What a pod's processes live in."""
+    return Sandbox(
+        cgroup.find_root() / lab.pod_cgroup(pod.node, pod.namespace, pod.name),
+        lab.pod_netns(pod.namespace, pod.name),
+        lab.pod_dir(pod.namespace, pod.name) / HOSTS_FILE,
+        pod.name,
+    )
+
+
 def become(lab: Lab, pod: PodStatus, container: str, command: list[str]) -> NoReturn:
     """Enter the pod and replace this process by the command, with a container's environment.
 
@@ -55,15 +65,9 @@ def become(lab: Lab, pod: PodStatus, container: str, command: list[str]) -> NoRe
     if container not in pod.containers:
         raise LabError(f"pod {pod.name} has no container {container}; it has {', '.join(pod.containers)}")
     folder = lab.pod_dir(pod.namespace, pod.name)
-    sandbox = Sandbox(
-        cgroup.find_root() / lab.pod_cgroup(pod.node, pod.namespace, pod.name),
-        lab.pod_netns(pod.namespace, pod.name),
-        folder / HOSTS_FILE,
-        pod.name,
-    )
     try:
         env = msgspec.json.decode((folder / env_file(container)).read_bytes(), type=dict[str, str])
-        sandbox.enter()
+        sandbox_of(lab, pod).enter()
     except OSError as error:
         raise LabError(f"cannot enter pod {pod.namespace}/{pod.name} ({pod.phase}): {error}") from error
     try:

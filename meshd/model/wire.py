@@ -15,7 +15,8 @@ from meshd.model.workload import Workload
 class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The first message to a worker.
 
-    fds: the maps ``flows``, ``heartbeat``, ``armed``, ``connections``, ``upstreams``, ``kept``, ``bells``.
+    fds: the maps ``flows``, ``heartbeat``, ``armed``, ``connections``, ``upstreams``, ``owners``, ``kept``,
+    ``bells``.
     """
 
     node: str

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from meshd.datapath.arming import ArmingTable, Upstream
+from meshd.datapath.arming import ArmingFds, ArmingTable, Upstream
 from meshd.datapath.bell import Bell
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
@@ -47,9 +47,8 @@ class Bed:
         self.datapath = datapath
         self.mesh = mesh
         self.far = far
-        flows, _, armed, connections, upstreams, kept, bells = datapath.worker_fds()
-        fds = os.dup(armed), os.dup(connections), os.dup(upstreams)
-        self.table = ArmingTable(*fds, datapath.layout, WORKER)
+        flows, _, *arming, kept, bells = datapath.worker_fds()
+        self.table = ArmingTable(ArmingFds(*map(os.dup, arming)), datapath.layout, WORKER)
         self.flows = FlowTable(os.dup(flows), datapath.layout)
         self.kept = KeptRequests(os.dup(kept), datapath.layout)
         self.bell = Bell(bells, WORKER, datapath.layout)

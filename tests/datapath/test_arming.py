@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from meshd.datapath.arming import ArmingCodec, ArmingTable, Upstream
+from meshd.datapath.arming import ArmingCodec, ArmingFds, ArmingTable, Upstream
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.flows import FlowTable
 from meshd.datapath.slots import V4_MAPPED
@@ -17,8 +17,8 @@ from meshd.datapath.slots import V4_MAPPED
 
 @pytest.fixture
 def table(datapath: Datapath) -> Iterator[ArmingTable]:
-    armed, connections, upstreams = map(os.dup, datapath.worker_fds()[2:5])
-    with contextlib.closing(ArmingTable(armed, connections, upstreams, datapath.layout, 4)) as opened:
+    fds = ArmingFds(*map(os.dup, datapath.worker_fds()[2:6]))
+    with contextlib.closing(ArmingTable(fds, datapath.layout, 4)) as opened:
         yield opened
 
 
@@ -34,13 +34,12 @@ def test_an_arming_is_packed_as_the_struct_says(datapath: Datapath, table: Armin
     )
     names = [field.name for field in datapath.layout.structs["arming"].fields]
     read = dict(zip(names, datapath.layout.codec("arming", *names).unpack(value), strict=True))
-    assert {name: read[name] for name in ("rules", "consumed", "written", "adopted", "flags", "worker")} == {
+    assert {name: read[name] for name in ("rules", "consumed", "written", "adopted", "flags")} == {
         "rules": 2**64 - 1,
         "consumed": 1,
         "written": 2,
         "adopted": 2**32 - 1,
         "flags": 3,
-        "worker": 4,
     }
     assert read["upstreams"] == 2
     assert read["forwarded_for"][: read["forwarded_for_length"]] == b"x-forwarded-for: a\r\n"
@@ -83,5 +82,5 @@ def test_a_flow_is_armed_and_disarmed(datapath: Datapath, table: ArmingTable) ->
 
 
 def test_the_names_that_the_proxy_asks_for_are_there(datapath: Datapath) -> None:
-    assert ArmingCodec(datapath.layout, 0).max_upstreams == 16
+    assert ArmingCodec(datapath.layout).max_upstreams == 16
     assert struct.calcsize("=I") == datapath.layout.maps["upstreams"].value_size

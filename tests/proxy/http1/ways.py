@@ -14,7 +14,7 @@ import msgspec
 from meshd.agent.kernel_counts import rule_names
 from meshd.agent.kernel_totals import KernelTotals, RuleNames
 from meshd.agent.totals import RequestKey, RequestTotal
-from meshd.datapath.arming import ArmingTable
+from meshd.datapath.arming import ArmingFds, ArmingTable
 from meshd.datapath.bell import Bell
 from meshd.datapath.carried_requests import CarriedRequests
 from meshd.datapath.fingerprint import rules_fingerprint
@@ -172,10 +172,10 @@ class _FastBed(Bed):
         self._ports = ports
         self._spare = spare
         *owned, bells = datapath.worker_fds()
-        flows, heartbeat, armed, connections, upstreams, kept = map(os.dup, owned)
+        flows, heartbeat, *arming, kept = map(os.dup, owned)
         self._flows = FlowTable(flows, datapath.layout)
         self._heartbeat = Heartbeat(heartbeat)
-        self._table = ArmingTable(armed, connections, upstreams, datapath.layout, 0)
+        self._table = ArmingTable(ArmingFds(*arming), datapath.layout, 0)
         self._kept = KeptRequests(kept, datapath.layout)
         self._bell = Bell(bells, 0, datapath.layout)
         self._counts = CarriedRequests(

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 
-from meshd.datapath.arming import ArmingTable
+from meshd.datapath.arming import ArmingFds, ArmingTable
 from meshd.datapath.carried_requests import CarriedRequests
 from meshd.datapath.count_rows import Count, Row
 from meshd.datapath.fingerprint import rules_fingerprint
@@ -44,8 +44,8 @@ class FastPathBed:
         self._far = far
         self._stack = stack
         self._snapshot = Snapshot()
-        armed, connections, upstreams = map(os.dup, mesh.datapath.worker_fds()[2:5])
-        self.table = ArmingTable(armed, connections, upstreams, mesh.datapath.layout, 0)
+        fds = ArmingFds(*map(os.dup, mesh.datapath.worker_fds()[2:6]))
+        self.table = ArmingTable(fds, mesh.datapath.layout, 0)
         stack.callback(self.table.close)
         self.flows: FlowTable = mesh.flows
         self.enrolled = False

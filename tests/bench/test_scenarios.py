@@ -1,0 +1,202 @@
+"""The scenarios are what they say: the same answers from all, each by its own way."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from meshd.bench import manifests, testbed
+from meshd.bench.accounting import read
+from meshd.bench.plan import Load
+from meshd.bench.results import PLACEMENTS, SCENARIOS, Placement, Scenario
+from meshd.bench.testbed import Bed
+from meshd.lab import cgroup
+from meshd.lab.client import ask
+from meshd.lab.protocol import GetStatus, Status
+from meshd.model.view import StatusView
+from meshd.paths import run_dir
+from tests.support import unix_http
+
+SIZES = (16, 1024, 16384, 1048576)
+TIMES = 40
+_UP_SECONDS = 110
+
+Beds = dict[Scenario, Bed]
+
+
+@pytest.fixture(scope="module")
+def beds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beds]:
+    prefix = f"t{secrets.token_hex(2)}"
+    found: Beds = {}
+    try:
+        for scenario in SCENARIOS:
+            folder = tmp_path_factory.mktemp(scenario)
+            found[scenario] = Bed.named(prefix, scenario, folder)
+        starting = {
+            scenario: bed.up(manifests.write(bed.folder, SIZES, 2, scenario == "direct"), 2)
+            for scenario, bed in found.items()
+        }
+        problems = {name: testbed.wait(process, _UP_SECONDS) for name, process in starting.items()}
+        assert not any(problems.values()), problems
+        for bed in found.values():
+            for placement in PLACEMENTS:
+                for route in (False, True):
+                    bed.check_patiently(manifests.host(Load(placement, route=route)), 16, 1)
+        yield found
+    finally:
+        problems_left = testbed.take_down(list(found.values()))
+        assert not problems_left
+
+
+def get(bed: Bed, placement: Placement, size: int = 16, times: int = TIMES, route: bool = False) -> None:
+    bed.check(manifests.host(Load(placement, route=route)), size, times)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_all_scenarios_give_the_same_answers(beds: Beds, scenario: Scenario, placement: Placement) -> None:
+    """``check`` compares every byte of the body with the one that is wanted, whoever answers."""
+    for size in SIZES:
+        for route in (False, True):
+            get(beds[scenario], placement, size, 4, route)
+
+
+def packets(bed: Bed) -> int:
+    """That came to the client's pod and left it, on its veth."""
+    with bed.running(("cat", "/proc/net/dev")) as process:
+        out, _ = process.communicate(timeout=10)
+    fields = next(line for line in out.splitlines() if "eth0:" in line).partition(":")[2].split()
+    return int(fields[1]) + int(fields[9])
+
+
+def on_the_wire(bed: Bed, placement: Placement, size: int = 16) -> int:
+    before = packets(bed)
+    get(bed, placement, size)
+    return packets(bed) - before
+
+
+@pytest.mark.parametrize("size", [16, 16384])
+def test_on_one_node_the_fast_path_puts_nothing_on_the_wire(beds: Beds, size: int) -> None:
+    """But for the connection itself and its first request, which is the proxy's."""
+    assert on_the_wire(beds["direct"], "same-node", size) >= 2 * TIMES
+    assert on_the_wire(beds["meshd-slow"], "same-node", size) >= 2 * TIMES
+    assert on_the_wire(beds["meshd-fast"], "same-node", size) < TIMES // 2
+
+
+def test_the_sidecars_bodies_are_on_the_wire(beds: Beds) -> None:
+    assert on_the_wire(beds["sidecar"], "same-node") >= 2 * TIMES
+
+
+def passed(bed: Bed, whose: str, manager: str) -> int:
+    """Requests that an Envoy's HTTP connection managers of that name (a pattern) took.
+
+    ``whose``: as in Lab.envoy_admin.
+    """
+    pattern = rf"^http\.{manager}\.downstream_rq_total$"
+    found = unix_http.get(bed.lab.envoy_admin(whose), f"/stats?format=json&filter={pattern}")
+    return sum(stat["value"] for stat in json.loads(found)["stats"] if "value" in stat)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("route", [False, True])
+def test_each_request_passes_both_sidecars(beds: Beds, placement: Placement, route: bool) -> None:
+    bed = beds["sidecar"]
+    ips = {pod.name: pod.ip for pod in ask(bed.lab, GetStatus(), Status).pods}
+    near, far = ips[manifests.CLIENT], ips[manifests.SERVERS[placement]]
+    service = rf"default/{manifests.host(Load(placement, route=route))}_{manifests.PORT}"
+    before = passed(bed, near, service), passed(bed, far, "inbound")
+    get(bed, placement, route=route)
+    assert passed(bed, near, service) - before[0] == TIMES
+    assert passed(bed, far, "inbound") - before[1] == TIMES
+
+
+@pytest.mark.parametrize("scenario", ["node-proxy", "node-proxy-sockmap"])
+def test_each_request_passes_the_envoy_of_the_clients_node(beds: Beds, scenario: Scenario) -> None:
+    bed, services = beds[scenario], rf"default/\w+_{manifests.PORT}"
+    before = passed(bed, "node1", services), passed(bed, "node2", services)
+    get(bed, "two-nodes")
+    assert passed(bed, "node1", services) - before[0] == TIMES
+    assert passed(bed, "node2", services) == before[1]
+
+
+def seen(bed: Bed) -> int:
+    """Requests that the client's node has counted."""
+    document = unix_http.get(run_dir(bed.lab.instance("node1")) / "agent.sock", "/v1/status")
+    return msgspec.json.decode(document, type=StatusView).requests
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_with_the_fast_path_the_kernel_carries_all_but_the_first_request(
+    beds: Beds, placement: Placement
+) -> None:
+    bed = beds["meshd-fast"]
+    before, counted = bed.carried(), seen(bed)
+    get(bed, placement)
+    after = bed.carried()
+    assert before is not None
+    assert after is not None
+    assert TIMES - 2 <= after - before <= TIMES - 1
+    assert seen(bed) - counted == TIMES, "each is counted, whichever way it went"
+
+
+def test_without_the_fast_path_the_proxy_has_all(beds: Beds) -> None:
+    bed = beds["meshd-slow"]
+    before, counted = bed.carried(), seen(bed)
+    get(bed, "same-node")
+    assert bed.carried() == before == 0
+    assert seen(bed) - counted == TIMES
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_route_decides_where_there_is_a_mesh(beds: Beds, scenario: Scenario) -> None:
+    """A request that no rule of the route takes is answered with 404: the route is looked at."""
+    url = f"http://near-routed:{manifests.PORT}/bytes/16"
+    with beds[scenario].running(("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url)) as process:
+        code, _ = process.communicate(timeout=10)
+    assert code == ("200" if scenario == "direct" else "404")
+
+
+def test_cpu_time_is_counted_with_who_used_it(beds: Beds) -> None:
+    bed = beds["sidecar"]
+    groups = bed.groups("same-node")
+    before = read(groups, ())
+    spin = "import time\nwhile time.process_time() < 0.5: pass"
+    with bed.running((sys.executable, "-c", spin), cpu=0) as process:
+        process.communicate(timeout=30)
+    used = read(groups, ()).cpu_since(before)
+    assert 500_000 <= used["client"] < 900_000
+    assert used["app"] < 100_000
+    get(bed, "same-node", 1048576)
+    assert read(groups, ()).cpu_since(before)["proxy"] > used["proxy"]
+
+
+def test_each_side_has_its_cpu(beds: Beds) -> None:
+    bed = beds["sidecar"]
+    bed.pin(0, 1)
+
+    def cpus(group: Path) -> set[str]:
+        pids = (group / "cgroup.procs").read_text().split()
+        return {
+            line.split()[1]
+            for pid in pids
+            for status in Path(f"/proc/{pid}/task").glob("*/status")
+            for line in status.read_text().splitlines()
+            if line.startswith("Cpus_allowed_list")
+        }
+
+    root = cgroup.find_root()
+    assert cpus(root / bed.lab.sidecar_cgroup("node1", "default", "client")) == {"0"}
+    assert cpus(root / bed.lab.sidecar_cgroup("node1", "default", "near")) == {"1"}
+    assert cpus(root / bed.lab.sidecar_cgroup("node2", "default", "far")) == {"1"}
+    assert cpus(root / bed.lab.pod_cgroup("node1", "default", "near")) == {"1"}
+
+
+def test_what_is_wrong_with_an_answer_is_said(beds: Beds) -> None:
+    with pytest.raises(testbed.BedError, match=r"near does not answer as it should: .*404"):
+        beds["direct"].check("near", 17, 1)
