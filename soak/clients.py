@@ -8,7 +8,7 @@ import random
 import time
 from collections import Counter
 
-from soak.exchange import BREAKS, Client, Exchange, Server, draw
+from soak.exchange import BREAKS, ENDS, Client, Exchange, Server, draw
 from soak.wire import WrongBytesError, content_length, read_body, reset, write_body
 
 _SECONDS = 30.0
@@ -29,6 +29,13 @@ class End(enum.Enum):
 
 class _ConnectionOverError(Exception):
     """No further request on it."""
+
+
+def _without_an_answer(several: list[Exchange]) -> End:
+    if any(each.server in BREAKS for each in several):
+        return End.CUT
+    # A client that goes takes back what it has not read, the answers before its last request's too.
+    return End.GONE if any(each.client in ENDS for each in several) else End.LOST
 
 
 def _where(writer: asyncio.StreamWriter) -> str:
@@ -117,7 +124,7 @@ class Clients:
             self._fault(f"no end within {_SECONDS:g} s: {_where(writer)} {several}")
             return False
         except (OSError, asyncio.IncompleteReadError):  # also of a shutdown(2) that comes too late
-            self._ended(End.CUT if any(each.server in BREAKS for each in several) else End.LOST, several[0])
+            self._ended(_without_an_answer(several), several[0])
             return False
         except WrongBytesError as error:
             self._fault(f"{_where(writer)} {several}: {error}")

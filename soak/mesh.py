@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.kernel_records import KernelRecords
+from meshd.bench.kernel_records import KernelRecords
 from meshd.datapath.bpf_map import Map
 from meshd.model.config import (
     Cluster,
@@ -35,7 +35,17 @@ HERE, ELSEWHERE = ("10.96.0.1", 80), ("10.96.0.2", 80)
 _POD, _FAR = "10.9.0.1", "10.9.0.2"
 _ENDPOINTS = 2
 """Of each service."""
-EMPTY_AT_REST = ("flows", "armed", "connections", "clients", "servers", "upstreams", "arrivals", "owners", "kept")
+EMPTY_AT_REST = (
+    "flows",
+    "armed",
+    "connections",
+    "clients",
+    "servers",
+    "upstreams",
+    "arrivals",
+    "owners",
+    "kept",
+)
 """Maps of which nothing is left when no connection is."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.kernel_records import KernelRecords
+from meshd.bench.kernel_records import KernelRecords
 from meshd.control.control import Control
 from meshd.xds.delta_stream import DeltaStream
 from tests.control.running import control, until
