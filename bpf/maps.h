@@ -50,6 +50,12 @@ BPF_F_TABLE("hash", u64, u32, arrivals, MESHD_MAX_FLOWS + MESHD_MAX_CONNECTIONS,
 /* fingerprint of a service's rules -> what is common to them. */
 BPF_F_TABLE("hash", u64, struct rule_set, rule_sets, MESHD_MAX_SERVICES, BPF_F_NO_PREALLOC);
 
+/* fingerprint of rules for the callers of one namespace -> nothing. They are in force, beside those
+ * that the service shows, while they are in here. No other service can have them: the fingerprint
+ * is of the service's addresses, too.
+ */
+BPF_F_TABLE("hash", u64, u32, consumer_rules, MESHD_MAX_SERVICES, BPF_F_NO_PREALLOC);
+
 /* rules and path -> the routes of that path. */
 BPF_F_TABLE("hash", struct path_key, struct path_routes, paths, MESHD_MAX_PATHS, BPF_F_NO_PREALLOC);
 

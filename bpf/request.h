@@ -151,7 +151,7 @@ static __always_inline enum upcall carry_request(
 		return reason;
 	rules = arming->rules;
 	set = rule_sets.lookup(&rules);
-	if (rules != service->rules || !set)
+	if (!set || (rules != service->rules && !consumer_rules.lookup(&rules)))
 		return UPCALL_CONFIG;
 	if (config->sample && bpf_get_prandom_u32() % config->sample == 0)
 		return UPCALL_SAMPLED;

@@ -70,7 +70,8 @@ class Arrival(asyncio.Protocol):
         address, port = peer[0], peer[1]
         destinations = self._destinations
         meant = destinations.of(address, port)
-        listener = None if meant is None else runtime.config.listener_at(*meant)
+        config, namespace = runtime.config, self._caller.namespace
+        listener = None if meant is None else config.listener_at(*meant, namespace)
         if meant is None or listener is None:
             self._reject(transport, "downstream_unknown_destination_total", peer)
             return

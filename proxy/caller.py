@@ -21,6 +21,7 @@ class Caller:
         self.runtime = runtime
         self.source: str
         """``namespace/name``."""
+        self.namespace: str
         self._addresses: dict[int, bytes]
         self.renew(workload)
         self._netns_fd = netns_fd
@@ -31,6 +32,7 @@ class Caller:
     def renew(self, workload: Workload) -> None:
         """Take over a workload's name and addresses."""
         self.source = f"{workload.namespace}/{workload.name}"
+        self.namespace = workload.namespace
         self._addresses = {
             version: next(
                 (ip for ip in workload.ips if ipaddress.ip_address(ip).version == version), ""

@@ -22,7 +22,7 @@ EndpointKey = tuple[str, str, int]
 
 
 class ListenerState:
-    """A listener as its connections see it: they hold this object, and an update changes it in place."""
+    """A listener as the connections from one namespace see it: they hold this, and an update changes it."""
 
     __slots__ = ("listener", "options", "removed", "routes", "rules")
 
@@ -30,6 +30,7 @@ class ListenerState:
         self.listener = listener
         self.options: HttpOptions = listener.http
         self.routes = routes
+        """Those for callers of that namespace."""
         self.removed = False
         """The service port is gone: connections end after the request that is in flight."""
         self.rules: ListenerRules | None = None
@@ -39,19 +40,27 @@ class ListenerState:
 class ConfigInForce:
     """All listeners, route tables and balancers of one snapshot."""
 
-    __slots__ = ("_by_address", "_listeners", "_tables", "balancers", "snapshot")
+    __slots__ = ("_by_address", "_states", "_tables", "balancers", "snapshot")
 
     def __init__(self) -> None:
         self.snapshot = Snapshot()
         self.balancers: dict[str, Balancer] = {}
         """By cluster name. A cluster whose endpoints have not come yet has none to pick."""
         self._tables: dict[str, RouteTable] = {}
-        self._listeners: dict[str, ListenerState] = {}
-        self._by_address: dict[tuple[str, int], ListenerState] = {}
+        self._states: dict[tuple[str, str], ListenerState] = {}
+        """By a listener's name and the callers' namespace: of each pair of which a connection has come."""
+        self._by_address: dict[tuple[str, int], str] = {}
 
-    def listener_at(self, address: str, port: int) -> ListenerState | None:
-        """The listener of a service's VIP (canonical text) and port."""
-        return self._by_address.get((address, port))
+    def listener_at(self, address: str, port: int, namespace: str) -> ListenerState | None:
+        """The listener of a service's VIP (canonical text) and port, as callers of a namespace see it."""
+        name = self._by_address.get((address, port))
+        if name is None:
+            return None
+        state = self._states.get((name, namespace))
+        if state is None:
+            listener = self.snapshot.listeners[name].seen_from(namespace)
+            state = self._states[name, namespace] = ListenerState(listener, self._routes_of(listener))
+        return state
 
     def apply(self, delta: Delta) -> None:
         """Put the next snapshot in force. Only what changed is compiled anew."""
@@ -65,7 +74,7 @@ class ConfigInForce:
         for name in self._tables.keys() - snapshot.route_configs.keys():
             del self._tables[name]
         self._compile_clusters(snapshot, delta)
-        self._compile_listeners(snapshot)
+        self._renew_listeners(snapshot)
         self.snapshot = snapshot
 
     def usable(self) -> frozenset[EndpointKey]:
@@ -88,21 +97,24 @@ class ConfigInForce:
         for name in self.balancers.keys() - snapshot.clusters.keys():
             del self.balancers[name]
 
-    def _compile_listeners(self, snapshot: Snapshot) -> None:
-        by_address: dict[tuple[str, int], ListenerState] = {}
-        served = {n: each for n, each in snapshot.listeners.items() if each.protocol is Protocol.HTTP}
-        for name, listener in served.items():
-            routes = self._tables.get(listener.route_config) or _NO_ROUTES
-            state = self._listeners.get(name)
-            if state is None:
-                state = self._listeners[name] = ListenerState(listener, routes)
-            state.listener, state.options, state.routes = listener, listener.http, routes
+    def _renew_listeners(self, snapshot: Snapshot) -> None:
+        self._by_address = {
+            (address, listener.port): name
+            for name, listener in snapshot.listeners.items()
+            if listener.protocol is Protocol.HTTP
+            for address in listener.addresses
+        }
+        for (name, namespace), state in tuple(self._states.items()):
+            found = snapshot.listeners.get(name)
+            if found is None or found.protocol is not Protocol.HTTP:
+                self._states.pop((name, namespace)).removed = True
+                continue
+            listener = found.seen_from(namespace)
+            state.listener, state.options, state.routes = listener, listener.http, self._routes_of(listener)
             state.rules = None
-            for address in listener.addresses:
-                by_address[address, listener.port] = state
-        for name in self._listeners.keys() - served.keys():
-            self._listeners.pop(name).removed = True
-        self._by_address = by_address
+
+    def _routes_of(self, listener: Listener) -> RouteTable:
+        return self._tables.get(listener.route_config) or _NO_ROUTES
 
 
 _NO_ROUTES = RouteTable(RouteConfig(name=""))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from meshd.agent.matching import find_route
 from meshd.agent.views import action_text, match_text
 from meshd.datapath.rule_decision import Carried, Reason, Upcall, decide
@@ -27,14 +29,16 @@ class CannotExplainError(Exception):
 def explain(
     snapshot: Snapshot,
     request: ExplainedRequest,
-    rules_of: Callable[[str], CompiledRules | str],
+    rules_of: Callable[[str, str], CompiledRules | str],
     off: str = "",
 ) -> ExplanationView:
     """``rules_of``: as Datapath.rules_of. ``off``: why no request takes the fast path on this node.
 
     Raises CannotExplainError.
     """
-    listener = _listener(snapshot, request.service)
+    found_listener = _listener(snapshot, request.service)
+    namespace = request.namespace if request.namespace in found_listener.caller_namespaces else ""
+    listener = found_listener.seen_from(namespace)
     if not request.host:
         request = _with_host(request, listener)
     config = snapshot.route_configs.get(listener.route_config)
@@ -42,11 +46,12 @@ def explain(
         found = find_route(config, request) if config else None
     except RegexError as error:
         raise CannotExplainError(str(error)) from None
-    reason = off or _why_proxy(snapshot, request, found, rules_of(listener.name))
+    reason = off or _why_proxy(snapshot, request, found, rules_of(listener.name, namespace))
     index, route = found or (None, None)
     forward = route.action if route and isinstance(route.action, Forward) else None
     return ExplanationView(
         service=listener.name,
+        namespace=namespace,
         method=request.method,
         target=request.target,
         host=request.host,
@@ -88,13 +93,7 @@ def _listener(snapshot: Snapshot, service: str) -> Listener:
 def _with_host(request: ExplainedRequest, listener: Listener) -> ExplainedRequest:
     namespace, _, name = listener.service.partition("/")
     port = "" if listener.port == 80 else f":{listener.port}"
-    return ExplainedRequest(
-        service=request.service,
-        method=request.method,
-        target=request.target,
-        host=f"{name}.{namespace}{port}",
-        headers=request.headers,
-    )
+    return msgspec.structs.replace(request, host=f"{name}.{namespace}{port}")
 
 
 def _share(snapshot: Snapshot, share: WeightedCluster) -> ShareView:

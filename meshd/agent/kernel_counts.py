@@ -16,7 +16,7 @@ from meshd.agent.kernel_totals import KeptTotals, KernelTotals, RuleNames
 from meshd.agent.totals import RequestKey, RequestTotal
 from meshd.datapath.carried_requests import CarriedRequests
 from meshd.datapath.count_rows import Count, Row, UpcallRow
-from meshd.datapath.fingerprint import Fingerprints, cluster_id
+from meshd.datapath.fingerprint import Fingerprints, Variant, cluster_id
 from meshd.datapath.service_ids import ServiceIds
 from meshd.datapath.slots import target
 from meshd.model.config import Forward, Listener
@@ -50,7 +50,7 @@ class KernelCounts:
         self._totals = KernelTotals(carried.methods, _read(path), time.monotonic())
         self._written = KeptTotals()
         self._fingerprints = Fingerprints()
-        self._names: dict[str, tuple[int, RuleNames]] = {}
+        self._names: dict[Variant, tuple[int, RuleNames]] = {}
         self._rows: Mapping[Row, Count] = {}
         self._upcalls: Mapping[UpcallRow, int] = {}
         self._configured = False
@@ -59,11 +59,10 @@ class KernelCounts:
     async def config(self, snapshot: Snapshot) -> None:
         """This snapshot is in force now. Raises OSError."""
         async with self._lock:
-            for name in self._fingerprints.update(snapshot):
-                names = rule_names(snapshot, snapshot.listeners[name])
-                self._names[name] = (self._fingerprints[name], names)
-            for name in self._names.keys() - snapshot.listeners.keys():
-                del self._names[name]
+            for variant, listener in self._fingerprints.update(snapshot).items():
+                self._names[variant] = (self._fingerprints[variant], rule_names(snapshot, listener))
+            for variant in self._names.keys() - set(self._fingerprints):
+                del self._names[variant]
             self._totals.rules_in_force(dict(self._names.values()), time.monotonic())
             at = {
                 target(address, listener.port, listener.name): listener.name
@@ -152,7 +151,7 @@ class KernelCounts:
 
 
 def rule_names(snapshot: Snapshot, listener: Listener) -> RuleNames:
-    """What the numbers of a listener's rules stand for. Pure."""
+    """What the numbers of a listener's rules stand for; as the listener is seen from some namespace. Pure."""
     config = snapshot.route_configs.get(listener.route_config)
     routes = [route for host in config.virtual_hosts for route in host.routes] if config else []
     clusters = {listener.cluster}

@@ -77,13 +77,15 @@ def route_views(snapshot: Snapshot, requests: Requests) -> tuple[RouteView, ...]
     return tuple(
         RouteView(
             service=listener.name,
+            callers=namespace,
             name=route.name,
             match=match_text(route.match),
             action=action_text(route.action),
             requests=counts[listener.name, route.name],
         )
         for _, listener in sorted(snapshot.listeners.items())
-        for route in _routes(snapshot, listener)
+        for namespace in listener.caller_namespaces
+        for route in _routes(snapshot, listener.seen_from(namespace))
     )
 
 

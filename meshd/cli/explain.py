@@ -27,6 +27,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=[],
         help="a header field of the request; may be given several times",
     )
+    parser.add_argument(
+        "--from",
+        dest="namespace",
+        metavar="NAMESPACE",
+        default="",
+        help="the caller's namespace: it may have routes of its own",
+    )
     add_options(parser)
     parser.set_defaults(run=run)
 
@@ -67,12 +74,14 @@ def _request(args: argparse.Namespace) -> ExplainedRequest:
         target=args.target,
         host=host,
         headers=tuple(headers),
+        namespace=args.namespace,
     )
 
 
 def explanation_text(found: ExplanationView) -> Iterator[str]:
     """The answer for a person, line by line."""
-    yield f"{found.method} {found.target} to {found.service} (Host {found.host})"
+    callers = f" from {found.namespace}" if found.namespace else ""
+    yield f"{found.method} {found.target} to {found.service} (Host {found.host}){callers}"
     if not found.route:
         yield f"  Route    none: {found.action}"
     else:

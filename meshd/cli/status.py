@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,8 @@ import msgspec
 from meshd.cli.asking import add_options, agent_sockets, get, print_json
 from meshd.cli.status_text import percentage, status_text
 from meshd.cli.table import table
+from meshd.gateway.route_status import object_status
+from meshd.model.status import ObjectStatus
 from meshd.model.view import (
     EndpointView,
     FlowsView,
@@ -76,14 +78,50 @@ def _services(sockets: Sequence[Path], as_json: bool) -> int:
 
 
 def _routes(sockets: Sequence[Path], as_json: bool) -> int:
-    return _list(
-        sockets,
-        as_json,
-        "routes",
-        RouteView,
-        ("SERVICE", "ROUTE", "MATCH", "ACTION", "REQUESTS"),
-        lambda r: (r.service, r.name, r.match, r.action, r.requests),
-    )
+    """What is in force, and what the routes' authors are told of it."""
+    statuses = {status.node: status for status in (_ask(path, "status", StatusView) for path in sockets)}
+    answers = {
+        node: _ask_all(path, "routes", RouteView) for node, path in zip(statuses, sockets, strict=True)
+    }
+    told = {node: [each for each in status.objects if each.parents] for node, status in statuses.items()}
+    if as_json:
+        print_json(
+            {
+                "nodes": [
+                    {
+                        "node": node,
+                        "routes": routes,
+                        "httpRoutes": [
+                            {"namespace": o.namespace, "name": o.name, "status": object_status(o)}
+                            for o in told[node]
+                        ],
+                    }
+                    for node, routes in answers.items()
+                ]
+            }
+        )
+        return 0
+    several = len(answers) > 1
+    header = ("SERVICE", "CALLERS", "ROUTE", "MATCH", "ACTION", "REQUESTS")
+    rows = [
+        [*([node] if several else []), r.service, r.callers or "*", r.name, r.match, r.action, r.requests]
+        for node, routes in answers.items()
+        for r in routes
+    ]
+    print(table(["NODE", *header] if several else header, rows))
+    # All nodes have them from one control plane.
+    conditions = list(dict.fromkeys(row for objects in told.values() for o in objects for row in _told(o)))
+    if conditions:
+        print()
+        print(table(("HTTPROUTE", "PARENT", "ACCEPTED", "RESOLVED REFS", "MESSAGE"), conditions))
+    return 0
+
+
+def _told(route: ObjectStatus) -> Iterator[tuple[str, ...]]:
+    for parent in route.parents:
+        words = ["yes" if each.status else each.reason for each in parent.conditions]
+        message = "; ".join(each.message for each in parent.conditions if each.message)
+        yield (f"{route.namespace}/{route.name}", parent.parent, *words, message or "-")
 
 
 def _endpoints(sockets: Sequence[Path], as_json: bool) -> int:

@@ -14,11 +14,14 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from meshd import __version__, log
 from meshd.xds.delta_stream import DeltaStream
+from meshd.xds.namespaces import Namespaces
 from meshd.xds.resources import SHORT, ResourceSet
 from meshd.xds.server_stream import Rejection, StreamError
 from meshd.xds.sotw_stream import SotwStream
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+NAMESPACE = "NAMESPACE"
+"""In a node's metadata."""
 MAX_STREAMS = 10_000
 STOP_SECONDS = 2.0
 """How long streams have for their last write at a stop."""
@@ -47,6 +50,8 @@ class Stream:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     node: str = ""
     """The client's id, once it has said it."""
+    namespace: str = ""
+    """That its callers are all of; empty: of several."""
     rejections: dict[str, Rejection] = field(default_factory=dict)
     """The last NACK of each type (CDS, ...) whose last response was refused."""
 
@@ -55,7 +60,7 @@ class AdsServer:
     """Serves one resource set, the newest, to any number of streams."""
 
     def __init__(self) -> None:
-        self._resources = ResourceSet()
+        self._resources = Namespaces(ResourceSet())
         self._published = asyncio.Event()
         self.streams: set[Stream] = set()
         self.nacks = 0
@@ -94,10 +99,10 @@ class AdsServer:
 
     def publish(self, resources: ResourceSet) -> None:
         """Serve these from now on. Streams move on by themselves, each at its own pace."""
-        self._resources = resources
+        self._resources = Namespaces(resources)
         self._published.set()
         for stream in self.streams:
-            stream.machine.publish(resources)
+            stream.machine.publish(self._resources.of(stream.namespace))
             stream.wake.set()
 
     async def _sotw(
@@ -105,7 +110,9 @@ class AdsServer:
         requests: AsyncIterator[discovery_pb2.DiscoveryRequest],
         context: grpc.aio.ServicerContext[discovery_pb2.DiscoveryRequest, discovery_pb2.DiscoveryResponse],
     ) -> None:
-        await self._serve(Stream(SotwStream(self._resources), context.peer(), "sotw"), requests, context)
+        await self._serve(
+            Stream(SotwStream(self._resources.of("")), context.peer(), "sotw"), requests, context
+        )
 
     async def _delta(
         self,
@@ -114,7 +121,9 @@ class AdsServer:
             discovery_pb2.DeltaDiscoveryRequest, discovery_pb2.DeltaDiscoveryResponse
         ],
     ) -> None:
-        await self._serve(Stream(DeltaStream(self._resources), context.peer(), "delta"), requests, context)
+        await self._serve(
+            Stream(DeltaStream(self._resources.of("")), context.peer(), "delta"), requests, context
+        )
 
     async def _serve(
         self,
@@ -165,6 +174,9 @@ class AdsServer:
         async for request in requests:
             if not stream.node and request.node.id:
                 stream.node = request.node.id
+                stream.namespace = _namespace(request.node)
+                if stream.namespace:  # nothing has been sent yet
+                    stream.machine = type(stream.machine)(self._resources.of(stream.namespace))
                 log.event(
                     _logger,
                     logging.INFO,
@@ -190,3 +202,9 @@ class AdsServer:
             elif request.response_nonce:
                 stream.rejections.pop(kind, None)
             stream.wake.set()
+
+
+def _namespace(node: base_pb2.Node) -> str:
+    """The namespace of the pod that a client is a sidecar of, in the place where Istio's agents say it."""
+    value = node.metadata.fields.get(NAMESPACE)
+    return str(value.string_value) if value is not None else ""

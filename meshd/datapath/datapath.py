@@ -53,7 +53,9 @@ class Datapath:
                 self._maps[name] = Map.pinned(pins.map(layout, name))
             self._member = layout.codec("member", "port4", "port6", "flags")
             self._stats = layout.structs["stats"]
-            self._rules = RuleMaps(self._maps["rule_sets"], self._maps["paths"], layout)
+            self._rules = RuleMaps(
+                self._maps["rule_sets"], self._maps["paths"], self._maps["consumer_rules"], layout
+            )
             self._services = ServiceMaps(self._maps["services"], self._maps["endpoints"], self._rules, layout)
         except BaseException:
             self.close()
@@ -115,9 +117,12 @@ class Datapath:
         """Bring services, endpoints and rules from one snapshot to the next, as ``ServiceMaps.apply``."""
         self._services.apply(old, new)
 
-    def rules_of(self, listener: str) -> CompiledRules | str:
-        """By what the kernel carries a listener's requests, or why it carries none."""
-        return self._rules.rules_of(listener)
+    def rules_of(self, listener: str, namespace: str = "") -> CompiledRules | str:
+        """By what the kernel carries a listener's requests, or why it carries none.
+
+        ``namespace``: of the callers, where the listener has rules for them; else empty.
+        """
+        return self._rules.rules_of(listener, namespace)
 
     def counters(self) -> dict[str, int]:
         """How often capture did what since the programs were first loaded: the fields of ``struct stats``.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import functools
 import hashlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -27,6 +28,8 @@ _MASK = 2**64 - 1
 
 Rules = tuple[Listener, RouteConfig | None, tuple[tuple[str, Cluster | None, EndpointSet | None], ...]]
 """All that decides on a listener's requests; None where a resource that is named does not exist."""
+Variant = tuple[str, str]
+"""A listener's name, and the namespace of the callers that it is for (one of Listener.caller_namespaces)."""
 
 
 def fnv1a(data: bytes) -> int:
@@ -44,12 +47,16 @@ def cluster_id(name: str) -> int:
 
 
 def rules_fingerprint(snapshot: Snapshot, listener: Listener) -> int:
-    """Names all that decides on the listener's requests; never 0, which the kernel takes for no rules."""
+    """Names all that decides on the listener's requests; never 0, which the kernel takes for no rules.
+
+    ``listener``: as it is seen from the callers' namespace. That of the others names the namespaces that have
+    rules of their own, so it is another one as soon as these are others.
+    """
     return _fingerprint(_rules(snapshot, listener))
 
 
 class Fingerprints:
-    """The fingerprints of a snapshot's listeners, brought from snapshot to snapshot.
+    """The fingerprints of all variants of a snapshot's listeners, brought from snapshot to snapshot.
 
     Of each listener only the identity of what it names is looked at, as ``Snapshot.apply`` keeps what a delta
     does not touch. Holds what it has hashed, so no identity is used again meanwhile.
@@ -58,36 +65,43 @@ class Fingerprints:
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Rules, int]] = {}
+        self._known: dict[Variant, tuple[Listener, Rules, int]] = {}
 
-    def update(self, snapshot: Snapshot) -> frozenset[str]:
-        """Take the next snapshot. The names of the listeners whose fingerprint is new or another."""
+    def update(self, snapshot: Snapshot) -> Mapping[Variant, Listener]:
+        """Take the next snapshot. The variants whose fingerprint is new or another."""
         before, self._known = self._known, {}
-        affected = []
+        affected = {}
         for name, listener in snapshot.listeners.items():
-            known = before.get(name)
-            if known is not None:
-                old_listener, old_routes, old_clusters = known[0]
-                if (
-                    old_listener is listener
-                    and old_routes is snapshot.route_configs.get(listener.route_config)
-                    and all(
-                        cluster is snapshot.clusters.get(each) and endpoints is snapshot.endpoints.get(each)
-                        for each, cluster, endpoints in old_clusters
-                    )
-                ):
-                    self._known[name] = known
+            for namespace in listener.caller_namespaces:
+                key = (name, namespace)
+                known = before.get(key)
+                if known is not None and known[0] is listener and _same(known[1], snapshot):
+                    self._known[key] = known
                     continue
-            rules = _rules(snapshot, listener)
-            fingerprint = _fingerprint(rules)
-            self._known[name] = rules, fingerprint
-            if known is None or known[1] != fingerprint:
-                affected.append(name)
-        return frozenset(affected)
+                variant = listener.seen_from(namespace)
+                rules = _rules(snapshot, variant)
+                fingerprint = _fingerprint(rules)
+                self._known[key] = listener, rules, fingerprint
+                if known is None or known[2] != fingerprint:
+                    affected[key] = variant
+        return affected
 
-    def __getitem__(self, listener: str) -> int:
-        """The fingerprint of a listener of the snapshot. Raises KeyError."""
-        return self._known[listener][1]
+    def __iter__(self) -> Iterator[Variant]:
+        """All variants of the snapshot's listeners."""
+        return iter(self._known)
+
+    def __getitem__(self, variant: Variant) -> int:
+        """The fingerprint of one of them. Raises KeyError."""
+        return self._known[variant][2]
+
+
+def _same(rules: Rules, snapshot: Snapshot) -> bool:
+    """Whether the snapshot has the very resources that the rules were made of, the listener aside."""
+    listener, routes, clusters = rules
+    return routes is snapshot.route_configs.get(listener.route_config) and all(
+        cluster is snapshot.clusters.get(each) and endpoints is snapshot.endpoints.get(each)
+        for each, cluster, endpoints in clusters
+    )
 
 
 def _cluster_names(snapshot: Snapshot, listener: Listener) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ MAPS = (
     "arrivals",
     "rule_sets",
     "paths",
+    "consumer_rules",
     "requests",
     "blank_count",
     "upcalls",

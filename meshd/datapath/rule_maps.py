@@ -1,15 +1,16 @@
-"""The maps by which the kernel carries requests: rule_sets and paths."""
+"""The maps by which the kernel carries requests: rule_sets, paths and consumer_rules."""
 
 from __future__ import annotations
 
 import errno
 import logging
+import struct
 from collections import defaultdict
 from collections.abc import Mapping
 
 from meshd import log
 from meshd.datapath.bpf_map import Map
-from meshd.datapath.fingerprint import Fingerprints
+from meshd.datapath.fingerprint import Fingerprints, Variant
 from meshd.datapath.layout import Layout
 from meshd.datapath.rule_values import RuleValues
 from meshd.datapath.rules import CompiledRules, compile_rules
@@ -17,7 +18,12 @@ from meshd.model.snapshot import Snapshot
 
 _logger = logging.getLogger("meshd.datapath.rules")
 
-_SIZES = {"rule_sets": "MESHD_MAX_SERVICES", "paths": "MESHD_MAX_PATHS"}
+_SIZES = {
+    "rule_sets": "MESHD_MAX_SERVICES",
+    "paths": "MESHD_MAX_PATHS",
+    "consumer_rules": "MESHD_MAX_SERVICES",
+}
+_NOTHING = struct.pack("=I", 0)
 
 
 class RuleMaps:
@@ -25,74 +31,102 @@ class RuleMaps:
 
     Rules are named by their fingerprint, and rules of one name do not change. New ones are written before a
     service shows them (``prepare``). Old ones are removed some time after none shows them any more: at the
-    next change, as a program may still be at work with them.
+    next change, as a program may still be at work with them. A service shows the rules for all callers but
+    those of namespaces with rules of their own: these are in force while they are in ``consumer_rules``.
     """
 
-    def __init__(self, rule_sets: Map, paths: Map, layout: Layout) -> None:
+    def __init__(self, rule_sets: Map, paths: Map, consumer_rules: Map, layout: Layout) -> None:
         """Raises OSError, KeyError (a layout of other programs)."""
         self._rule_sets = rule_sets
         self._paths = paths
+        self._consumer_rules = consumer_rules
         self._values = RuleValues(layout)
         self._fingerprints = Fingerprints()
-        self._compiled: dict[str, CompiledRules | str] = {}
-        self._no_room: set[str] = set()
+        self._compiled: dict[Variant, CompiledRules | str] = {}
+        self._no_room: set[Variant] = set()
         self._written: set[int] = set()
         self._retired: set[int] = set()
         self._installed = self._read()
+        self._for_consumers = {self._values.fingerprint(key) for key in consumer_rules}
 
     def prepare(self, new: Snapshot) -> Mapping[str, int]:
         """Write what the maps lack of a snapshot. The rules that each listener's services are to show.
 
         0 for a listener whose requests are all the proxy's: ``rules_of`` says why. Raises OSError.
         """
-        changed = self._fingerprints.update(new) | (self._no_room & new.listeners.keys())
-        for name in self._compiled.keys() - new.listeners.keys():
-            del self._compiled[name]
-        self._no_room &= new.listeners.keys()
-        wanted = {self._fingerprints[name] for name in new.listeners}
+        changed = dict(self._fingerprints.update(new))
+        variants = set(self._fingerprints)
+        self._no_room &= variants
+        changed |= {key: new.listeners[key[0]].seen_from(key[1]) for key in self._no_room - changed.keys()}
+        for variant in self._compiled.keys() - variants:
+            del self._compiled[variant]
+        wanted = {self._fingerprints[variant] for variant in variants}
         for fingerprint in self._retired - wanted:
             self._remove(fingerprint)
         self._retired.clear()
-        for name in changed:
-            listener = new.listeners[name]
-            self._compiled[name] = compile_rules(
+        for variant, listener in changed.items():
+            self._compiled[variant] = compile_rules(
                 listener,
                 new.route_configs.get(listener.route_config),
                 new.clusters,
                 self._values.limits,
             )
-            if isinstance(self._compiled[name], str):
-                self._no_room.discard(name)
-        for name, compiled in self._compiled.items():
-            fingerprint = self._fingerprints[name]
-            if isinstance(compiled, CompiledRules) and fingerprint not in self._written:
-                full = self._write(fingerprint, compiled)
+            if isinstance(self._compiled[variant], str):
+                self._no_room.discard(variant)
+        for variant, compiled in self._compiled.items():
+            fingerprint = self._fingerprints[variant]
+            if isinstance(compiled, CompiledRules) and not self._is_written(variant, fingerprint):
+                full = self._write(fingerprint, compiled) or self._admit(variant, fingerprint)
                 if full:
-                    self._compiled[name] = self._refused(name, full)
+                    self._compiled[variant] = self._refused(variant, full)
                 else:
-                    self._no_room.discard(name)
-        return {name: self._shown(name) for name in new.listeners}
+                    self._no_room.discard(variant)
+        return {name: self._shown((name, "")) for name in new.listeners}
 
     def retire(self) -> None:
-        """Every service shows what ``prepare`` has last returned: other rules may go."""
-        self._retired = self._installed.keys() - {self._shown(name) for name in self._compiled}
+        """Every service shows what ``prepare`` has last returned: other rules may go. Raises OSError.
 
-    def rules_of(self, listener: str) -> CompiledRules | str:
-        """A listener's rules, or why it has none."""
-        return self._compiled.get(listener, "it is not in force")
+        Those for callers of some namespace are out of force when this returns.
+        """
+        shown = {variant: self._shown(variant) for variant in self._compiled}
+        self._retired = self._installed.keys() - set(shown.values())
+        for_consumers = {fingerprint for (_, namespace), fingerprint in shown.items() if namespace}
+        for fingerprint in self._for_consumers - for_consumers:
+            self._consumer_rules.discard(self._values.set_key(fingerprint))
+        self._for_consumers &= for_consumers
 
-    def _shown(self, name: str) -> int:
-        return 0 if isinstance(self._compiled[name], str) else self._fingerprints[name]
+    def rules_of(self, listener: str, namespace: str = "") -> CompiledRules | str:
+        """A listener's rules, or why it has none. ``namespace``: one of its caller_namespaces."""
+        return self._compiled.get((listener, namespace), "it is not in force")
 
-    def _refused(self, name: str, full: Map) -> str:
+    def _shown(self, variant: Variant) -> int:
+        return 0 if isinstance(self._compiled[variant], str) else self._fingerprints[variant]
+
+    def _is_written(self, variant: Variant, fingerprint: int) -> bool:
+        return fingerprint in self._written and (not variant[1] or fingerprint in self._for_consumers)
+
+    def _admit(self, variant: Variant, fingerprint: int) -> Map | None:
+        """Put rules for one namespace's callers in force; the map if it has no room. Raises OSError."""
+        if variant[1] and fingerprint not in self._for_consumers:
+            try:
+                self._consumer_rules[self._values.set_key(fingerprint)] = _NOTHING
+            except OSError as error:
+                if error.errno != errno.E2BIG:
+                    raise
+                self._remove(fingerprint)
+                return self._consumer_rules
+            self._for_consumers.add(fingerprint)
+        return None
+
+    def _refused(self, variant: Variant, full: Map) -> str:
         reason = f"the {full.name} map is full"
-        if name not in self._no_room:
-            self._no_room.add(name)
+        if variant not in self._no_room:
+            self._no_room.add(variant)
             log.event(
                 _logger,
                 logging.WARNING,
                 "no room for a service's rules: its requests take the slow path",
-                listener=name,
+                listener=variant[0],
                 map=full.name,
                 entries=full.max_entries,
                 remedy=f"raise {_SIZES[full.name]} in bpf/consts.h",

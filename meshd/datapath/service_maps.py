@@ -61,7 +61,10 @@ class ServiceMaps:
             self._installed = self._read()
             raise CaptureError(_explain(operation, error, self._services, self._endpoints)) from error
         self._installed = planned.result
-        self._rules.retire()
+        try:
+            self._rules.retire()
+        except OSError as error:
+            raise CaptureError(f"the kernel keeps rules that are out of force: {error}") from error
 
     def _perform(self, operation: Operation) -> None:
         match operation:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from meshd.gateway.attachment import Attachment, attachments
 from meshd.gateway.filters import UnsupportedValueError
 from meshd.gateway.precedence import Ranked
-from meshd.gateway.references import Backends, Unresolved
+from meshd.gateway.references import Backends
+from meshd.gateway.route_status import parent_statuses
 from meshd.gateway.rules import ranked_routes
 from meshd.kube.httproute import HTTPRoute
 from meshd.model.config import Route
-from meshd.model.status import Condition, ParentStatus, Problem, Severity
+from meshd.model.status import ParentStatus, Problem, Severity
 
 RouteKey = tuple[str, str]
 PortKey = tuple[tuple[str, str], int]
@@ -23,15 +24,19 @@ PortKey = tuple[tuple[str, str], int]
 class Attached:
     """What all routes come to."""
 
-    ranked: dict[PortKey, list[Ranked]] = field(default_factory=dict)
+    ranked: dict[PortKey, dict[str, list[Ranked]]] = field(default_factory=dict)
+    """By port and consumer (Attachment.consumer)."""
     accepted: dict[RouteKey, HTTPRoute] = field(default_factory=dict)
     """The version of each route that is in force, to fall back on should the next one not be accepted."""
     parents: dict[RouteKey, tuple[ParentStatus, ...]] = field(default_factory=dict)
     problems: dict[RouteKey, list[Problem]] = field(default_factory=dict)
 
-    def routes(self, port: PortKey) -> tuple[Route, ...]:
-        """The routes of a port, in order of precedence."""
-        return tuple(ranked.route for ranked in sorted(self.ranked[port], key=lambda r: r[:-1]))
+    def routes(self, port: PortKey) -> dict[str, tuple[Route, ...]]:
+        """The routes of a port by consumer, in order of precedence. Groups do not mix (GEP-1294)."""
+        return {
+            consumer: tuple(ranked.route for ranked in sorted(entries, key=lambda r: r[:-1]))
+            for consumer, entries in sorted(self.ranked.get(port, {}).items())
+        }
 
 
 def attach_all(
@@ -50,11 +55,12 @@ def attach_all(
         found = attachments(route, backends.services)
         if not found:
             continue
+        unresolved = backends.unresolved(route)
         try:
-            unresolved = _put(route, found, backends, result)
+            _put(route, found, backends, result)
         except UnsupportedValueError as error:
             problems.append(Problem(field=error.field, message=error.message))
-            result.parents[key] = tuple(_refused(a, "UnsupportedValue", str(error)) for a in found)
+            result.parents[key] = parent_statuses(found, unresolved, unsupported=str(error))
             last = last_accepted.get(key)
             if last is not None:
                 _put(last, attachments(last, backends.services), backends, result)
@@ -63,7 +69,7 @@ def attach_all(
                 problems.append(Problem(message=message, severity=Severity.WARNING))
             continue
         result.accepted[key] = route
-        result.parents[key] = tuple(_status(a, unresolved) for a in found)
+        result.parents[key] = parent_statuses(found, unresolved)
         problems.extend(Problem(field="spec.parentRefs", message=a.message) for a in found if a.reason)
         problems.extend(
             Problem(
@@ -74,29 +80,11 @@ def attach_all(
     return result
 
 
-def _put(route: HTTPRoute, found: list[Attachment], backends: Backends, result: Attached) -> list[Unresolved]:
+def _put(route: HTTPRoute, found: list[Attachment], backends: Backends, result: Attached) -> None:
     """Rank a route's rules on all ports it is attached to, all or nothing. Raises UnsupportedValueError."""
-    ports = {(a.service, port) for a in found for port in a.ports}
+    ports = {((a.service, port), a.consumer) for a in found for port in a.ports}
     # Even a route that is attached nowhere is checked, so that its author hears of it.
-    unresolved: list[Unresolved] = ranked_routes(route, 0, backends)[1]
-    ranked = {port: ranked_routes(route, port[1], backends)[0] for port in ports}
-    for port, entries in ranked.items():
-        result.ranked.setdefault(port, []).extend(entries)
-    return list(dict.fromkeys(unresolved))
-
-
-def _refused(attachment: Attachment, reason: str, message: str) -> ParentStatus:
-    condition = Condition(type="Accepted", status=False, reason=reason, message=message)
-    return ParentStatus(parent=attachment.parent, conditions=(condition,))
-
-
-def _status(attachment: Attachment, unresolved: list[Unresolved]) -> ParentStatus:
-    if attachment.reason:
-        return _refused(attachment, attachment.reason, attachment.message)
-    if unresolved:
-        message = "; ".join(u.message for u in unresolved)
-        resolved = Condition(type="ResolvedRefs", status=False, reason=unresolved[0].reason, message=message)
-    else:
-        resolved = Condition(type="ResolvedRefs", status=True, reason="ResolvedRefs")
-    accepted = Condition(type="Accepted", status=True, reason="Accepted")
-    return ParentStatus(parent=attachment.parent, conditions=(accepted, resolved))
+    ranked_routes(route, 0, backends)
+    ranked = {each: ranked_routes(route, each[0][1], backends) for each in ports}
+    for (port, consumer), entries in ranked.items():
+        result.ranked.setdefault(port, {}).setdefault(consumer, []).extend(entries)

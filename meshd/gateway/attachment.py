@@ -1,4 +1,8 @@
-"""Which ports of which services a route is attached to: GAMMA's parentRefs (GEP-1294)."""
+"""Which ports of which services a route is attached to, and for whom: GAMMA's parentRefs (GEP-1294).
+
+A route in its Service's namespace is a producer's, for all callers; one in another namespace is a consumer's,
+for the callers of that namespace.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meshd.gateway.protocols import Declared, declared
+from meshd.gateway.references import is_service
 from meshd.kube.httproute import HTTPRoute, ParentRef
 from meshd.kube.objects import Service
+from meshd.model.status import ParentReference
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +21,12 @@ class Attachment:
     """What became of one parentRef that is a Service. Either it has ports, or a reason and a message."""
 
     parent: str
+    """For people."""
+    ref: ParentReference
     service: tuple[str, str] = ("", "")
     ports: tuple[int, ...] = ()
+    consumer: str = ""
+    """The namespace whose callers alone the route is for, which is its own; empty: it is for all callers."""
     reason: str = ""
     """Gateway API's reason for Accepted being false."""
     message: str = ""
@@ -25,26 +35,29 @@ class Attachment:
 def attachments(route: HTTPRoute, services: Mapping[tuple[str, str], Service]) -> list[Attachment]:
     """One for each parentRef that is a Service; other parents are other controllers' business."""
     return [
-        _attach(ref, route.metadata.namespace, services)
-        for ref in route.spec.parent_refs
-        if ref.group in ("", "core") and ref.kind == "Service"
+        _attach(ref, route.metadata.namespace, services) for ref in route.spec.parent_refs if is_service(ref)
     ]
 
 
 def _attach(ref: ParentRef, namespace: str, services: Mapping[tuple[str, str], Service]) -> Attachment:
     target = ref.namespace or namespace
     called = f"Service {target}/{ref.name}"
-    parent = f"{called}:{ref.port}" if ref.port else called
+    parent = (
+        called + (f":{ref.port}" if ref.port else "") + (f" {ref.section_name}" if ref.section_name else "")
+    )
+
+    reference = ParentReference(
+        group=ref.group,
+        kind=ref.kind,
+        namespace=ref.namespace or "",
+        name=ref.name,
+        section_name=ref.section_name,
+        port=ref.port or 0,
+    )
 
     def refused(reason: str, message: str) -> Attachment:
-        return Attachment(parent, reason=reason, message=message)
+        return Attachment(parent, reference, reason=reason, message=message)
 
-    if target != namespace:
-        message = (
-            f"consumer routes are not supported: the route is in namespace {namespace}, {called} is not; "
-            f"put the route into {target} to change what all callers get"
-        )
-        return refused("UnsupportedValue", message)
     service = services.get((target, ref.name))
     if service is None:
         return refused("NoMatchingParent", f"{called} does not exist")
@@ -61,8 +74,14 @@ def _attach(ref: ParentRef, namespace: str, services: Mapping[tuple[str, str], S
             [f"{ref.port}" if ref.port else "", f"named {ref.section_name}" if ref.section_name else ""]
         ).strip()
         return refused("NoMatchingParent", f"{called} has no TCP port {wanted}".rstrip())
-    http = [port for port in chosen if declared(port) is not Declared.OPAQUE]
+    if target != namespace and all(declared(port) is not Declared.HTTP for port in chosen):
+        # It would change for all callers what the port is treated as.
+        message = f"{called} does not say that port {chosen[0].port} speaks HTTP, which only its owner may"
+        return refused("NoMatchingParent", f"{message}: appProtocol: http, or a name that begins with http")
+    allowed = (Declared.HTTP, Declared.NOTHING) if target == namespace else (Declared.HTTP,)
+    http = [port for port in chosen if declared(port) in allowed]
     if not http:
         said = ", ".join(f"{port.port} ({port.app_protocol or port.name})" for port in chosen)
         return refused("NoMatchingParent", f"{called}: declared not to speak HTTP/1.1: port {said}")
-    return Attachment(parent, (target, ref.name), tuple(port.port for port in http))
+    consumer = namespace if target != namespace else ""
+    return Attachment(parent, reference, (target, ref.name), tuple(port.port for port in http), consumer)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from msgspec import Struct
 
 from meshd.kube.httproute import Filter, Header, HeaderModifier, PathModifier, RequestRedirect, UrlRewrite
@@ -13,8 +11,6 @@ FRAMING = frozenset({"connection", "content-length", "host", "te", "trailer", "t
 """Header fields that say where a message ends or whom it is for: editing them would break or smuggle it."""
 REDIRECT_STATUS = frozenset({301, 302, 303, 307, 308})
 _WELL_KNOWN = {"http": 80, "https": 443}
-_DURATION_PART = re.compile(r"([0-9]+)(h|ms|m|s)")
-_UNIT = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 class UnsupportedValueError(Exception):
@@ -106,8 +102,3 @@ def redirect(source: RequestRedirect, port: int, where: str) -> Redirect:
         path=path_rewrite(source.path, f"{where}.path"),
         status=source.status_code,
     )
-
-
-def seconds(duration: str | None) -> float:
-    """A Gateway API duration (GEP-2257) in seconds; 0 for none, which means no limit."""
-    return sum(float(n) * _UNIT[unit] for n, unit in _DURATION_PART.findall(duration or ""))

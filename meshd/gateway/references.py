@@ -6,10 +6,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from meshd.gateway.protocols import Declared, declared
-from meshd.kube.httproute import BackendRef
+from meshd.kube.httproute import BackendRef, HTTPRoute, ParentRef
 from meshd.kube.objects import ReferenceGrant, Service
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
+
+
+def is_service(ref: ParentRef) -> bool:
+    """Whether a parentRef is for the mesh; other parents are other controllers' business."""
+    return ref.group in ("", "core") and ref.kind == "Service"
+
+
+def service_parents(route: HTTPRoute) -> frozenset[tuple[str, str]]:
+    """Namespace and name of the Services that a route names as parents.
+
+    It may send requests back to them without a ReferenceGrant: its callers call them anyway.
+    """
+    return frozenset(
+        (ref.namespace or route.metadata.namespace, ref.name)
+        for ref in route.spec.parent_refs
+        if is_service(ref)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +44,45 @@ class Backends:
     services: Mapping[tuple[str, str], Service]
     grants: Iterable[ReferenceGrant]
 
-    def cluster(self, ref: BackendRef, namespace: str) -> tuple[str, Unresolved | None]:
-        """The cluster of a backendRef in a route of a namespace.
+    def cluster(self, ref: BackendRef, route: HTTPRoute) -> str:
+        """The cluster of a backendRef in a route.
 
         For one that does not resolve it is a name that no cluster can have, which the proxy answers with 500.
         """
-        target = ref.namespace or namespace
-        problem = self._problem(ref, namespace, target)
+        target = ref.namespace or route.metadata.namespace
+        problem = self._problem(ref, route, target)
         name = f"{target}/{ref.name}:{ref.port}"
-        return (name, None) if problem is None else (f"unresolved/{name}", problem)
+        return name if problem is None else f"unresolved/{name}"
 
-    def _problem(self, ref: BackendRef, namespace: str, target: str) -> Unresolved | None:
+    def unresolved(self, route: HTTPRoute) -> tuple[Unresolved, ...]:
+        """All that is wrong with a route's backendRefs, each once."""
+        namespace = route.metadata.namespace
+        found = (
+            self._problem(ref, route, ref.namespace or namespace)
+            for rule in route.spec.rules
+            for ref in rule.backend_refs
+        )
+        return tuple(dict.fromkeys(problem for problem in found if problem is not None))
+
+    def _problem(self, ref: BackendRef, route: HTTPRoute, target: str) -> Unresolved | None:
         if (ref.group, ref.kind) not in (("", "Service"), ("core", "Service")):
             kind = f"{ref.group}/{ref.kind}" if ref.group else ref.kind
             return Unresolved("InvalidKind", f"{kind} is not supported; use a Service")
         called = f"Service {target}/{ref.name}"
-        if target != namespace and not self._granted(ref.name, namespace, target):
+        namespace = route.metadata.namespace
+        if (
+            target != namespace
+            and (target, ref.name) not in service_parents(route)
+            and not self._granted(ref.name, namespace, target)
+        ):
             message = f"no ReferenceGrant in namespace {target} lets HTTPRoutes of {namespace} use {called}"
             return Unresolved("RefNotPermitted", message)
         service = self.services.get((target, ref.name))
         if service is None:
             return Unresolved("BackendNotFound", f"{called} does not exist")
         if service.spec.type == "ExternalName":
-            return Unresolved("BackendNotFound", f"{called} is of type ExternalName")
+            message = f"{called} is of type ExternalName, which may lead out of the mesh (GEP-1294)"
+            return Unresolved("BackendNotFound", message)
         for port in service.spec.ports:
             if port.port == ref.port and port.protocol == "TCP":
                 if declared(port) is Declared.OPAQUE:

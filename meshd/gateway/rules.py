@@ -5,7 +5,8 @@ from __future__ import annotations
 from meshd.gateway import filters
 from meshd.gateway.filters import Filters, UnsupportedValueError
 from meshd.gateway.precedence import Ranked, rank
-from meshd.gateway.references import Backends, Unresolved
+from meshd.gateway.references import Backends
+from meshd.kube.duration import seconds
 from meshd.kube.httproute import HeaderMatch, HTTPRoute, PathMatch, QueryParamMatch, Rule, Timeouts
 from meshd.kube.httproute import RouteMatch as KubeMatch
 from meshd.model.config import (
@@ -27,20 +28,18 @@ INVALID_BACKEND_STATUS = 500
 """What a request to a backend that does not resolve gets (HTTPRouteRule.backendRefs)."""
 
 
-def ranked_routes(route: HTTPRoute, port: int, backends: Backends) -> tuple[list[Ranked], list[Unresolved]]:
-    """A route's rules on a service port, and the backends that do not resolve.
+def ranked_routes(route: HTTPRoute, port: int, backends: Backends) -> list[Ranked]:
+    """A route's rules on a service port.
 
     Raises UnsupportedValueError if any rule asks for what is not supported: then none of it is to be used.
     """
     ranked: list[Ranked] = []
-    unresolved: list[Unresolved] = []
     meta = route.metadata
     for i, rule in enumerate(route.spec.rules):
         where = f"spec.rules[{i}]"
         _refuse_unsupported(rule, where)
         effect = filters.combine(rule.filters, f"{where}.filters", on_backend=False)
-        action, missing = _action(rule, effect, port, meta.namespace, backends, where)
-        unresolved += missing
+        action = _action(rule, effect, port, route, backends, where)
         name = f"{meta.namespace}/{meta.name}/{rule.name or i}"
         for j, match in enumerate(rule.matches or (KubeMatch(),)):
             found = Route(
@@ -51,7 +50,7 @@ def ranked_routes(route: HTTPRoute, port: int, backends: Backends) -> tuple[list
                 response_headers=effect.response_headers,
             )
             ranked.append(rank(found, meta, i, j))
-    return ranked, unresolved
+    return ranked
 
 
 def _refuse_unsupported(rule: Rule, where: str) -> None:
@@ -90,27 +89,23 @@ def _match(match: KubeMatch) -> RouteMatch:
 
 
 def _action(
-    rule: Rule, effect: Filters, port: int, namespace: str, backends: Backends, where: str
-) -> tuple[Action, list[Unresolved]]:
+    rule: Rule, effect: Filters, port: int, route: HTTPRoute, backends: Backends, where: str
+) -> Action:
     if effect.redirect is not None:
-        return filters.redirect(effect.redirect, port, f"{where}.filters.requestRedirect"), []
+        return filters.redirect(effect.redirect, port, f"{where}.filters.requestRedirect")
     clusters: list[WeightedCluster] = []
-    unresolved: list[Unresolved] = []
     for i, ref in enumerate(rule.backend_refs):
         own = filters.combine(ref.filters, f"{where}.backendRefs[{i}].filters", on_backend=True)
-        name, problem = backends.cluster(ref, namespace)
-        if problem is not None:
-            unresolved.append(problem)
         clusters.append(
             WeightedCluster(
-                name=name,
+                name=backends.cluster(ref, route),
                 weight=ref.weight,
                 request_headers=own.request_headers,
                 response_headers=own.response_headers,
             )
         )
     if not any(cluster.weight for cluster in clusters):
-        return DirectResponse(status=INVALID_BACKEND_STATUS), unresolved
+        return DirectResponse(status=INVALID_BACKEND_STATUS)
     if len(clusters) == 1:
         # Its weight is relative to nothing.
         clusters = [
@@ -121,7 +116,7 @@ def _action(
             )
         ]
     rewrite = effect.rewrite
-    forward = Forward(
+    return Forward(
         clusters=tuple(clusters),
         timeout=_timeout(rule.timeouts),
         connect_retries=CONNECT_RETRIES,
@@ -129,10 +124,9 @@ def _action(
         path=filters.path_rewrite(rewrite.path, f"{where}.filters.urlRewrite.path") if rewrite else None,
         missing_cluster_status=INVALID_BACKEND_STATUS,
     )
-    return forward, unresolved
 
 
 def _timeout(timeouts: Timeouts) -> float:
-    """The tighter of the two: without retries the one request to the backend is all there is."""
-    limits = [filters.seconds(timeouts.request), filters.seconds(timeouts.backend_request)]
+    """The tighter of the two. backendRequest is for each try; but only connections are tried again."""
+    limits = [seconds(timeouts.request), seconds(timeouts.backend_request)]
     return min((limit for limit in limits if limit), default=0.0)

@@ -116,7 +116,9 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
         if not free:
             continue
         port_key: PortKey = ((service.metadata.namespace, service.metadata.name), port.port)
-        spoken = protocol(port, port_key in build.attached.ranked)
+        routes = build.attached.routes(port_key)
+        spoken = protocol(port, bool(routes))
+        consumers = tuple((each, f"{name}/from/{each}") for each in routes if each)
         build.listeners[name] = Listener(
             name=name,
             service=full_name,
@@ -125,25 +127,29 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
             protocol=spoken,
             cluster=name,
             route_config=name if spoken is Protocol.HTTP else "",
+            consumers=consumers,
             failure_policy=policy,
             http=http if spoken is Protocol.HTTP else HttpOptions(),
             fast_path=fast_path or spoken is not Protocol.HTTP,
         )
         if spoken is Protocol.HTTP:
-            build.route_configs[name] = _route_config(build.attached, port_key, name)
+            build.route_configs[name] = _route_config(name, routes.get("") or _default_routes(name))
+            for namespace, config in consumers:
+                build.route_configs[config] = _route_config(config, routes[namespace])
     return list(problems)
 
 
-def _route_config(attached: Attached, port: PortKey, name: str) -> RouteConfig:
-    if port in attached.ranked:
-        routes = attached.routes(port)
-    else:
-        forward = Forward(clusters=(WeightedCluster(name=name),), connect_retries=CONNECT_RETRIES)
-        routes = (Route(name=DEFAULT_ROUTE, action=forward),)
+def _default_routes(name: str) -> tuple[Route, ...]:
+    forward = Forward(clusters=(WeightedCluster(name=name),), connect_retries=CONNECT_RETRIES)
+    return (Route(name=DEFAULT_ROUTE, action=forward),)
+
+
+def _route_config(name: str, routes: tuple[Route, ...]) -> RouteConfig:
     return RouteConfig(name=name, virtual_hosts=(VirtualHost(name=name, routes=routes),))
 
 
 def _status(objects: Objects, attached: Attached, problems: dict[Key, list[Problem]]) -> ConfigStatus:
+    generations = {key: found.metadata.generation for key, found in objects.by_key.items()}
     keys = {key for key, found in problems.items() if found}
     keys |= {Key("HTTPRoute", namespace, name) for namespace, name in attached.parents}
     return ConfigStatus(
@@ -153,6 +159,7 @@ def _status(objects: Objects, attached: Attached, problems: dict[Key, list[Probl
                 namespace=key.namespace,
                 name=key.name,
                 source=objects.sources.get(key, key.name if key.kind == "File" else ""),
+                generation=generations.get(key, 0),
                 parents=attached.parents.get((key.namespace, key.name), ())
                 if key.kind == "HTTPRoute"
                 else (),

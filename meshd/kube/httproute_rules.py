@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from meshd.kube.httproute import BackendRef, Filter, HTTPRoute, PathMatch, PathModifier, Rule
+from meshd.kube.duration import seconds
+from meshd.kube.httproute import BackendRef, Filter, HTTPRoute, PathMatch, PathModifier, Rule, Timeouts
 from meshd.model.regex import Regex, RegexError
 from meshd.model.status import Problem
 
@@ -53,10 +54,17 @@ def _rule(rule: Rule, where: str) -> Iterator[Problem]:
     yield from _filters(rule.filters, rule, f"{where}.filters")
     for i, backend in enumerate(rule.backend_refs):
         yield from _backend(backend, rule, f"{where}.backendRefs[{i}]")
+    yield from _timeouts(rule.timeouts, f"{where}.timeouts")
     if rule.backend_refs and any(f.type == "RequestRedirect" for f in rule.filters):
         yield Problem(
             field=f"{where}.backendRefs", message="must be empty in a rule with a RequestRedirect filter"
         )
+
+
+def _timeouts(timeouts: Timeouts, where: str) -> Iterator[Problem]:
+    if 0 < seconds(timeouts.request) < seconds(timeouts.backend_request):
+        message = f"{timeouts.backend_request} is more than request, {timeouts.request}"
+        yield Problem(field=f"{where}.backendRequest", message=message)
 
 
 def _backend(backend: BackendRef, rule: Rule, where: str) -> Iterator[Problem]:

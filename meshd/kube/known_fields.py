@@ -11,7 +11,7 @@ from meshd.kube import httproute, objects
 
 _UNREAD: dict[type, frozenset[str]] = {
     objects.ObjectMeta: frozenset({
-        "uid", "resourceVersion", "generation", "generateName", "selfLink", "managedFields", "finalizers",
+        "uid", "resourceVersion", "generateName", "selfLink", "managedFields", "finalizers",
         "ownerReferences", "deletionTimestamp", "deletionGracePeriodSeconds",
     }),
     objects.Namespace: frozenset({"spec", "status"}),

@@ -36,6 +36,7 @@ class ObjectMeta(Struct, frozen=True, rename="camel"):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     creation_timestamp: datetime | None = None
+    generation: int = 0
 
 
 class Namespace(Struct, frozen=True, rename="camel"):

@@ -52,14 +52,20 @@ def bootstrap(
     admin: Path,
     listeners: list[Json],
     clusters: list[Json],
+    namespace: str = "",
 ) -> Json:
     """A bootstrap with these static listeners and clusters; all else from ``control`` (address, port).
 
     ``name``, ``cluster``: the node that the control plane sees. ``admin``: the path of the admin socket.
+    ``namespace``: of all its callers, whose consumer routes it then gets; empty: they are of several.
     """
     ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
     return {
-        "node": {"id": name, "cluster": cluster},
+        "node": {
+            "id": name,
+            "cluster": cluster,
+            **({"metadata": {"NAMESPACE": namespace}} if namespace else {}),
+        },
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "dynamic_resources": {
             # No timeout for the first fetch: without config from the control plane it is not ready.

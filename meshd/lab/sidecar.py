@@ -56,6 +56,7 @@ def bootstrap(pod: str, namespace: str, ips: tuple[str, ...], control: tuple[str
                 "load_assignment": envoy.one_endpoint(_ADMIN, {"pipe": {"path": str(admin)}}),
             },
         ],
+        namespace,
     )
 
 

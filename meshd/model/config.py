@@ -67,10 +67,31 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The service's own endpoints: opaque TCP goes there, and HTTP when it fails open."""
     route_config: str = ""
     """HTTP only: the name of the RouteConfig."""
+    consumers: tuple[tuple[str, str], ...] = ()
+    """HTTP only: the namespaces whose callers are routed by other rules, with the name of the RouteConfig, by
+    namespace (the Gateway API's consumer routes, GEP-1294)."""
     failure_policy: FailurePolicy = FailurePolicy.OPEN
     http: HttpOptions = HttpOptions()
     fast_path: bool = True
     """HTTP only: whether the kernel may carry requests by itself."""
+
+    @property
+    def route_configs(self) -> tuple[str, ...]:
+        """The names of all RouteConfigs that it needs."""
+        own = (self.route_config,) if self.route_config else ()
+        return own + tuple(name for _, name in self.consumers)
+
+    def seen_from(self, namespace: str) -> Listener:
+        """The listener as it is for callers in a namespace that has rules of its own; else itself."""
+        for consumer, name in self.consumers:
+            if consumer == namespace:
+                return msgspec.structs.replace(self, route_config=name, consumers=())
+        return self
+
+    @property
+    def caller_namespaces(self) -> tuple[str, ...]:
+        """The namespaces from which it is seen differently; "": all that have no rules of their own."""
+        return ("", *(namespace for namespace, _ in self.consumers))
 
 
 class StringMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -36,12 +36,25 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
 
 
+class ParentReference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A parentRef as its route has it: what is empty is not there."""
+
+    group: str = ""
+    kind: str
+    namespace: str = ""
+    name: str
+    section_name: str = ""
+    port: int = 0
+
+
 class ParentStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How one parent of a route took it."""
 
     parent: str
-    """``Service namespace/name``, or ``Service namespace/name:port``."""
+    """For people: ``Service namespace/name``, with ``:port`` and the port's name where the route has them."""
+    ref: ParentReference
     conditions: tuple[Condition, ...] = ()
+    """Accepted, and ResolvedRefs."""
 
 
 class ObjectStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -52,6 +65,8 @@ class ObjectStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     name: str
     source: str = ""
     """The manifest it is in, relative to the manifests directory."""
+    generation: int = 0
+    """metadata.generation of the version that this is about; 0: it has none."""
     parents: tuple[ParentStatus, ...] = ()
     problems: tuple[Problem, ...] = ()
 

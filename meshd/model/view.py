@@ -163,6 +163,8 @@ class RouteView(msgspec.Struct, frozen=True, kw_only=True):
     """One route of one service port, in the order in which routes are tried."""
 
     service: str
+    callers: str
+    """The namespace whose callers it is for; empty: all that have no routes of their own."""
     name: str
     match: str
     action: str
@@ -192,6 +194,8 @@ class ExplainedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Empty: the service's DNS name."""
     headers: tuple[tuple[str, str], ...] = ()
     """Names in lower case; without Host."""
+    namespace: str = ""
+    """The caller's; empty: one that has no routes of its own."""
 
     @property
     def path(self) -> str:
@@ -219,6 +223,8 @@ class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
 
     service: str
     """The service port."""
+    namespace: str
+    """The caller's, where it has routes of its own; else empty."""
     method: str
     target: str
     host: str

@@ -274,7 +274,7 @@ class ClientStream:
         """The names that other resources refer to, by type."""
         return {
             ENDPOINTS: set(self._clusters),
-            ROUTE_CONFIG: {x.route_config for x in self._listeners.values() if x.route_config},
+            ROUTE_CONFIG: {name for x in self._listeners.values() for name in x.route_configs},
         }
 
     def _subscriptions(self) -> list[discovery_pb2.DeltaDiscoveryRequest]:

@@ -7,12 +7,13 @@ The fields that are let pass without a counterpart in the model change nothing a
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, struct_pb2
 from google.protobuf.message import DecodeError, Message
 
 from meshd.model.config import Cluster, Endpoint, EndpointSet, Health
@@ -50,12 +51,17 @@ def seconds(message: Message, field: str, default: float) -> float:
     return float((value.seconds * 10**9 + value.nanos) / 10**9)
 
 
-def facts(metadata: base_pb2.Metadata, known: set[str], resource: str, where: str) -> dict[str, str | bool]:
-    """meshd's own facts of a resource. Other owners' metadata is none of our business."""
-    if METADATA not in metadata.filter_metadata:
-        return {}
+def own_fields(metadata: base_pb2.Metadata) -> dict[str, struct_pb2.Value]:
+    """meshd's own part of a resource's metadata. Other owners' is none of our business."""
+    return dict(metadata.filter_metadata[METADATA].fields) if METADATA in metadata.filter_metadata else {}
+
+
+def facts(
+    fields: Mapping[str, struct_pb2.Value], known: set[str], resource: str, where: str
+) -> dict[str, str | bool]:
+    """The values of ``own_fields``. Raises UnsupportedError for others than those known."""
     values: dict[str, str | bool] = {}
-    for name, value in metadata.filter_metadata[METADATA].fields.items():
+    for name, value in fields.items():
         kind = value.WhichOneof("kind")
         if name not in known or kind not in ("string_value", "bool_value"):
             raise UnsupportedError(resource, f"{where}.filter_metadata[{METADATA}].{name}", "not supported")
@@ -108,7 +114,7 @@ def cluster(message: cluster_pb2.Cluster) -> Cluster:
     only(message.common_lb_config, {"healthy_panic_threshold"}, name, "common_lb_config")
     if message.common_lb_config.healthy_panic_threshold.value:
         raise UnsupportedError(name, "common_lb_config.healthy_panic_threshold", "only 0: no panic mode")
-    facts(message.metadata, set(), name, "metadata")
+    facts(own_fields(message.metadata), set(), name, "metadata")
     return Cluster(
         name=name,
         balancing=_BALANCING[message.lb_policy],
@@ -169,7 +175,7 @@ def _endpoint(message: endpoint_components_pb2.LbEndpoint, name: str, where: str
     weight = message.load_balancing_weight.value if message.HasField("load_balancing_weight") else 1
     if weight < 1:
         raise UnsupportedError(name, f"{where}.load_balancing_weight", "must be 1 or more")
-    own = facts(message.metadata, {"workload"}, name, f"{where}.metadata")
+    own = facts(own_fields(message.metadata), {"workload"}, name, f"{where}.metadata")
     return Endpoint(
         address=ip,
         port=port,

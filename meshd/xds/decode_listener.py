@@ -6,9 +6,11 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from google.protobuf import struct_pb2
 
 from meshd.model.config import FailurePolicy, HttpOptions, Listener, Protocol
-from meshd.xds.decode import address, facts, over_ads, seconds, unpack
+from meshd.xds.decode import address, facts, over_ads, own_fields, seconds, unpack
+from meshd.xds.encode import CONSUMERS
 from meshd.xds.unsupported import UnsupportedError, only
 
 _HCM = http_connection_manager_pb2.HttpConnectionManager
@@ -41,7 +43,9 @@ def listener(message: listener_pb2.Listener) -> Listener:
         if other_port != port:
             raise UnsupportedError(name, f"{where}.address", f"must have the first address's port, {port}")
         addresses.append(ip)
-    own = facts(message.metadata, _FACTS, name, "metadata")
+    fields = own_fields(message.metadata)
+    consumers = _consumers(fields.pop(CONSUMERS, None), name)
+    own = facts(fields, _FACTS, name, "metadata")
     try:
         policy = FailurePolicy(own.get("failure_policy", FailurePolicy.OPEN.value))
     except ValueError as error:
@@ -59,10 +63,13 @@ def listener(message: listener_pb2.Listener) -> Listener:
             protocol=Protocol.HTTP,
             cluster=str(own.get("cluster", "")),
             route_config=_route_config_name(hcm, name, where),
+            consumers=consumers,
             failure_policy=policy,
             http=_http(hcm, own.get("forwarded_proto", True) is True, name, where),
             fast_path=own.get("fast_path", True) is True,
         )
+    if consumers:
+        raise UnsupportedError(name, f"metadata.{CONSUMERS}", "only where there are routes")
     return Listener(
         name=name,
         service=str(own.get("service", name)),
@@ -72,6 +79,16 @@ def listener(message: listener_pb2.Listener) -> Listener:
         cluster=_tcp_cluster(network_filter, name, where),
         failure_policy=policy,
     )
+
+
+def _consumers(value: struct_pb2.Value | None, name: str) -> tuple[tuple[str, str], ...]:
+    """The names of the route configs for callers of some namespaces."""
+    if value is None:
+        return ()
+    configs = value.struct_value.fields
+    if not configs or any(not each.string_value or not namespace for namespace, each in configs.items()):
+        raise UnsupportedError(name, f"metadata.{CONSUMERS}", "must name a route config for each namespace")
+    return tuple(sorted((namespace, each.string_value) for namespace, each in configs.items()))
 
 
 def _only_filter(message: listener_pb2.Listener, name: str) -> listener_components_pb2.Filter:

@@ -5,6 +5,8 @@ What xDS has no field for travels in ``metadata.filter_metadata["io.meshd"]``, w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, protocol_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
@@ -32,6 +34,8 @@ from meshd.model.config import (
 from meshd.xds import encode_route
 
 METADATA = "io.meshd"
+CONSUMERS = "consumers"
+"""The fact of a listener that names the RouteConfiguration for the callers of each namespace with its own."""
 HCM_FILTER = "envoy.filters.network.http_connection_manager"
 TCP_FILTER = "envoy.filters.network.tcp_proxy"
 ROUTER_FILTER = "envoy.filters.http.router"
@@ -57,7 +61,10 @@ def duration(seconds: float) -> duration_pb2.Duration:
     return duration_pb2.Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
 
 
-def _metadata(facts: dict[str, str | bool]) -> base_pb2.Metadata:
+Facts = Mapping[str, str | bool | Mapping[str, str]]
+
+
+def _metadata(facts: Facts) -> base_pb2.Metadata:
     struct = struct_pb2.Struct()
     struct.update(facts)
     return base_pb2.Metadata(filter_metadata={METADATA: struct})
@@ -77,13 +84,18 @@ def ads() -> config_source_pb2.ConfigSource:
 
 def listener(model: Listener) -> listener_pb2.Listener:
     """A listener with one filter chain: HTTP with routes over RDS, or TCP to the cluster."""
-    facts: dict[str, str | bool] = {"service": model.service, "failure_policy": model.failure_policy.value}
+    facts: dict[str, str | bool | Mapping[str, str]] = {
+        "service": model.service,
+        "failure_policy": model.failure_policy.value,
+    }
     if model.protocol is Protocol.HTTP:
         facts["cluster"] = model.cluster
         if not model.http.forwarded_proto:
             facts["forwarded_proto"] = False
         if not model.fast_path:
             facts["fast_path"] = False
+        if model.consumers:
+            facts[CONSUMERS] = dict(model.consumers)
         network_filter = listener_components_pb2.Filter(name=HCM_FILTER, typed_config=_any(_http(model)))
     else:
         proxy = tcp_proxy_pb2.TcpProxy(

@@ -94,7 +94,16 @@ def status_message(status: ConfigStatus) -> struct_pb2.Struct:
 
 def status_from(message: struct_pb2.Struct) -> ConfigStatus:
     """The reverse of ``status_message``. Raises msgspec.ValidationError."""
-    return msgspec.convert(MessageToDict(message), ConfigStatus)
+    return msgspec.convert(_with_integers(MessageToDict(message)), ConfigStatus)
+
+
+def _with_integers(value: object) -> object:
+    """A Struct knows one kind of numbers only."""
+    if isinstance(value, dict):
+        return {name: _with_integers(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def resource_set(

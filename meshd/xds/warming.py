@@ -46,13 +46,14 @@ def warm(received: Snapshot, current: Snapshot) -> Snapshot:
 
     listeners: dict[str, Listener] = {}
     for name, listener in received.listeners.items():
-        has_routes = listener.protocol is not Protocol.HTTP or listener.route_config in routes
+        has_routes = listener.protocol is not Protocol.HTTP or routes.keys() >= set(listener.route_configs)
         if has_routes and listener.cluster not in waiting:
             listeners[name] = listener
         elif name in current.listeners:
             kept = listeners[name] = current.listeners[name]
-            if kept.route_config and kept.route_config not in routes:
-                routes[kept.route_config] = current.route_configs[kept.route_config]
+            for config_name in kept.route_configs:
+                if config_name not in routes:
+                    routes[config_name] = current.route_configs[config_name]
     return Snapshot(received.generation, listeners, routes, clusters, endpoints)
 
 

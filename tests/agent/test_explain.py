@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 
 from meshd.agent.explain import CannotExplainError, explain
 from meshd.agent.matching import find_route
+from meshd.agent.views import route_views
 from meshd.cli.explain import explanation_text
 from meshd.datapath.rules import CompiledRules, compile_rules
 from meshd.model.config import (
@@ -87,7 +88,8 @@ SNAPSHOT = Snapshot(
 )
 
 
-def rules_of(name: str) -> CompiledRules | str:
+def rules_of(name: str, namespace: str) -> CompiledRules | str:
+    assert not namespace
     return compile_rules(SNAPSHOT.listeners[name], ROUTES, CLUSTERS)
 
 
@@ -147,15 +149,39 @@ def test_no_route() -> None:
     only = config(Route(name="r", match=RouteMatch(path=PathExact("/a")), action=to("a")))
     snapshot = Snapshot(1, {LISTENER.name: LISTENER}, {LISTENER.name: only}, CLUSTERS)
     request = ExplainedRequest(service="shop/web:80", method="GET", target="/b")
-    found = explain(snapshot, request, lambda _: compile_rules(LISTENER, only, CLUSTERS))
+    found = explain(snapshot, request, lambda *_: compile_rules(LISTENER, only, CLUSTERS))
     assert (found.route, found.rule, found.reason) == ("", None, "no route takes it")
     assert "  Route    none: answer 404: no route takes it" in list(explanation_text(found))
+
+
+def test_a_caller_of_a_namespace_with_routes_of_its_own() -> None:
+    own = config(Route(name="client/c/named", match=RouteMatch(path=PathExact("/own")), action=to("a")))
+    listener = msgspec.structs.replace(LISTENER, consumers=(("client", "own"),))
+    own = msgspec.structs.replace(own, name="own")
+    snapshot = Snapshot(1, {LISTENER.name: listener}, {LISTENER.name: ROUTES, "own": own}, CLUSTERS)
+
+    def compiled(name: str, namespace: str) -> CompiledRules | str:
+        seen = snapshot.listeners[name].seen_from(namespace)
+        return compile_rules(seen, snapshot.route_configs[seen.route_config], CLUSTERS)
+
+    def asked_from(namespace: str) -> ExplanationView:
+        request = ExplainedRequest(service="shop/web", method="GET", target="/own", namespace=namespace)
+        return explain(snapshot, request, compiled)
+
+    found = asked_from("client")
+    assert (found.namespace, found.route, found.path) == ("client", "client/c/named", "kernel")
+    assert next(explanation_text(found)).endswith(" from client")
+    assert asked_from("other") == asked_from("")
+    assert asked_from("").route != found.route
+    views = [(view.callers, view.name) for view in route_views(snapshot, {})]
+    assert ("client", "client/c/named") in views
+    assert {callers for callers, _ in views} == {"", "client"}
 
 
 def test_what_the_node_and_the_service_say_comes_first() -> None:
     request = ExplainedRequest(service="shop/web", method="GET", target="/")
     assert explain(SNAPSHOT, request, rules_of, "--fast-path off").reason == "--fast-path off"
-    assert explain(SNAPSHOT, request, lambda _: "off by annotation").reason == "off by annotation"
+    assert explain(SNAPSHOT, request, lambda *_: "off by annotation").reason == "off by annotation"
 
 
 def test_services_that_are_none() -> None:

@@ -4,10 +4,11 @@ import msgspec
 
 from meshd.cli.status_text import percentage, status_text
 from meshd.cli.table import table
-from meshd.model.status import Condition, ObjectStatus, ParentStatus, Problem, Severity
+from meshd.model.status import Condition, ObjectStatus, ParentReference, ParentStatus, Problem, Severity
 from meshd.model.view import CaptureView, ControlView, StatusView, WorkerView
 
 NOT_ACCEPTED = ParentStatus(
+    ref=ParentReference(kind="Service", name="web"),
     parent="Service default/web",
     conditions=(Condition(type="Accepted", status=False, reason="UnsupportedValue", message="no CORS"),),
 )

@@ -12,10 +12,11 @@ import grpc
 import pytest
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.core.v3 import base_pb2, config_source_pb2
+from envoy.config.route.v3 import route_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from meshd.gateway.translate import Translation
-from meshd.xds.resources import CLUSTER, LISTENER
+from meshd.xds.resources import CLUSTER, LISTENER, ROUTE_CONFIG
 from meshd.xds.server_stream import MAX_TYPES
 from tests.gateway.manifests import endpoint_slice, http_route, rule, service, translated
 from tests.support import envoy
@@ -171,6 +172,33 @@ def test_plain_state_of_the_world_client(directory: Path) -> None:
         assert response.type_url == CLUSTER
         assert len(response.resources) == 3
         call.cancel()
+
+
+@pytest.mark.parametrize(
+    ("namespace", "route"), [("", "producer"), ("other", "producer"), ("client", "consumer")]
+)
+def test_client_of_one_namespace_gets_its_routes(directory: Path, namespace: str, route: str) -> None:
+    parent = {"group": "", "kind": "Service", "name": "web", "namespace": "default"}
+    snapshot = translated(
+        service("web", {"port": 80, "name": "http"}),
+        http_route(rule(), name="producer"),
+        http_route(rule(), name="consumer", namespace="client", parentRefs=[parent]),
+    ).snapshot
+    node = base_pb2.Node(id="sidecar")
+    if namespace:
+        node.metadata.update({"NAMESPACE": namespace})
+    name = "default/web:80"
+    with AdsThread(directory / "ads.sock") as ads, grpc.insecure_channel(ads.target) as channel:
+        ads.publish(snapshot)
+        asked = discovery_pb2.DiscoveryRequest(type_url=ROUTE_CONFIG, node=node, resource_names=[name])
+        stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+        call = stub.StreamAggregatedResources(iter([asked]), timeout=DEADLINE)
+        (resource,) = next(call).resources
+        call.cancel()
+    config = route_pb2.RouteConfiguration()
+    resource.Unpack(config)
+    assert config.name == name
+    assert [each.name.split("/")[1] for each in config.virtual_hosts[0].routes] == [route]
 
 
 def test_client_that_asks_for_too_much_is_told_so(directory: Path) -> None:

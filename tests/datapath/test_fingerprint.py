@@ -94,28 +94,56 @@ def test_a_change_of_anything_that_decides_affects_the_listeners_that_it_decides
     change: Callable[[], dict[str, object]],
 ) -> None:
     fingerprints = Fingerprints()
-    assert fingerprints.update(SNAPSHOT) == {A, B}
-    before = {name: fingerprints[name] for name in (A, B)}
+    assert fingerprints.update(SNAPSHOT) == {(name, ""): SNAPSHOT.listeners[name] for name in (A, B)}
+    before = {name: fingerprints[name, ""] for name in (A, B)}
     assert before == {name: rules_fingerprint(SNAPSHOT, SNAPSHOT.listeners[name]) for name in (A, B)}
     new = _changed(**change())
-    assert fingerprints.update(new) == {A}
-    assert fingerprints[A] == rules_fingerprint(new, new.listeners[A]) != before[A]
-    assert fingerprints[B] == before[B]
+    assert fingerprints.update(new) == {(A, ""): new.listeners[A]}
+    assert fingerprints[A, ""] == rules_fingerprint(new, new.listeners[A]) != before[A]
+    assert fingerprints[B, ""] == before[B]
 
 
 def test_a_replacement_that_is_equal_affects_nobody() -> None:
     fingerprints = Fingerprints()
     fingerprints.update(SNAPSHOT)
     again = msgspec.msgpack.decode(msgspec.msgpack.encode(SNAPSHOT.as_delta()), type=Delta)
-    assert fingerprints.update(Snapshot().apply(again)) == frozenset()
+    assert fingerprints.update(Snapshot().apply(again)) == {}
+
+
+def _with_consumers(*namespaces: str) -> Snapshot:
+    """Listener A with rules of its own for the callers of some namespaces, the same as for the others."""
+    configs = tuple((each, f"{A}/from/{each}") for each in namespaces)
+    listener = msgspec.structs.replace(SNAPSHOT.listeners[A], consumers=configs)
+    routes = SNAPSHOT.route_configs[listener.route_config]
+    return _changed(
+        listeners=(listener,),
+        route_configs=tuple(msgspec.structs.replace(routes, name=name) for _, name in configs),
+    )
+
+
+def test_a_namespace_that_gets_rules_of_its_own_puts_those_it_had_out_of_force() -> None:
+    fingerprints = Fingerprints()
+    fingerprints.update(SNAPSHOT)
+    of_all = fingerprints[A, ""]
+    one = _with_consumers("x")
+    assert fingerprints.update(one).keys() == {(A, ""), (A, "x")}
+    seen = {fingerprints[A, ""], fingerprints[A, "x"]}
+    assert len(seen | {of_all}) == 3
+    assert fingerprints[A, "x"] == rules_fingerprint(one, one.listeners[A].seen_from("x"))
+    # Those of x stay as they are when y gets its own; those of all others may not.
+    assert fingerprints.update(_with_consumers("x", "y")).keys() == {(A, ""), (A, "y")}
+    assert fingerprints.update(SNAPSHOT).keys() == {(A, "")}
+    assert fingerprints[A, ""] == of_all
+    with pytest.raises(KeyError):
+        fingerprints[A, "x"]
 
 
 def test_a_listener_that_goes_is_forgotten() -> None:
     fingerprints = Fingerprints()
     fingerprints.update(SNAPSHOT)
-    assert fingerprints.update(_changed(removed_listeners=(A,))) == frozenset()
+    assert fingerprints.update(_changed(removed_listeners=(A,))) == {}
     with pytest.raises(KeyError):
-        fingerprints[A]
+        fingerprints[A, ""]
 
 
 def test_how_a_value_was_made_does_not_matter() -> None:

@@ -90,9 +90,8 @@ class Kernel:
     def __init__(self, datapath: Datapath, instance: str) -> None:
         self.layout = datapath.layout
         pins = Pins(instance)
-        self._maps = {
-            name: Map.pinned(pins.map(self.layout, name)) for name in ("services", "rule_sets", "paths")
-        }
+        names = ("services", "rule_sets", "paths", "consumer_rules")
+        self._maps = {name: Map.pinned(pins.map(self.layout, name)) for name in names}
 
     def close(self) -> None:
         for each in self._maps.values():
@@ -105,6 +104,10 @@ class Kernel:
 
     def sets(self) -> set[int]:
         return {int.from_bytes(key, "little") for key in self._maps["rule_sets"]}
+
+    def for_consumers(self) -> set[int]:
+        """The rules in force for the callers of some namespace."""
+        return {int.from_bytes(key, "little") for key in self._maps["consumer_rules"]}
 
     def paths(self) -> set[int]:
         """The rules that some path belongs to."""
@@ -199,6 +202,42 @@ def test_a_change_shows_new_rules_and_the_old_go_with_the_next_change(
     assert datapath.rules_of(WEB) == "it is not in force"
 
 
+def _with_consumer(snapshot: Snapshot, *routes: Route) -> Snapshot:
+    """With rules of their own for the callers of a namespace."""
+    listener = msgspec.structs.replace(snapshot.listeners[WEB], consumers=(("x", "own"),))
+    config = RouteConfig(name="own", virtual_hosts=(VirtualHost(name="all", routes=routes),))
+    return snapshot.apply(Delta(generation=2, listeners=(listener,), route_configs=(config,)))
+
+
+def test_rules_for_one_namespace_are_in_force_beside_those_that_the_service_shows(
+    datapath: Datapath, kernel: Kernel, instance: str
+) -> None:
+    without = web(route())
+    first, second = _with_consumer(without, route("/a")), _with_consumer(without, route("/b"))
+    datapath.apply(Snapshot(), without)
+    before = kernel.shown()
+    assert kernel.for_consumers() == set()
+    datapath.apply(without, first)
+    own = rules_fingerprint(first, first.listeners[WEB].seen_from("x"))
+    assert kernel.for_consumers() == {own}
+    assert kernel.shown().isdisjoint(before | {own}), "the others' are other ones, too"
+    assert kernel.sets() == kernel.shown() | before | {own}
+    compiled = datapath.rules_of(WEB, "x")
+    assert isinstance(compiled, CompiledRules)
+    assert compiled.routes == ("shop/r//a",)
+    datapath.apply(first, second)
+    assert kernel.for_consumers().isdisjoint({own}), "those that were changed are out of force at once"
+    again = ensure_loaded(instance, datapath.cgroup, heartbeat_timeout=60.0)
+    try:
+        again.apply(Snapshot(), without)
+        assert kernel.shown() == before
+        assert kernel.for_consumers() == set()
+        again.apply(without, Snapshot())
+        again.apply(Snapshot(), Snapshot())
+    finally:
+        again.close()
+
+
 def test_services_without_rules(datapath: Datapath, kernel: Kernel) -> None:
     snapshot = web(route())
     off = msgspec.structs.replace(snapshot.listeners[WEB], fast_path=False)
@@ -236,8 +275,12 @@ def test_rules_that_find_no_room_are_written_when_there_is_some(
 ) -> None:
     layout = datapath.layout
     other = web(*(route(f"/{n}", "shop/api:80") for n in range(3)), name="shop/api:80", address="10.96.7.2")
-    with small_map(layout, "rule_sets", 8) as sets, small_map(layout, "paths", 4) as paths:
-        maps = RuleMaps(sets, paths, layout)
+    with (
+        small_map(layout, "rule_sets", 8) as sets,
+        small_map(layout, "paths", 4) as paths,
+        small_map(layout, "consumer_rules", 4) as consumers,
+    ):
+        maps = RuleMaps(sets, paths, consumers, layout)
         both = web(route(), route("/a")).apply(other.as_delta())
         shown = maps.prepare(both)
         maps.retire()

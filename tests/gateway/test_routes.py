@@ -125,7 +125,13 @@ def test_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    "backends", [[], [{"name": "web", "port": 80, "weight": 0}]], ids=["none", "weight 0"]
+    "backends",
+    [
+        [],
+        [{"name": "web", "port": 80, "weight": 0}],
+        [{"name": "web", "port": 80, "weight": 0}, {"name": "nowhere", "port": 80, "weight": 0}],
+    ],
+    ids=["none", "weight 0", "all weights 0"],
 )
 def test_no_backend_is_500(backends: list[Object]) -> None:
     assert action(http_route(rule(backendRefs=backends))) == DirectResponse(status=500)
@@ -261,6 +267,7 @@ def grant(name: str | None = None, namespace: str = "other") -> Object:
 
 
 OTHER = service("db", ip="10.96.0.9", namespace="other")
+OUTSIDE = service("out", ip="", type="ExternalName")
 SECURE = service("tls", {"port": 80, "appProtocol": "https"}, ip="10.96.0.3")
 
 
@@ -280,6 +287,7 @@ SECURE = service("tls", {"port": 80, "appProtocol": "https"}, ip="10.96.0.3")
         ),
         ({"name": "x", "group": "example.com", "kind": "Thing"}, (), "InvalidKind"),
         ({"name": "tls", "port": 80}, (SECURE,), "UnsupportedProtocol"),
+        ({"name": "out", "port": 80}, (OUTSIDE,), "BackendNotFound"),
     ],
 )
 def test_references(ref: Object, extra: tuple[Object, ...], reason: str) -> None:
@@ -309,7 +317,7 @@ TWO = service("web", {"port": 80, "name": "a"}, {"port": 81, "name": "b"}, {"por
         ({"port": 82}, set(), "NoMatchingParent"),
         ({"port": 99}, set(), "NoMatchingParent"),
         ({"name": "nowhere"}, set(), "NoMatchingParent"),
-        ({"namespace": "other"}, set(), "UnsupportedValue"),
+        ({"namespace": "other"}, set(), "NoMatchingParent"),
     ],
 )
 def test_parents(ref: Object, ports: set[int], reason: str) -> None:

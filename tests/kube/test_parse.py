@@ -184,6 +184,21 @@ def test_files_that_are_no_manifests(text: str, message: str) -> None:
     assert message in parsed.problems[0].message
 
 
+def test_a_try_may_not_have_more_time_than_the_request() -> None:
+    def timed(request: str, backend_request: str) -> str:
+        timeouts = f"timeouts: {{request: {request}, backendRequest: {backend_request}}}"
+        return edited(ROUTE, "  - matches", f"  - {timeouts}\n    matches")
+
+    assert one_problem(timed("1s", "1500ms")) == (
+        "spec.rules[0].timeouts.backendRequest",
+        "1500ms is more than request, 1s",
+    )
+    for good in (timed("1s", "1000ms"), timed("0s", "2s"), timed("1s", "0s")):
+        (parsed,) = parse(good).objects
+        assert parsed.object is not None
+        assert parsed.problems == ()
+
+
 def test_aliases_do_not_explode() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]

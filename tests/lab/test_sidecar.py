@@ -201,3 +201,27 @@ kind: Service
 metadata: {name: slow}
 spec: {selector: {app: slow}, ports: [{name: http, port: 80, targetPort: 8080}]}
 """
+
+
+def test_a_consumer_route_is_for_the_sidecars_of_its_namespace(lab: Lab, tmp_path: Path) -> None:
+    def status(pod: str, namespace: str) -> str:
+        command = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://web.default/")
+        return lab.run("exec", "-n", namespace, pod, "--", *command).stdout
+
+    route = tmp_path / "consumer.yaml"
+    route.write_text("""
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: away, namespace: other}
+spec:
+  parentRefs: [{group: "", kind: Service, name: web, namespace: default}]
+  rules: [{filters: [{type: RequestRedirect, requestRedirect: {statusCode: 307, hostname: example.org}}]}]
+""")
+    assert status("stranger", "other") == "200"
+    lab.run("apply", "-f", str(route))
+    try:
+        until(lambda: status("stranger", "other") == "307")
+        assert status("client", "default") == "200"
+    finally:
+        lab.run("delete", "-f", str(route))
+    until(lambda: status("stranger", "other") == "200")

@@ -38,13 +38,17 @@ def _pipe(path: Path) -> address_pb2.Address:
     return address_pb2.Address(pipe=address_pb2.Pipe(path=str(path)))
 
 
+def _tcp(address: str, port: int) -> address_pb2.Address:
+    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
+
+
 def bootstrap(node: str) -> bootstrap_pb2.Bootstrap:
     """A bootstrap that only names the node."""
     return bootstrap_pb2.Bootstrap(node=base_pb2.Node(id=node, cluster="test"))
 
 
-def with_ads(message: bootstrap_pb2.Bootstrap, socket_path: Path) -> bootstrap_pb2.Bootstrap:
-    """``message``, with all config to come by ADS (state of the world) over a Unix socket."""
+def with_ads(message: bootstrap_pb2.Bootstrap, server: Path | tuple[str, int]) -> bootstrap_pb2.Bootstrap:
+    """``message``, with all config to come by ADS (state of the world) from a socket."""
     options = http_protocol_options_pb2.HttpProtocolOptions(
         explicit_http_config=http_protocol_options_pb2.HttpProtocolOptions.ExplicitHttpConfig(
             http2_protocol_options=protocol_pb2.Http2ProtocolOptions()
@@ -53,7 +57,9 @@ def with_ads(message: bootstrap_pb2.Bootstrap, socket_path: Path) -> bootstrap_p
     packed = any_pb2.Any()
     packed.Pack(options)
     endpoint = endpoint_components_pb2.LbEndpoint(
-        endpoint=endpoint_components_pb2.Endpoint(address=_pipe(socket_path))
+        endpoint=endpoint_components_pb2.Endpoint(
+            address=_pipe(server) if isinstance(server, Path) else _tcp(*server)
+        )
     )
     message.static_resources.clusters.append(
         cluster_pb2.Cluster(

@@ -129,7 +129,7 @@ class Bed:
     async def _listen(self, delta: Delta) -> asyncio.Server:
         """Put the first config in force, and accept clients."""
         self.runtime.config.apply(delta)
-        listener = self.runtime.config.listener_at(VIP, SERVICE_PORT)
+        listener = self.runtime.config.listener_at(VIP, SERVICE_PORT, "default")
         assert listener is not None
         server = await self._loop.create_server(
             lambda: Downstream(self.runtime, self.caller, listener, present=lambda: self.present),

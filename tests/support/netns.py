@@ -11,6 +11,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from meshd import netns
 
@@ -22,14 +23,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Namespace:
-    """A network namespace with its loopback up. Lives as long as its fd is open."""
+    """A network namespace. One of our own lives as long as its fd is open."""
 
-    def __init__(self) -> None:
-        self.fd = _unshared()
+    def __init__(self, fd: int) -> None:
+        """``fd``: of the namespace; taken over."""
+        self.fd = fd
         self._home = netns.open_own()
         with self.entered():
             self.cookie = netns.cookie()
-            _up("lo")
 
     @property
     def path(self) -> str:
@@ -54,12 +55,24 @@ class Namespace:
 
 @contextlib.contextmanager
 def namespace() -> Iterator[Namespace]:
-    """A namespace for the body."""
-    made = Namespace()
+    """A namespace for the body, with its loopback up."""
+    made = Namespace(_unshared())
     try:
+        with made.entered():
+            _up("lo")
         yield made
     finally:
         made.close()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Namespace]:
+    """Somebody else's namespace, for the body."""
+    found = Namespace(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    try:
+        yield found
+    finally:
+        found.close()
 
 
 def join(

@@ -108,6 +108,7 @@ listeners = st.one_of(
         protocol=st.just(Protocol.HTTP),
         cluster=names,
         route_config=names,
+        consumers=st.dictionaries(names, names, max_size=2).map(lambda found: tuple(sorted(found.items()))),
         failure_policy=st.sampled_from(FailurePolicy),
         http=http_options,
         fast_path=st.booleans(),

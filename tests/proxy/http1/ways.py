@@ -242,7 +242,7 @@ class _FastBed(Bed):
     def connect(self, timeout: float = 10.0) -> socket.socket:
         self._heartbeat.beat(0)
         client = socket.create_connection((VIP, SERVICE_PORT), timeout)
-        listener = self.runtime.config.listener_at(VIP, SERVICE_PORT)
+        listener = self.runtime.config.listener_at(VIP, SERVICE_PORT, "default")
         assert listener is not None
         can_carry = listener_rules(self.runtime.config.snapshot, listener) is not None
         key = self._flows.key(self._mesh.pod.cookie, *client.getsockname())

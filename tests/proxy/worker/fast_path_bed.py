@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from meshd.datapath.arming import ArmingFds, ArmingTable
 from meshd.datapath.carried_requests import CarriedRequests
@@ -64,8 +64,10 @@ class FastPathBed:
         options: HttpOptions | None = None,
         cluster: Cluster | None = None,
         weights: Sequence[int] = (),
+        consumers: Mapping[str, tuple[Route, ...]] | None = None,
     ) -> None:
-        """Put the service in force: kernel and worker."""
+        """Put the service in force: worker, then kernel. ``consumers``: routes by the callers' namespace."""
+        tables = {f"{NAME}/from/{namespace}": own for namespace, own in sorted((consumers or {}).items())}
         endpoints = tuple(
             Endpoint(address=server.address, port=server.port, weight=weight)
             for server, weight in zip(servers, weights or [1] * len(servers), strict=True)
@@ -82,11 +84,13 @@ class FastPathBed:
                         protocol=Protocol.HTTP,
                         cluster="web",
                         route_config=NAME,
+                        consumers=tuple(zip(sorted(consumers or {}), tables, strict=True)),
                         http=options or HttpOptions(),
                     ),
                 ),
-                route_configs=(
-                    RouteConfig(name=NAME, virtual_hosts=(VirtualHost(name="web", routes=routes),)),
+                route_configs=tuple(
+                    RouteConfig(name=name, virtual_hosts=(VirtualHost(name="web", routes=own),))
+                    for name, own in {NAME: routes, **tables}.items()
                 ),
                 clusters=(cluster or Cluster(name="web"),),
                 endpoints=(EndpointSet(name="web", endpoints=endpoints),),

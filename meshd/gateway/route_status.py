@@ -1,0 +1,74 @@
+"""What a route is told of itself: conditions for each parent, and its status as the API has it. Pure.
+
+Types and reasons are the Gateway API's (apis/v1/shared_types.go, RouteConditionType, RouteConditionReason).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meshd.gateway.attachment import Attachment
+from meshd.gateway.references import Unresolved
+from meshd.model.status import Condition, ObjectStatus, ParentReference, ParentStatus
+
+CONTROLLER = "meshd.io/mesh-controller"
+"""controllerName: who says so, as several controllers may have something to say of a route."""
+
+
+def parent_statuses(
+    attachments: Sequence[Attachment], unresolved: Sequence[Unresolved], unsupported: str = ""
+) -> tuple[ParentStatus, ...]:
+    """The status of a route for each of its parents.
+
+    ``unresolved``: what is wrong with its backendRefs. ``unsupported``: why it is not in force at all; empty:
+    it is, wherever it is attached.
+    """
+    resolved = _resolved(unresolved)
+    return tuple(
+        ParentStatus(parent=each.parent, ref=each.ref, conditions=(_accepted(each, unsupported), resolved))
+        for each in attachments
+    )
+
+
+def _accepted(attachment: Attachment, unsupported: str) -> Condition:
+    if attachment.reason:
+        return Condition(type="Accepted", status=False, reason=attachment.reason, message=attachment.message)
+    if unsupported:
+        return Condition(type="Accepted", status=False, reason="UnsupportedValue", message=unsupported)
+    return Condition(type="Accepted", status=True, reason="Accepted")
+
+
+def _resolved(unresolved: Sequence[Unresolved]) -> Condition:
+    if not unresolved:
+        return Condition(type="ResolvedRefs", status=True, reason="ResolvedRefs")
+    message = "; ".join(each.message for each in unresolved)
+    return Condition(type="ResolvedRefs", status=False, reason=unresolved[0].reason, message=message)
+
+
+def object_status(route: ObjectStatus) -> dict[str, object]:
+    """The field ``status`` of a route, but for lastTransitionTime, which is known to who writes it."""
+    return {
+        "parents": [
+            {
+                "parentRef": _reference(parent.ref),
+                "controllerName": CONTROLLER,
+                "conditions": [
+                    {
+                        "type": condition.type,
+                        "status": "True" if condition.status else "False",
+                        "reason": condition.reason,
+                        "message": condition.message,
+                        "observedGeneration": route.generation,
+                    }
+                    for condition in parent.conditions
+                ],
+            }
+            for parent in route.parents
+        ]
+    }
+
+
+def _reference(ref: ParentReference) -> dict[str, object]:
+    given = {"namespace": ref.namespace, "sectionName": ref.section_name, "port": ref.port}
+    fields = {name: value for name, value in given.items() if value}
+    return {"group": ref.group, "kind": ref.kind, "name": ref.name, **fields}

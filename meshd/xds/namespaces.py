@@ -1,0 +1,51 @@
+"""A resource set as clients of single namespaces get it: with their consumer routes, as plain resources."""
+
+from __future__ import annotations
+
+import msgspec
+
+from meshd.model.config import Listener, RouteConfig
+from meshd.xds import encode
+from meshd.xds.resources import LISTENER, ROUTE_CONFIG, Resource, ResourceSet, pack
+
+
+class Namespaces:
+    """Views of one resource set.
+
+    Where a listener names other routes for a namespace, they take the place of its own, under the same name:
+    so the listener, and the connections to it, do not change when such routes come or go.
+    """
+
+    def __init__(self, resources: ResourceSet) -> None:
+        self._all = resources
+        self._plain = resources
+        self._own: dict[str, dict[str, Resource]] = {}
+        """By namespace: the route configs that replace those of these names."""
+        self._views: dict[str, ResourceSet] = {}
+        listeners, configs = dict(resources.of(LISTENER)), dict(resources.of(ROUTE_CONFIG))
+        for name, resource in resources.of(LISTENER).items():
+            listener = resource.source
+            if isinstance(listener, Listener) and listener.consumers:
+                plain = msgspec.structs.replace(listener, consumers=())
+                listeners[name] = pack(name, encode.listener(plain), plain)
+                for namespace, own in listener.consumers:
+                    config = configs.pop(own).source
+                    assert isinstance(config, RouteConfig)
+                    config = msgspec.structs.replace(config, name=listener.route_config)
+                    replaced = pack(config.name, encode.route_config(config), config)
+                    self._own.setdefault(namespace, {})[config.name] = replaced
+        if self._own:
+            by_type = {**resources.by_type, LISTENER: listeners, ROUTE_CONFIG: configs}
+            self._plain = ResourceSet(resources.version, by_type)
+
+    def of(self, namespace: str) -> ResourceSet:
+        """What a client gets whose callers are all of a namespace; "": all there is, as an agent needs it."""
+        if not namespace:
+            return self._all
+        if namespace not in self._own:
+            return self._plain
+        if namespace not in self._views:
+            configs = {**self._plain.of(ROUTE_CONFIG), **self._own[namespace]}
+            by_type = {**self._plain.by_type, ROUTE_CONFIG: configs}
+            self._views[namespace] = ResourceSet(self._plain.version, by_type)
+        return self._views[namespace]

@@ -1,0 +1,88 @@
+"""The official conformance suite's HTTPRoute cases: behind meshd, and behind Envoy fed by meshd control."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.conformance.cases import CASES, Case, Message, manifests
+from tests.conformance.world import CONSUMER, ENVOY, MESHD, World
+from tests.support.lab import MESHD as COMMAND
+from tests.support.lab import until
+
+
+@pytest.mark.parametrize("proxy", [MESHD, ENVOY])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_requests(world: World, case: Case, proxy: str) -> None:
+    world.check(proxy, case)
+
+
+_WITHOUT_GRANT = {"status": 500}
+_WITHOUT_ROUTE = {"answer": Message(absent=("X-Header-Set",))}
+
+
+@pytest.mark.parametrize(
+    ("case_name", "kind", "then"),
+    [
+        ("HTTPRouteReferenceGrant", "ReferenceGrant", _WITHOUT_GRANT),
+        ("MeshConsumerRoute", "HTTPRoute", _WITHOUT_ROUTE),
+    ],
+)
+def test_what_is_withdrawn(
+    world: World, tmp_path: Path, case_name: str, kind: str, then: dict[str, object]
+) -> None:
+    (case,) = (each for each in CASES if each.name == case_name)
+    changed = tuple(msgspec.structs.replace(request, **then) for request in case.requests)
+    without = msgspec.structs.replace(case, requests=changed)
+    file = tmp_path / "object.json"
+    file.write_text(
+        json.dumps(
+            next(o for o in manifests() if o["kind"] == kind and case.slug in json.dumps(o["metadata"]))
+        )
+    )
+
+    def hold(expected: Case) -> bool:
+        for proxy in (MESHD, ENVOY):
+            world.check(proxy, expected)
+        return True
+
+    world.lab.run("delete", "-f", str(file))
+    try:
+        until(lambda: hold(without))
+    finally:
+        world.lab.run("apply", "-f", str(file))
+    until(lambda: hold(case))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.conditions], ids=lambda case: case.name)
+def test_conditions(world: World, case: Case) -> None:
+    objects = world.lab.status().objects
+    (status,) = (each for each in objects if (each.kind, each.name) == ("HTTPRoute", case.slug))
+    (parent,) = status.parents
+    assert {c.type: c.reason for c in parent.conditions} == case.conditions
+    for condition in parent.conditions:
+        assert condition.status == (condition.reason == condition.type)
+
+
+def test_what_the_command_line_says(world: World) -> None:
+    def said(*arguments: str) -> str:
+        command = [*COMMAND, *arguments, "--instance", world.lab.instance("node1")]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
+    words = [line.split() for line in said("routes").splitlines()]
+    service, route = "conformance/meshconsumerroute-v1:80", f"{CONSUMER}/meshconsumerroute"
+    assert [service, CONSUMER, f"{route}/0"] in [line[:3] for line in words]
+    assert [service, "*", "default"] in [line[:3] for line in words]
+    assert [route, "Service", service.partition(":")[0], "yes", "yes", "-"] in words
+    (node,) = json.loads(said("routes", "-o", "json"))["nodes"]
+    (told,) = (each for each in node["httpRoutes"] if each["name"] == "httprouteinvalidnonexistentbackendref")
+    (parent,) = told["status"]["parents"]
+    assert [c["status"] for c in parent["conditions"]] == ["True", "False"]
+    assert f"Route    {route}/0," in said("explain", service, "GET", "/", "--from", CONSUMER)
+    assert "Route    default," in said("explain", service, "GET", "/")
+    named = said("explain", "conformance/meshhttproutenamedrule:80", "GET", "/named")
+    assert "Route    conformance/meshhttproutenamedrule/named-rule," in named

@@ -1,0 +1,118 @@
+"""Sends a case's requests from its clients' pods, and checks what came back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.parse
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.conformance.cases import NAMESPACE, Case, Message, Request
+from tests.support.lab import MESHD as COMMAND
+from tests.support.lab import Lab
+
+MESHD, ENVOY = "meshd", "Envoy"
+CONSUMER = "conformance-consumer"
+_SHARE_TOLERANCE = 0.05
+"""The suite's own (conformance/utils/weight): with 2,000 requests five standard deviations."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A response, as pods/ask.py reports it."""
+
+    status: int
+    headers: dict[str, list[str]]
+    body: str
+
+
+class World:
+    """A lab with clients behind each of the proxies."""
+
+    def __init__(self, lab: Lab, clients: dict[str, str]) -> None:
+        """``clients``: the pod by the proxy; there is one in each namespace that sends."""
+        self.lab = lab
+        self._clients = clients
+
+    def check(self, proxy: str, case: Case) -> None:
+        """Send all requests of a case. Raises AssertionError."""
+        by_source: defaultdict[str, list[Request]] = defaultdict(list)
+        for request in case.requests:
+            by_source[request.source].append(request)
+        for source, requests in by_source.items():
+            answers = self._ask(source, self._clients[proxy], requests)
+            for request, several in zip(requests, answers, strict=True):
+                _check(request, several)
+
+    def _ask(self, source: str, pod: str, requests: list[Request]) -> list[list[Answer]]:
+        done = subprocess.run(
+            [
+                *(*COMMAND, "lab", "--name", self.lab.name, "exec", "-n", source, pod),
+                *("--", "/usr/bin/python3", "ask.py"),
+            ],
+            input=msgspec.json.encode([self._sent(request) for request in requests]),
+            cwd=Path(__file__).parent / "pods",
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return msgspec.json.decode(done.stdout, type=list[list[Answer]])
+
+    def _sent(self, request: Request) -> dict[str, Any]:
+        host = request.host if request.port == 80 else f"{request.host}:{request.port}"
+        headers = {"Host": host, **request.headers}
+        if request.echo:
+            headers["X-Echo-Set-Header"] = ",".join(f"{name}:{value}" for name, value in request.echo.items())
+        address, port = f"{request.service}.{NAMESPACE}", request.port
+        if request.pod:
+            address, port = self.lab.pod(request.pod)["ip"], 8080
+        return {"address": address, "port": port, "headers": headers} | {
+            name: getattr(request, name) for name in ("method", "path", "times")
+        }
+
+
+def _check(request: Request, answers: list[Answer]) -> None:
+    where = f"{request.method} {request.path} {request.headers} to {request.service}:{request.port}"
+    pods: Counter[str] = Counter()
+    for answer in answers:
+        assert answer.status == request.status, f"{where}: {answer}"
+        _check_message(request.answer, answer.headers, "", f"{where}: answer")
+        if request.location:
+            (location,) = answer.headers["location"]
+            assert _normal(location) == _normal(request.location), where
+        if request.status == 200 and request.method != "HEAD":
+            echoed = json.loads(answer.body)
+            pods[echoed["pod"]] += 1
+            assert echoed["method"] == request.method
+            seen = Message(
+                request.seen.path,
+                {n: v.replace("POD", echoed["pod"]) for n, v in request.seen.headers.items()},
+                request.seen.absent,
+            )
+            _check_message(seen, echoed["headers"], echoed["path"], f"{where}: seen by the server")
+    expected = request.to if isinstance(request.to, tuple) else (request.to,)
+    if expected and request.status == 200:
+        assert pods.keys() <= set(expected), f"{where}: answered by {pods}"
+    for pod, share in request.split.items():
+        assert abs(pods[pod] / pods.total() - share) < _SHARE_TOLERANCE, f"{where}: answered by {pods}"
+
+
+def _check_message(expected: Message, headers: dict[str, list[str]], path: str, where: str) -> None:
+    if expected.path:
+        assert path == expected.path, where
+    for name, value in expected.headers.items():
+        found = ",".join(headers.get(name.lower(), ())).replace(", ", ",")
+        assert found == value, f"{where}: {name}: {found!r}"
+    for name in expected.absent:
+        assert name.lower() not in headers, f"{where}: {name} is there"
+
+
+def _normal(location: str) -> tuple[str, str, int, str]:
+    """A URL with its port spelt out: the suite takes http://a:80/ and http://a/ for the same."""
+    parts = urllib.parse.urlsplit(location)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return parts.scheme, parts.hostname or "", port, parts.path
