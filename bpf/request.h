@@ -5,7 +5,7 @@
 
 #include "connection.h"
 #include "flow_state.h"
-#include "http_head.h"
+#include "request_head.h"
 #include "request_lines.h"
 #include "routes.h"
 #include "tcp.h"

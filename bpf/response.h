@@ -7,7 +7,7 @@
 #include "bell.h"
 #include "chunks.h"
 #include "connection.h"
-#include "http_head.h"
+#include "response_head.h"
 #include "tcp.h"
 #include "upcalls.h"
 

@@ -150,7 +150,7 @@ enum response_state {
 
 #define NAME_WORDS 8
 
-/* Where the parser is in a head: bpf/http_head.h. Nothing in it outlives a call. */
+/* Where the parser is in a head: bpf/head_fields.h. Nothing in it outlives a call. */
 struct head_scan {
 	__u32 size; /* bytes that are looked at */
 	__u32 at;

@@ -11,8 +11,8 @@ from meshd.datapath.kept_requests import request_id_text
 from meshd.model.config import Forward
 from proxy.body import CHUNKED, Body, body_of
 from proxy.exchange import Exchange
-from proxy.fast_path import ListenerRules
 from proxy.header_edit import NO_EDIT
+from proxy.listener_rules import ListenerRules
 from proxy.refusal import Refusal
 from proxy.request_head import RequestHead
 from proxy.request_parser import Request, RequestParser

@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshd.datapath.arming import ArmingTable
 from meshd.datapath.bell import Bell
-from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
 from meshd.datapath.flows import FlowTable
 from meshd.datapath.kept_requests import KeptRequests
-from meshd.datapath.rules import why_upcall
-from meshd.model.config import Forward, Route
-from meshd.model.snapshot import Snapshot
-from proxy.balancing import Balancer
 from proxy.epoll_set import EpollSet
 from proxy.in_force import ListenerState
+from proxy.listener_rules import NO_RULES, ListenerRules, listener_rules
 from proxy.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -25,47 +21,6 @@ _MAX_LOOKS = 512
 """Flows that one sweep asks the kernel for: about 2 ms. All have their turn."""
 _MAX_PASSED = 8 * _MAX_LOOKS
 """Flows that one sweep considers."""
-
-
-class ListenerRules:
-    """What a listener's requests are decided by, as the kernel and the proxy both name it."""
-
-    __slots__ = ("balancers", "clusters", "fingerprint", "has_timeouts", "routes")
-
-    def __init__(self, fingerprint: int, routes: tuple[Route, ...]) -> None:
-        self.fingerprint = fingerprint
-        self.routes = routes
-        """The kernel knows them by their place here."""
-        self.clusters: dict[int, str] = {}
-        """The names of the clusters that the routes forward to, by fingerprint.cluster_id."""
-        self.balancers: dict[str, Balancer] = {}
-        """Theirs, by name."""
-        self.has_timeouts = False
-        for route in routes:
-            if isinstance(route.action, Forward):
-                self.has_timeouts |= route.action.timeout > 0
-                for share in route.action.clusters:
-                    self.clusters[cluster_id(share.name)] = share.name
-
-    def timeout(self, route: int) -> float:
-        """A route's, in seconds; 0: none."""
-        action = self.routes[route].action
-        return action.timeout if isinstance(action, Forward) else 0.0
-
-
-def listener_rules(snapshot: Snapshot, state: ListenerState) -> ListenerRules | None:
-    """A listener's rules; None: the kernel carries none of its requests.
-
-    Where the kernel has none all the same, for want of room for instance, flows are armed for nothing.
-    """
-    listener = state.listener
-    config = snapshot.route_configs.get(listener.route_config)
-    if config is None or not listener.fast_path or listener.http.via or len(config.virtual_hosts) != 1:
-        return None
-    host = config.virtual_hosts[0]
-    if host.domains != ("*",) or all(why_upcall(route, snapshot.clusters) for route in host.routes):
-        return None
-    return ListenerRules(rules_fingerprint(snapshot, listener), host.routes)
 
 
 class Watched(Protocol):
@@ -185,6 +140,3 @@ class FastPath:
                 queue.append(flow)
             if not looks:
                 break
-
-
-NO_RULES = ListenerRules(0, ())

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from meshd import log
 from meshd.model.config import Cluster, EndpointSet, Health, HttpOptions, Listener, Protocol, RouteConfig
 from meshd.model.regex import RegexError
 from meshd.model.snapshot import Delta, Snapshot
 from proxy.balancing import Balancer
+from proxy.listener_rules import ListenerRules
 from proxy.routing import RouteTable
-
-if TYPE_CHECKING:
-    from proxy.fast_path import ListenerRules
 
 _logger = logging.getLogger("meshd.proxy.config")
 

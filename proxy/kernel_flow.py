@@ -9,7 +9,8 @@ from meshd.datapath.arming import Connection
 from meshd.datapath.arming import Upstream as Entry
 from meshd.datapath.flows import Carried
 from meshd.model.config import HttpOptions
-from proxy.fast_path import FastPath, ListenerRules
+from proxy.fast_path import FastPath
+from proxy.listener_rules import ListenerRules
 
 GRACE_SECONDS = 0.02
 """After a flow is disarmed no program still acts on what it was; programs take microseconds."""

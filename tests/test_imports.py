@@ -39,6 +39,7 @@ PURE = (
     "meshd.agent.views",
     "proxy.balancing",
     "proxy.header_edit",
+    "proxy.listener_rules",
     "proxy.route_match",
     "proxy.routing",
     "proxy.virtual_host",

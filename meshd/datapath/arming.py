@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from meshd.datapath.bpf_map import Map
-from meshd.datapath.flows import packed_address
+from meshd.datapath.keys import ConnectionKeys
 from meshd.datapath.layout import Layout
 
 _NUMBER = struct.Struct("=I")
@@ -147,13 +147,8 @@ class ArmingTable:
         shape = layout.structs["connection"]
         self._connection = shape.codec("place", "response", "response_left", "carried", "head.status").unpack
         self._flow = shape.place("flow.", layout.structs["flow_key"].size)
-        self._key = layout.codec(
-            "connection_key", "proxy.address", "proxy.port", "server.address", "server.port"
-        ).pack
-
-    def connection_key(self, proxy: tuple[str, int], server: tuple[str, int]) -> bytes:
+        self.connection_key = ConnectionKeys(layout).pack
         """The key of an upstream connection, by the addresses of its ends. Raises OSError: no address."""
-        return self._key(packed_address(proxy[0]), proxy[1], packed_address(server[0]), server[1])
 
     def connection(self, key: bytes) -> Connection | None:
         """An upstream connection; None: the kernel does not know it. Raises OSError."""

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from meshd.datapath.bpf_batch import entries
 from meshd.datapath.bpf_map import Map
-from meshd.datapath.flows import address_text
-from meshd.datapath.keys import End, FlowKeys
+from meshd.datapath.keys import End, FlowKeys, address_text
 from meshd.datapath.layout import Codec, Layout
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import socket
 from typing import NamedTuple
 
 from meshd.datapath.bpf_map import Map
+from meshd.datapath.keys import FlowKeys, address_text
 from meshd.datapath.layout import Layout
-from meshd.datapath.slots import V4_MAPPED
 
 
 class OriginalDestination(NamedTuple):
@@ -55,7 +53,7 @@ class FlowTable:
     def __init__(self, fd: int, layout: Layout) -> None:
         """Takes the map's fd over. Raises OSError, KeyError (a layout of other programs)."""
         self._map = Map(fd)
-        self._key = layout.codec("flow_key", "netns", "client.address", "client.port").pack
+        self._keys = FlowKeys(layout)
         self._destination = layout.codec("flow", "destination.address", "destination.port").unpack
         self._carried = layout.codec(
             "flow",
@@ -76,7 +74,7 @@ class FlowTable:
 
     def key(self, netns_cookie: int, address: str, port: int) -> bytes:
         """The key of a connection accepted in that namespace from that peer. Raises OSError: no address."""
-        return self._key(netns_cookie, packed_address(address), port)
+        return self._keys.pack(netns_cookie, (address, port))
 
     def original_destination(self, netns_cookie: int, address: str, port: int) -> OriginalDestination | None:
         """For a connection accepted in that namespace from that peer; None: capture did not send it.
@@ -101,19 +99,3 @@ class FlowTable:
     def close(self) -> None:
         """Close the map's fd."""
         self._map.close()
-
-
-@functools.lru_cache(maxsize=1024)
-def packed_address(address: str) -> bytes:
-    """An address as the maps hold it. Raises OSError for a text that is none."""
-    if ":" in address:
-        return socket.inet_pton(socket.AF_INET6, address)
-    return V4_MAPPED + socket.inet_pton(socket.AF_INET, address)
-
-
-@functools.lru_cache(maxsize=8192)
-def address_text(packed: bytes) -> str:
-    """An address that the maps hold, in canonical text form; IPv4 never as v4-mapped."""
-    if packed.startswith(V4_MAPPED):
-        return socket.inet_ntop(socket.AF_INET, packed[len(V4_MAPPED) :])
-    return socket.inet_ntop(socket.AF_INET6, packed)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from meshd.datapath.flows import address_text, packed_address
+import functools
+import socket
+
 from meshd.datapath.layout import Layout
+from meshd.datapath.slots import V4_MAPPED
 
 End = tuple[str, int]
 """An address as text, IPv4 not as v4-mapped, and a port."""
@@ -38,3 +41,19 @@ class ConnectionKeys:
     def pack(self, proxy: End, server: End) -> bytes:
         """Of the connection between those ends. Raises OSError: no address."""
         return self._codec.pack(packed_address(proxy[0]), proxy[1], packed_address(server[0]), server[1])
+
+
+@functools.lru_cache(maxsize=1024)
+def packed_address(address: str) -> bytes:
+    """An address as the maps hold it. Raises OSError for a text that is none."""
+    if ":" in address:
+        return socket.inet_pton(socket.AF_INET6, address)
+    return V4_MAPPED + socket.inet_pton(socket.AF_INET, address)
+
+
+@functools.lru_cache(maxsize=8192)
+def address_text(packed: bytes) -> str:
+    """An address that the maps hold, in canonical text form; IPv4 never as v4-mapped."""
+    if packed.startswith(V4_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, packed[len(V4_MAPPED) :])
+    return socket.inet_ntop(socket.AF_INET6, packed)

@@ -36,7 +36,7 @@ from meshd.model.wire import RequestCounts
 from proxy.access_log import AccessLogEntry
 from proxy.arrival import Arrival, Destinations
 from proxy.fast_path import FastPath as WorkersFastPath
-from proxy.fast_path import listener_rules
+from proxy.listener_rules import listener_rules
 from tests.datapath.mesh import Mesh
 from tests.support import http_bed
 from tests.support.http_bed import (
@@ -244,7 +244,7 @@ class _FastBed(Bed):
         client = socket.create_connection((VIP, SERVICE_PORT), timeout)
         listener = self.runtime.config.listener_at(VIP, SERVICE_PORT, "default")
         assert listener is not None
-        can_carry = listener_rules(self.runtime.config.snapshot, listener) is not None
+        can_carry = listener_rules(self.runtime.config.snapshot, listener.listener) is not None
         key = self._flows.key(self._mesh.pod.cookie, *client.getsockname())
         for _ in range(_MOST_WARM_UPS):
             client.sendall(_REQUEST)
