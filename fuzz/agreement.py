@@ -14,7 +14,8 @@ from proxy import heads
 from proxy.body import CHUNKED
 from proxy.header_edit import Edit
 from proxy.refusal import Refusal
-from proxy.request_parser import Request, RequestParser
+from proxy.request import Request
+from proxy.request_parser import RequestParser
 from proxy.response_parser import ResponseError, ResponseParser
 
 _ADD_NOTHING = HttpOptions(forwarded_for=False, forwarded_proto=False, request_id=False)

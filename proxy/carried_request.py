@@ -14,8 +14,9 @@ from proxy.exchange import Exchange
 from proxy.header_edit import NO_EDIT
 from proxy.listener_rules import ListenerRules
 from proxy.refusal import Refusal
+from proxy.request import Request
 from proxy.request_head import RequestHead
-from proxy.request_parser import Request, RequestParser
+from proxy.request_parser import RequestParser
 from proxy.routing import ForwardTo
 from proxy.upstream import Upstream
 

@@ -15,7 +15,7 @@ from proxy.fast_flow import FastFlow
 from proxy.in_force import ListenerState
 from proxy.read_hold import ANY_REASON, OTHER_SIDE, PIPELINE, UNREAD_ANSWERS, ReadHold
 from proxy.refusal import Refusal
-from proxy.request_parser import Request
+from proxy.request import Request
 from proxy.reset import reset
 from proxy.response_flags import Flag
 from proxy.runtime import Runtime

@@ -13,7 +13,7 @@ from proxy.dispatch import Dispatch
 from proxy.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.refusal import Refusal
 from proxy.report import Account, report
-from proxy.request_parser import Request
+from proxy.request import Request
 from proxy.response_flags import Flag
 from proxy.response_heads import ResponseHeads
 from proxy.response_parser import Response, ResponseError

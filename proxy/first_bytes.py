@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from proxy import heads, response_flags
 from proxy.access_log import AccessLogEntry
 from proxy.refusal import Refusal
-from proxy.request_parser import malformed
+from proxy.request import malformed
 from proxy.response_flags import Flag
 
 if TYPE_CHECKING:

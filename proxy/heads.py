@@ -10,7 +10,7 @@ from proxy import header_edit
 from proxy.field_values import Field, without
 from proxy.header_edit import Edit
 from proxy.refusal import reason_phrase
-from proxy.request_parser import Request
+from proxy.request import Request
 from proxy.response_parser import PERSISTENCE, Response
 
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"upgrade"))
