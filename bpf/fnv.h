@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* FNV-1a of 64 bits, as user space makes it too (meshd/datapath/fingerprint.py). */
+/* FNV-1a of 64 bits, as user space makes it too (meshd/datapath/rules/fingerprint.py). */
 #ifndef MESHD_FNV_H
 #define MESHD_FNV_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The maps. All are pinned and outlive the agent; a new version of the programs takes over each map
- * whose layout it shares (meshd/datapath/load.py).
+ * whose layout it shares (meshd/datapath/loading/load.py).
  */
 #ifndef MESHD_MAPS_H
 #define MESHD_MAPS_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The routing decision, by the compiled routes (meshd/datapath/rules.py) and a request's parsed
- * head. */
+/* The routing decision, by the compiled routes (meshd/datapath/rules/compilation.py) and a
+ * request's parsed head. */
 #ifndef MESHD_ROUTES_H
 #define MESHD_ROUTES_H
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The self-test's own programs (meshd/datapath/selftest_run.py): what the fast path asks of the
+/* The self-test's own programs (meshd/datapath/selftest/run.py): what the fast path asks of the
  * kernel, without any of its decisions.
  */
 

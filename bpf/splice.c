@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Who calls splice(2): it does not see redirected bytes, so its caller had better not have any
- * (meshd/datapath/splice_watch.py). SPLICE_CALL is its number on this architecture.
+ * (meshd/datapath/splicing/watch.py). SPLICE_CALL is its number on this architecture.
  */
 
 /* clang-format off */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* What TCP itself counts. No UAPI context tells a program how much of what has come an app has
  * read, so these few fields are read from struct tcp_sock; the loader takes their offsets from the
- * running kernel's BTF (meshd/datapath/compile.py).
+ * running kernel's BTF (meshd/datapath/loading/compile.py).
  */
 #ifndef MESHD_TCP_H
 #define MESHD_TCP_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* What the maps hold. User space has no second definition: it reads these from the BTF of the
- * loaded maps (meshd/datapath/btf.py). Field names are therefore part of the contract.
+ * loaded maps (meshd/datapath/kernel/btf.py). Field names are therefore part of the contract.
  */
 #ifndef MESHD_TYPES_H
 #define MESHD_TYPES_H
@@ -297,7 +297,7 @@ enum upstream_kind {
 /* What a flow may use for a cluster, picked at random by weight. */
 struct flow_upstream {
 	struct connection_key connection;
-	__u64 cluster; /* meshd.datapath.fingerprint.cluster_id of its name */
+	__u64 cluster; /* meshd.datapath.rules.fingerprint.cluster_id of its name */
 	__u32 weight;
 	__u32 written;	/* bytes that the proxy has sent on it, mod 2^32 */
 	__u32 consumed; /* of a connection to another node: how many of its passed it has consumed

@@ -7,8 +7,8 @@ The proxy's own lines (x-forwarded-for and so on, Date) are left out: the kernel
 from __future__ import annotations
 
 from fuzz.native import FIELD_HOST, MAX_PREFIX_ELEMENTS, Heads
-from meshd.datapath.fingerprint import fnv1a
-from meshd.datapath.rules import METHODS
+from meshd.datapath.rules.compilation import METHODS
+from meshd.datapath.rules.fingerprint import fnv1a
 from meshd.model.config import HttpOptions
 from proxy import heads
 from proxy.body import CHUNKED

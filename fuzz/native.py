@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from meshd.datapath import source
+from meshd.datapath.loading import source
 
 MAX_PREFIX_ELEMENTS = 8
 MAX_INDEXED_HEADERS = 4

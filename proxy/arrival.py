@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from meshd import log
-from meshd.datapath.flows import FlowTable
+from meshd.datapath.flows.table import FlowTable
 from proxy.caller import Caller
 from proxy.downstream import Downstream
 from proxy.fast_flow import FastFlow

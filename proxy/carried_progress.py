@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from meshd.datapath.arming import Connection
-from meshd.datapath.flows import Carried
+from meshd.datapath.flows.arming import Connection
+from meshd.datapath.flows.table import Carried
 from proxy import failures
 from proxy.refusal import Refusal
 

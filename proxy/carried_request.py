@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
-from meshd.datapath.flows import Carried
-from meshd.datapath.kept_requests import request_id_text
+from meshd.datapath.flows.kept_requests import request_id_text
+from meshd.datapath.flows.table import Carried
 from meshd.model.config import Forward
 from proxy.body import CHUNKED, Body, body_of
 from proxy.exchange import Exchange

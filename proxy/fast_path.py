@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from meshd.datapath.arming import ArmingTable
-from meshd.datapath.bell import Bell
-from meshd.datapath.flows import FlowTable
-from meshd.datapath.kept_requests import KeptRequests
+from meshd.datapath.flows.arming import ArmingTable
+from meshd.datapath.flows.bell import Bell
+from meshd.datapath.flows.kept_requests import KeptRequests
+from meshd.datapath.flows.table import FlowTable
 from proxy.epoll_set import EpollSet
 from proxy.in_force import ListenerState
 from proxy.listener_rules import NO_RULES, ListenerRules, listener_rules

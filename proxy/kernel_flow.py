@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-from meshd.datapath.arming import Connection
-from meshd.datapath.arming import Upstream as Entry
-from meshd.datapath.flows import Carried
+from meshd.datapath.flows.arming import Connection
+from meshd.datapath.flows.arming import Upstream as Entry
+from meshd.datapath.flows.table import Carried
 from meshd.model.config import HttpOptions
 from proxy.fast_path import FastPath
 from proxy.listener_rules import ListenerRules

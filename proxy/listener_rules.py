@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
-from meshd.datapath.rules import why_upcall
+from meshd.datapath.rules.compilation import why_upcall
+from meshd.datapath.rules.fingerprint import cluster_id, rules_fingerprint
 from meshd.model.config import Forward, Listener, Route
 from meshd.model.snapshot import Snapshot
 

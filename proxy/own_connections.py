@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from meshd.datapath.arming import Upstream as Entry
+from meshd.datapath.flows.arming import Upstream as Entry
 from proxy.arming_plan import MAX_CONNECTIONS, Own, plan
 from proxy.fast_path import FastPath
 from proxy.runtime import Runtime

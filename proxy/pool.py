@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from meshd import log
-from meshd.datapath.fingerprint import cluster_id
+from meshd.datapath.rules.fingerprint import cluster_id
 from meshd.model.config import Cluster, Endpoint
 from proxy.runtime import Runtime
 from proxy.upstream import Upstream

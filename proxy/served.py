@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from meshd import netns
-from meshd.datapath.flows import FlowTable
+from meshd.datapath.flows.table import FlowTable
 from meshd.model.workload import Workload
 from proxy.arrival import Arrival, Destinations
 from proxy.caller import Caller

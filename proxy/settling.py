@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from meshd.datapath.flows import Carried
+from meshd.datapath.flows.table import Carried
 from proxy import carried_request, failures
 from proxy.carried_progress import CarriedProgress
 from proxy.exchange import Exchange

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, cast
 
-from meshd.datapath.arming import ArmingTable
+from meshd.datapath.flows.arming import ArmingTable
 from proxy.epoll_set import EpollSet
 from proxy.read_hold import KERNEL_READS, OTHER_SIDE, ReadHold
 

@@ -14,12 +14,12 @@ import msgspec
 
 import meshd
 from meshd import heap, log, netns
-from meshd.datapath.arming import ArmingFds, ArmingTable
-from meshd.datapath.bell import Bell
-from meshd.datapath.flows import FlowTable
+from meshd.datapath.flows.arming import ArmingFds, ArmingTable
+from meshd.datapath.flows.bell import Bell
+from meshd.datapath.flows.kept_requests import KeptRequests
+from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
-from meshd.datapath.kept_requests import KeptRequests
-from meshd.datapath.layout import Layout
+from meshd.datapath.loading.layout import Layout
 from meshd.fdchannel import ChannelError, FdChannel
 from meshd.model.snapshot import Delta, Snapshot, difference
 from meshd.model.wire import (

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from meshd.bench.kernel_records import KernelRecords
-from meshd.datapath.bpf_map import Map
+from meshd.datapath.kernel.bpf_map import Map
 from meshd.model.config import (
     Cluster,
     Endpoint,

@@ -20,11 +20,11 @@ from meshd.agent.options import Options
 from meshd.agent.splicers import Splicers
 from meshd.agent.worker_slot import WorkerSlot
 from meshd.agent.workers import Greeting, Workers
-from meshd.datapath.captured_sockets import CapturedSockets
-from meshd.datapath.carried_requests import CarriedRequests
+from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.errors import CaptureError
-from meshd.datapath.service_ids import ServiceIds
+from meshd.datapath.flows.captured_sockets import CapturedSockets
+from meshd.datapath.services.ids import ServiceIds
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import Configure, Hello, Replace
 

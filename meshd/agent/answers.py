@@ -28,7 +28,7 @@ from meshd.agent.views import endpoint_views, route_views, service_views
 from meshd.agent.worker_slot import WorkerSlot
 from meshd.agent.workers import Workers
 from meshd.datapath.datapath import Datapath
-from meshd.datapath.flow_list import FlowList
+from meshd.datapath.flows.listing import FlowList
 from meshd.model.view import (
     CaptureView,
     CheckView,

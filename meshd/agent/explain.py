@@ -8,8 +8,8 @@ import msgspec
 
 from meshd.agent.matching import find_route
 from meshd.agent.views import action_text, match_text
-from meshd.datapath.rule_decision import Carried, Reason, Upcall, decide
-from meshd.datapath.rules import DEFAULT_LIMITS, METHODS, PARSED_FIELDS, CompiledRules, why_upcall
+from meshd.datapath.rules.compilation import DEFAULT_LIMITS, METHODS, PARSED_FIELDS, CompiledRules, why_upcall
+from meshd.datapath.rules.decision import Carried, Reason, Upcall, decide
 from meshd.model.config import Forward, Health, Listener, PathRegex, Protocol, Route, WeightedCluster
 from meshd.model.regex import RegexError
 from meshd.model.snapshot import Snapshot

@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from meshd.datapath.selftest import SelfTest
+from meshd.datapath.selftest.outcome import SelfTest
 
 
 class Wish(enum.Enum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from meshd.datapath.flow_list import FlowState, OpenFlow
+from meshd.datapath.flows.listing import FlowState, OpenFlow
 from meshd.model.view import FlowView
 
 

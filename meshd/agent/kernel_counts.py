@@ -14,11 +14,11 @@ import msgspec
 from meshd import kept_file, log
 from meshd.agent.kernel_totals import KeptTotals, KernelTotals, RuleNames
 from meshd.agent.totals import RequestKey, RequestTotal
-from meshd.datapath.carried_requests import CarriedRequests
-from meshd.datapath.count_rows import Count, Row, UpcallRow
-from meshd.datapath.fingerprint import Fingerprints, Variant, cluster_id
-from meshd.datapath.service_ids import ServiceIds
-from meshd.datapath.slots import target
+from meshd.datapath.counts.carried_requests import CarriedRequests
+from meshd.datapath.counts.rows import Count, Row, UpcallRow
+from meshd.datapath.rules.fingerprint import Fingerprints, Variant, cluster_id
+from meshd.datapath.services.ids import ServiceIds
+from meshd.datapath.services.slots import target
 from meshd.model.config import Forward, Listener
 from meshd.model.snapshot import Snapshot
 from meshd.model.workload import Workload

@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from meshd.agent.totals import RequestKey, RequestTotal
-from meshd.datapath.count_rows import Count, Row, UpcallRow
+from meshd.datapath.counts.rows import Count, Row, UpcallRow
 from meshd.model.wire import LATENCY_BUCKETS
 
 GRACE_SECONDS = 30.0

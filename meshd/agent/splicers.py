@@ -16,10 +16,10 @@ from pathlib import Path
 from meshd import log
 from meshd.agent.enrolment import Enrolment
 from meshd.agent.tcp_sockets import tcp_sockets
-from meshd.datapath import splice_watch
-from meshd.datapath.captured_sockets import CapturedSockets
 from meshd.datapath.errors import CaptureError, DatapathError
-from meshd.datapath.splice_watch import SpliceWatch
+from meshd.datapath.flows.captured_sockets import CapturedSockets
+from meshd.datapath.splicing import watch as splice_watch
+from meshd.datapath.splicing.watch import SpliceWatch
 from meshd.model.workload import Workload
 
 _logger = logging.getLogger("meshd.agent.splice")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from meshd.datapath.bpf_map import Map
-from meshd.datapath.layout_file import read_layout
-from meshd.datapath.pins import Pins
+from meshd.datapath.kernel.bpf_map import Map
+from meshd.datapath.loading.layout_file import read_layout
+from meshd.datapath.loading.pins import Pins
 
 
 class KernelRecords:

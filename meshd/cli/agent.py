@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from meshd.agent.fast_path import Wish, decide
     from meshd.datapath.datapath import HEARTBEAT_TIMEOUT, ensure_loaded
     from meshd.datapath.errors import DatapathError
-    from meshd.datapath.selftest import kept_result, self_test
+    from meshd.datapath.selftest.outcome import kept_result, self_test
 
     log.configure(args.log_level)
     directory = run_dir(args.instance)

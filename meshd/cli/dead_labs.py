@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from meshd.datapath import cgroup as cgroups
 from meshd.datapath.errors import DatapathError
+from meshd.datapath.kernel import cgroup as cgroups
 from meshd.lab import cgroup
 from meshd.lab.names import LABS_DIR, NETNS_DIR, Lab
 from meshd.lab.sweep import sweep

@@ -9,9 +9,10 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from meshd.datapath import bpf, pins
-from meshd.datapath.bpf_map import Map
-from meshd.datapath.programs import CGROUP_PROGRAMS, SOCKET_PROGRAMS
+from meshd.datapath.kernel import bpf
+from meshd.datapath.kernel.bpf_map import Map
+from meshd.datapath.loading import pins
+from meshd.datapath.loading.programs import CGROUP_PROGRAMS, SOCKET_PROGRAMS
 from meshd.paths import PIN_ROOT
 
 _FIRST = struct.pack("=I", 0)

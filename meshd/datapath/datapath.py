@@ -11,16 +11,17 @@ import sys
 from pathlib import Path
 
 from meshd import log
-from meshd.datapath import attachment, carry, cgroup, source
-from meshd.datapath.bpf_map import Map
 from meshd.datapath.errors import CaptureError, DatapathError
-from meshd.datapath.layout import Layout
-from meshd.datapath.layout_file import layout_path, read_layout
-from meshd.datapath.pins import Pins
-from meshd.datapath.programs import MAPS, PROGRAMS
-from meshd.datapath.rule_maps import RuleMaps
-from meshd.datapath.rules import CompiledRules
-from meshd.datapath.service_maps import ServiceMaps
+from meshd.datapath.kernel import cgroup
+from meshd.datapath.kernel.bpf_map import Map
+from meshd.datapath.loading import attachment, carry, source
+from meshd.datapath.loading.layout import Layout
+from meshd.datapath.loading.layout_file import layout_path, read_layout
+from meshd.datapath.loading.pins import Pins
+from meshd.datapath.loading.programs import MAPS, PROGRAMS
+from meshd.datapath.rules.compilation import CompiledRules
+from meshd.datapath.rules.maps import RuleMaps
+from meshd.datapath.services.maps import ServiceMaps
 from meshd.model.snapshot import Snapshot
 
 _logger = logging.getLogger("meshd.datapath")
@@ -205,7 +206,7 @@ def _usable(pins: Pins, layout: Layout) -> bool:
 
 
 def _load(instance: str) -> Layout:
-    command = [sys.executable, "-m", "meshd.datapath.load", "--instance", instance]
+    command = [sys.executable, "-m", "meshd.datapath.loading.load", "--instance", instance]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LOADER_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:

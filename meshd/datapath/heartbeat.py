@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import time
 
-from meshd.datapath.bpf_map import Map
+from meshd.datapath.kernel.bpf_map import Map
 
 _SLOT = struct.Struct("=I")
 _BEAT = struct.Struct("=Q")

@@ -12,12 +12,13 @@ import os
 import sys
 from pathlib import Path
 
-from meshd.datapath import bpf, source
-from meshd.datapath.bpf import AttachType
 from meshd.datapath.errors import DatapathError
-from meshd.datapath.load import compile_other
-from meshd.datapath.pins import Pins
-from meshd.datapath.programs import SK_MSG, SK_SKB, SOCK_OPS, Program
+from meshd.datapath.kernel import bpf
+from meshd.datapath.kernel.bpf import AttachType
+from meshd.datapath.loading import source
+from meshd.datapath.loading.load import compile_other
+from meshd.datapath.loading.pins import Pins
+from meshd.datapath.loading.programs import SK_MSG, SK_SKB, SOCK_OPS, Program
 
 _MAP = "sockets"
 _OPS = Program("leg_ops", SOCK_OPS, AttachType.CGROUP_SOCK_OPS, "5.15")

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import msgspec
 
-from meshd.datapath import attachment, bpf, cgroup, pins, source, splice_watch
 from meshd.datapath.errors import DatapathError
-from meshd.datapath.layout_file import read_layout
-from meshd.datapath.probe import Probe
-from meshd.datapath.programs import CGROUP_PROGRAMS, PROGRAMS
-from meshd.datapath.selftest import Check, run_self_test
+from meshd.datapath.kernel import bpf, cgroup
+from meshd.datapath.loading import attachment, pins, source
+from meshd.datapath.loading.layout_file import read_layout
+from meshd.datapath.loading.probe import Probe
+from meshd.datapath.loading.programs import CGROUP_PROGRAMS, PROGRAMS
+from meshd.datapath.selftest.outcome import Check, run_self_test
+from meshd.datapath.splicing import watch as splice_watch
 from meshd.paths import BPF_FS, PIN_ROOT
 
 OLDEST_KERNEL = (5, 18)
@@ -129,7 +131,7 @@ def _bpf_fs() -> Finding:
 
 
 def _programs(folder: Path | None) -> Iterator[Finding]:
-    command = [sys.executable, "-m", "meshd.datapath.probe", "--cgroup", str(folder or "/")]
+    command = [sys.executable, "-m", "meshd.datapath.loading.probe", "--cgroup", str(folder or "/")]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
         found = msgspec.json.decode(done.stdout, type=Probe)
@@ -147,7 +149,7 @@ def _programs(folder: Path | None) -> Iterator[Finding]:
             "bcc",
             Verdict.FAIL,
             found.compile,
-            "what the compiler says: python3 -m meshd.datapath.probe --cgroup /",
+            "what the compiler says: python3 -m meshd.datapath.loading.probe --cgroup /",
         )
         return
     yield Finding("bcc", Verdict.OK, f"{found.bcc} compiles the programs")

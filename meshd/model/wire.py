@@ -25,7 +25,7 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     heartbeat_interval: float
     """Seconds between two beats."""
     layout: str
-    """The JSON of meshd.datapath.layout.Layout: how the maps' keys and values are packed."""
+    """The JSON of meshd.datapath.loading.layout.Layout: how the maps' keys and values are packed."""
     access_log: str = ""
     """A path, "-" for standard output, "" for none."""
     access_log_format: str = "json"

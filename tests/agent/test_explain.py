@@ -14,7 +14,7 @@ from meshd.agent.explain import CannotExplainError, explain
 from meshd.agent.matching import find_route
 from meshd.agent.views import route_views
 from meshd.cli.explain import explanation_text
-from meshd.datapath.rules import CompiledRules, compile_rules
+from meshd.datapath.rules.compilation import CompiledRules, compile_rules
 from meshd.model.config import (
     DirectResponse,
     Endpoint,

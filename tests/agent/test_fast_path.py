@@ -4,7 +4,7 @@ import pytest
 
 from meshd.agent.enrolment import annotated_choice
 from meshd.agent.fast_path import Wish, decide
-from meshd.datapath.selftest import Check, SelfTest
+from meshd.datapath.selftest.outcome import Check, SelfTest
 
 GOOD = SelfTest(checks=(Check("redirect"),))
 BAD = SelfTest(checks=(Check("redirect"), Check("reset", "no reset")))

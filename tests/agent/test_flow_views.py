@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from meshd.agent.flow_views import flow_views
-from meshd.datapath.flow_list import FlowState, OpenFlow
+from meshd.datapath.flows.listing import FlowState, OpenFlow
 
 FLOW = OpenFlow(
     netns=7,

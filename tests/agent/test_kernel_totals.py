@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from meshd.agent.kernel_totals import GRACE_SECONDS, MAX_KEPT_NAMES, KernelTotals, RuleNames
 from meshd.agent.totals import RequestTotal, Totals
-from meshd.datapath.count_rows import Count, Row, UpcallRow
+from meshd.datapath.counts.rows import Count, Row, UpcallRow
 from meshd.model.wire import LATENCY_BUCKETS
 
 NAMES = RuleNames("default/web:80", ("default/web/0", "default/web/1"), {7: "default/web-v1:80"})

@@ -7,12 +7,12 @@ import os
 import socket
 from collections.abc import Iterator
 
-from meshd.datapath.arming import ArmingFds, ArmingTable, Upstream
-from meshd.datapath.bell import Bell
 from meshd.datapath.datapath import Datapath
-from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
-from meshd.datapath.flows import Carried, FlowTable
-from meshd.datapath.kept_requests import KeptRequests
+from meshd.datapath.flows.arming import ArmingFds, ArmingTable, Upstream
+from meshd.datapath.flows.bell import Bell
+from meshd.datapath.flows.kept_requests import KeptRequests
+from meshd.datapath.flows.table import Carried, FlowTable
+from meshd.datapath.rules.fingerprint import cluster_id, rules_fingerprint
 from meshd.model.config import (
     Cluster,
     Endpoint,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from meshd.datapath.datapath import Datapath, ensure_loaded
-from meshd.datapath.pins import Pins
+from meshd.datapath.loading.pins import Pins
 from tests.datapath.mesh import Mesh
 from tests.support.cgroup import own_cgroup
 from tests.support.netns import namespace

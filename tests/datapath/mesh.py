@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable
 
 from meshd.datapath.datapath import Datapath
-from meshd.datapath.flows import FlowTable, OriginalDestination
+from meshd.datapath.flows.table import FlowTable, OriginalDestination
 from meshd.datapath.heartbeat import Heartbeat
 from meshd.model.config import Endpoint, EndpointSet, FailurePolicy, Listener, Protocol
 from meshd.model.snapshot import Snapshot

@@ -6,7 +6,7 @@ import ctypes
 import subprocess
 from pathlib import Path
 
-from meshd.datapath import source
+from meshd.datapath.loading import source
 
 _PRELUDE = "#include <linux/types.h>\n#define asm __asm__\n"
 

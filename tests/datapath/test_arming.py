@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from meshd.datapath.arming import ArmingCodec, ArmingFds, ArmingTable, Upstream
 from meshd.datapath.datapath import Datapath
-from meshd.datapath.flows import FlowTable
-from meshd.datapath.slots import V4_MAPPED
+from meshd.datapath.flows.arming import ArmingCodec, ArmingFds, ArmingTable, Upstream
+from meshd.datapath.flows.table import FlowTable
+from meshd.datapath.services.slots import V4_MAPPED
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from meshd.datapath.flows import OriginalDestination
+from meshd.datapath.flows.table import OriginalDestination
 from meshd.model.config import FailurePolicy, Protocol
 from meshd.model.snapshot import Snapshot
 from tests.datapath.mesh import PORT, Mesh

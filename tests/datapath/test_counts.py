@@ -12,15 +12,15 @@ import pytest
 
 from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.kernel_totals import GRACE_SECONDS
-from meshd.datapath.bpf_batch import entries
-from meshd.datapath.bpf_map import Map, possible_cpus
-from meshd.datapath.captured_sockets import CapturedSockets
-from meshd.datapath.carried_requests import CarriedRequests
-from meshd.datapath.count_rows import Row, UpcallRow
+from meshd.datapath.counts.carried_requests import CarriedRequests
+from meshd.datapath.counts.rows import Row, UpcallRow
 from meshd.datapath.datapath import Datapath
-from meshd.datapath.fingerprint import cluster_id, rules_fingerprint
-from meshd.datapath.flow_list import FlowList, FlowState
-from meshd.datapath.service_ids import ServiceIds
+from meshd.datapath.flows.captured_sockets import CapturedSockets
+from meshd.datapath.flows.listing import FlowList, FlowState
+from meshd.datapath.kernel.bpf_batch import entries
+from meshd.datapath.kernel.bpf_map import Map, possible_cpus
+from meshd.datapath.rules.fingerprint import cluster_id, rules_fingerprint
+from meshd.datapath.services.ids import ServiceIds
 from meshd.model.config import (
     Endpoint,
     EndpointSet,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from meshd.datapath.arming import Upstream
-from meshd.datapath.carried_requests import CarriedRequests
+from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.datapath import Datapath, ensure_loaded
-from meshd.datapath.fingerprint import cluster_id
-from meshd.datapath.kept_requests import request_id_text
+from meshd.datapath.flows.arming import Upstream
+from meshd.datapath.flows.kept_requests import request_id_text
+from meshd.datapath.rules.fingerprint import cluster_id
 from meshd.model.config import (
     Forward,
     HeaderEdit,

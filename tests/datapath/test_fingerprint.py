@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from meshd.datapath.fingerprint import Fingerprints, cluster_id, fnv1a, rules_fingerprint
+from meshd.datapath.rules.fingerprint import Fingerprints, cluster_id, fnv1a, rules_fingerprint
 from meshd.model.config import (
     Cluster,
     Endpoint,
@@ -161,7 +161,7 @@ def test_how_a_value_was_made_does_not_matter() -> None:
 def test_another_process_finds_the_same() -> None:
     program = (
         "import sys, msgspec\n"
-        "from meshd.datapath.fingerprint import *\n"
+        "from meshd.datapath.rules.fingerprint import *\n"
         "from meshd.model.snapshot import *\n"
         "snapshot = Snapshot().apply(msgspec.json.decode(sys.stdin.read(), type=Delta))\n"
         f"print(rules_fingerprint(snapshot, snapshot.listeners[{A!r}]), cluster_id({A!r}))"

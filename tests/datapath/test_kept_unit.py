@@ -7,11 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from meshd.datapath import bpf, source
 from meshd.datapath.datapath import Datapath
-from meshd.datapath.kept_unit import Kept, keep, kept_unit, running_kernel, with_places
-from meshd.datapath.load import KEPT
-from meshd.datapath.programs import PROGRAMS
+from meshd.datapath.kernel import bpf
+from meshd.datapath.loading import source
+from meshd.datapath.loading.kept_unit import Kept, keep, kept_unit, running_kernel, with_places
+from meshd.datapath.loading.load import KEPT
+from meshd.datapath.loading.programs import PROGRAMS
 
 
 def test_a_kept_unit_makes_the_same_programs_and_maps(datapath: Datapath) -> None:

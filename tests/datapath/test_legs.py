@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from meshd.datapath import bpf, cleanup
-from meshd.datapath.pins import Pins
+from meshd.datapath import cleanup
+from meshd.datapath.kernel import bpf
+from meshd.datapath.loading.pins import Pins
 from tests.support.cgroup import own_cgroup
 from tests.support.lab import until
 from tests.support.netns import Namespace, namespace

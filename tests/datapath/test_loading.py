@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from meshd.datapath import bpf, source
 from meshd.datapath.datapath import Datapath, ensure_loaded
 from meshd.datapath.errors import DatapathError
-from meshd.datapath.flows import OriginalDestination
-from meshd.datapath.pins import Pins
-from meshd.datapath.programs import CGROUP_PROGRAMS, MAPS, PROGRAMS
+from meshd.datapath.flows.table import OriginalDestination
+from meshd.datapath.kernel import bpf
+from meshd.datapath.loading import source
+from meshd.datapath.loading.pins import Pins
+from meshd.datapath.loading.programs import CGROUP_PROGRAMS, MAPS, PROGRAMS
 from meshd.model.config import Protocol
 from meshd.model.snapshot import Snapshot
 from tests.datapath.mesh import Mesh
@@ -284,8 +285,8 @@ def test_an_upgrade_of_layouts_carries_the_maps_over(
 def _counters(instance: str, folder: Path) -> dict[str, int]:
     script = (
         "import json, sys; from meshd.datapath.datapath import Datapath;"
-        "from meshd.datapath.layout_file import read_layout;"
-        "from meshd.datapath.pins import Pins;"
+        "from meshd.datapath.loading.layout_file import read_layout;"
+        "from meshd.datapath.loading.pins import Pins;"
         "from pathlib import Path; d = Datapath(Pins(sys.argv[1]), read_layout(sys.argv[1]), Path('/'), 0);"
         "print(json.dumps(d.counters())); d.close()"
     )
@@ -343,7 +344,7 @@ def test_what_is_no_cgroup_is_said(tmp_path: Path, instance: str) -> None:
 
 def test_the_programs_compile_for_arm64(tmp_path: Path) -> None:
     """The shim tree holds nothing of one architecture; bcc takes the architecture from ARCH."""
-    script = "from meshd.datapath.load import compile_unit; print(sorted(compile_unit().layout.maps))"
+    script = "from meshd.datapath.loading.load import compile_unit; print(sorted(compile_unit().layout.maps))"
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=ROOT,

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from meshd.datapath import bpf, cgroup
 from meshd.datapath.datapath import Datapath, ensure_loaded
-from meshd.datapath.pins import Pins
-from meshd.datapath.programs import PROGRAMS
+from meshd.datapath.kernel import bpf, cgroup
+from meshd.datapath.loading.pins import Pins
+from meshd.datapath.loading.programs import PROGRAMS
 
 MESHD = (sys.executable, "-m", "meshd")
 ROOT = Path(__file__).resolve().parents[2]
 RUN = Path("/run/meshd")
 COMPILE = """
-from meshd.datapath.load import compile_unit
+from meshd.datapath.loading.load import compile_unit
 unit = compile_unit()
 print("up", flush=True)
 input()
@@ -196,7 +196,7 @@ def test_cleanup_ends_workers_that_outlived_their_agent(cgroup: Path, fresh: str
 WHOLE_NODE = """
 import ctypes, os, subprocess, sys
 from pathlib import Path
-from meshd.datapath import cgroup
+from meshd.datapath.kernel import cgroup
 from meshd.datapath.datapath import ensure_loaded
 
 libc = ctypes.CDLL(None, use_errno=True)

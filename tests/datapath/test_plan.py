@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.datapath.errors import CaptureError
-from meshd.datapath.plan import (
+from meshd.datapath.services.plan import (
     Installed,
     Operation,
     PutService,
@@ -19,7 +19,7 @@ from meshd.datapath.plan import (
     ServiceEntry,
     plan,
 )
-from meshd.datapath.slots import MAX_SLOTS, Target, slot_counts, slot_table, target
+from meshd.datapath.services.slots import MAX_SLOTS, Target, slot_counts, slot_table, target
 from meshd.model.config import Endpoint, EndpointSet, FailurePolicy, Health, Listener, Protocol
 from meshd.model.snapshot import Snapshot
 

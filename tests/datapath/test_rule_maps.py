@@ -10,15 +10,15 @@ from typing import cast
 import msgspec
 import pytest
 
-from meshd.datapath import bpf
-from meshd.datapath.bpf_map import Map
 from meshd.datapath.datapath import Datapath, ensure_loaded
-from meshd.datapath.fingerprint import fnv1a, rules_fingerprint
-from meshd.datapath.layout import Layout
-from meshd.datapath.pins import Pins
-from meshd.datapath.rule_maps import RuleMaps
-from meshd.datapath.rule_values import RuleValues
-from meshd.datapath.rules import CompiledRules, Limits
+from meshd.datapath.kernel import bpf
+from meshd.datapath.kernel.bpf_map import Map
+from meshd.datapath.loading.layout import Layout
+from meshd.datapath.loading.pins import Pins
+from meshd.datapath.rules.compilation import CompiledRules, Limits
+from meshd.datapath.rules.fingerprint import fnv1a, rules_fingerprint
+from meshd.datapath.rules.maps import RuleMaps
+from meshd.datapath.rules.values import RuleValues
 from meshd.model.config import (
     Cluster,
     EndpointSet,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from meshd.datapath.fingerprint import cluster_id
-from meshd.datapath.rule_decision import Carried, Reason, Upcall, decide
-from meshd.datapath.rules import CompiledRules, Share, compile_rules
+from meshd.datapath.rules.compilation import CompiledRules, Share, compile_rules
+from meshd.datapath.rules.decision import Carried, Reason, Upcall, decide
+from meshd.datapath.rules.fingerprint import cluster_id
 from meshd.model.config import (
     Action,
     DirectResponse,

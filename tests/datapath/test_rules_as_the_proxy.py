@@ -7,8 +7,8 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from meshd.datapath.rule_decision import Carried, Upcall, decide
-from meshd.datapath.rules import CompiledRules, Limits, compile_rules
+from meshd.datapath.rules.compilation import CompiledRules, Limits, compile_rules
+from meshd.datapath.rules.decision import Carried, Upcall, decide
 from meshd.model.config import HeaderEdit, PathExact, PathPrefix, RouteConfig, RouteMatch, VirtualHost
 from proxy.request_head import RequestHead
 from proxy.routing import ForwardTo, RouteTable

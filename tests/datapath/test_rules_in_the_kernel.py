@@ -10,10 +10,10 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from meshd.datapath.datapath import Datapath
-from meshd.datapath.layout import Layout
-from meshd.datapath.rule_decision import Carried, Upcall, decide
-from meshd.datapath.rule_values import RuleValues
-from meshd.datapath.rules import CompiledRules, Share, compile_rules
+from meshd.datapath.loading.layout import Layout
+from meshd.datapath.rules.compilation import CompiledRules, Share, compile_rules
+from meshd.datapath.rules.decision import Carried, Upcall, decide
+from meshd.datapath.rules.values import RuleValues
 from meshd.model.config import RouteConfig
 from tests.datapath.native import build
 from tests.support.route_configs import CLUSTERS, LISTENER, Request, configs, requests

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from meshd.datapath.bpf_map import Map
-from meshd.datapath.selftest import Check, SelfTest, kept_result, self_test
-from meshd.datapath.selftest_checks import CHECKS, LONG
-from meshd.datapath.selftest_sockets import (
+from meshd.datapath.kernel.bpf_map import Map
+from meshd.datapath.selftest.checks import CHECKS, LONG
+from meshd.datapath.selftest.outcome import Check, SelfTest, kept_result, self_test
+from meshd.datapath.selftest.sockets import (
     CheckFailedError,
     expect_bytes,
     expect_end,
@@ -67,7 +67,7 @@ def test_the_reason_names_the_first_check_that_failed() -> None:
 _WITHOUT_PROGRAMS = """
 import sys
 from meshd import netns
-from meshd.datapath import selftest_run
+from meshd.datapath.selftest import run as selftest_run
 sys.path.insert(0, {root!r})
 from tests.datapath.test_selftest import broken
 unit = selftest_run.compile_other("selftest.c")
@@ -79,8 +79,8 @@ broken(selftest_run._maps(unit, "bare"))
 
 def broken(maps: object) -> None:
     """In a child: sockets in a map without programs, of which nothing is ever redirected."""
-    from meshd.datapath.selftest_run import _tried
-    from meshd.datapath.selftest_sockets import Maps
+    from meshd.datapath.selftest.run import _tried
+    from meshd.datapath.selftest.sockets import Maps
 
     assert isinstance(maps, Maps)
     assert isinstance(maps.sockets, Map)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from meshd.agent.tcp_sockets import tcp_sockets
-from meshd.datapath import splice_watch
-from meshd.datapath.captured_sockets import CapturedSockets
-from meshd.datapath.splice_watch import SpliceWatch
+from meshd.datapath.flows.captured_sockets import CapturedSockets
+from meshd.datapath.splicing import watch as splice_watch
+from meshd.datapath.splicing.watch import SpliceWatch
 from meshd.model.config import Protocol
 from tests.datapath.mesh import Mesh
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from meshd.datapath import cgroup
+from meshd.datapath.kernel import cgroup
 
 
 @contextlib.contextmanager

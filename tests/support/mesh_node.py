@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import msgspec
 
-from meshd.datapath.bpf_map import Map
-from meshd.datapath.layout_file import read_layout
-from meshd.datapath.pins import Pins
+from meshd.datapath.kernel.bpf_map import Map
+from meshd.datapath.loading.layout_file import read_layout
+from meshd.datapath.loading.pins import Pins
 from meshd.model.view import ServiceView, StatusView, WorkloadView
 from meshd.model.workload import Workload
 from meshd.paths import run_dir

@@ -14,13 +14,13 @@ import msgspec
 from meshd.agent.kernel_counts import rule_names
 from meshd.agent.kernel_totals import KernelTotals, RuleNames
 from meshd.agent.totals import RequestKey, RequestTotal
-from meshd.datapath.arming import ArmingFds, ArmingTable
-from meshd.datapath.bell import Bell
-from meshd.datapath.carried_requests import CarriedRequests
-from meshd.datapath.fingerprint import rules_fingerprint
-from meshd.datapath.flows import FlowTable
+from meshd.datapath.counts.carried_requests import CarriedRequests
+from meshd.datapath.flows.arming import ArmingFds, ArmingTable
+from meshd.datapath.flows.bell import Bell
+from meshd.datapath.flows.kept_requests import KeptRequests
+from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
-from meshd.datapath.kept_requests import KeptRequests
+from meshd.datapath.rules.fingerprint import rules_fingerprint
 from meshd.model.config import (
     Cluster,
     Endpoint,

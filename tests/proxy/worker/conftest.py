@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from meshd.datapath.datapath import Datapath, ensure_loaded
-from meshd.datapath.pins import Pins
+from meshd.datapath.loading.pins import Pins
 from meshd.model.workload import Workload
 from tests.datapath.mesh import Mesh
 from tests.proxy.worker.agent_end import AgentEnd, WorkerProcess

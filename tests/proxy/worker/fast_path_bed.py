@@ -7,11 +7,11 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 
-from meshd.datapath.arming import ArmingFds, ArmingTable
-from meshd.datapath.carried_requests import CarriedRequests
-from meshd.datapath.count_rows import Count, Row
-from meshd.datapath.fingerprint import rules_fingerprint
-from meshd.datapath.flows import Carried, FlowTable
+from meshd.datapath.counts.carried_requests import CarriedRequests
+from meshd.datapath.counts.rows import Count, Row
+from meshd.datapath.flows.arming import ArmingFds, ArmingTable
+from meshd.datapath.flows.table import Carried, FlowTable
+from meshd.datapath.rules.fingerprint import rules_fingerprint
 from meshd.model.config import (
     Cluster,
     Endpoint,

@@ -1,0 +1,1 @@
+"""The kernel's own terms: bpf(2), maps as dictionaries of bytes, BTF, cgroups. Nothing of the mesh."""

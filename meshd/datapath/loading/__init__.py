@@ -1,0 +1,1 @@
+"""The BPF programs on their way into force: compiled, kept, loaded, pinned, attached, upgraded."""

@@ -1,0 +1,1 @@
+"""A service's routes as the kernel knows them: compiled, packed, written, and decided by."""

@@ -1,0 +1,172 @@
+"""The maps by which the kernel carries requests: rule_sets, paths and consumer_rules."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import struct
+from collections import defaultdict
+from collections.abc import Mapping
+
+from meshd import log
+from meshd.datapath.kernel.bpf_map import Map
+from meshd.datapath.loading.layout import Layout
+from meshd.datapath.rules.compilation import CompiledRules, compile_rules
+from meshd.datapath.rules.fingerprint import Fingerprints, Variant
+from meshd.datapath.rules.values import RuleValues
+from meshd.model.snapshot import Snapshot
+
+_logger = logging.getLogger("meshd.datapath.rules.compilation")
+
+_SIZES = {
+    "rule_sets": "MESHD_MAX_SERVICES",
+    "paths": "MESHD_MAX_PATHS",
+    "consumer_rules": "MESHD_MAX_SERVICES",
+}
+_NOTHING = struct.pack("=I", 0)
+
+
+class RuleMaps:
+    """Keeps the rules of a snapshot's listeners in the maps. The maps are the caller's to close.
+
+    Rules are named by their fingerprint, and rules of one name do not change. New ones are written before a
+    service shows them (``prepare``). Old ones are removed some time after none shows them any more: at the
+    next change, as a program may still be at work with them. A service shows the rules for all callers but
+    those of namespaces with rules of their own: these are in force while they are in ``consumer_rules``.
+    """
+
+    def __init__(self, rule_sets: Map, paths: Map, consumer_rules: Map, layout: Layout) -> None:
+        """Raises OSError, KeyError (a layout of other programs)."""
+        self._rule_sets = rule_sets
+        self._paths = paths
+        self._consumer_rules = consumer_rules
+        self._values = RuleValues(layout)
+        self._fingerprints = Fingerprints()
+        self._compiled: dict[Variant, CompiledRules | str] = {}
+        self._no_room: set[Variant] = set()
+        self._written: set[int] = set()
+        self._retired: set[int] = set()
+        self._installed = self._read()
+        self._for_consumers = {self._values.fingerprint(key) for key in consumer_rules}
+
+    def prepare(self, new: Snapshot) -> Mapping[str, int]:
+        """Write what the maps lack of a snapshot. The rules that each listener's services are to show.
+
+        0 for a listener whose requests are all the proxy's: ``rules_of`` says why. Raises OSError.
+        """
+        changed = dict(self._fingerprints.update(new))
+        variants = set(self._fingerprints)
+        self._no_room &= variants
+        changed |= {key: new.listeners[key[0]].seen_from(key[1]) for key in self._no_room - changed.keys()}
+        for variant in self._compiled.keys() - variants:
+            del self._compiled[variant]
+        wanted = {self._fingerprints[variant] for variant in variants}
+        for fingerprint in self._retired - wanted:
+            self._remove(fingerprint)
+        self._retired.clear()
+        for variant, listener in changed.items():
+            self._compiled[variant] = compile_rules(
+                listener,
+                new.route_configs.get(listener.route_config),
+                new.clusters,
+                self._values.limits,
+            )
+            if isinstance(self._compiled[variant], str):
+                self._no_room.discard(variant)
+        for variant, compiled in self._compiled.items():
+            fingerprint = self._fingerprints[variant]
+            if isinstance(compiled, CompiledRules) and not self._is_written(variant, fingerprint):
+                full = self._write(fingerprint, compiled) or self._admit(variant, fingerprint)
+                if full:
+                    self._compiled[variant] = self._refused(variant, full)
+                else:
+                    self._no_room.discard(variant)
+        return {name: self._shown((name, "")) for name in new.listeners}
+
+    def retire(self) -> None:
+        """Every service shows what ``prepare`` has last returned: other rules may go. Raises OSError.
+
+        Those for callers of some namespace are out of force when this returns.
+        """
+        shown = {variant: self._shown(variant) for variant in self._compiled}
+        self._retired = self._installed.keys() - set(shown.values())
+        for_consumers = {fingerprint for (_, namespace), fingerprint in shown.items() if namespace}
+        for fingerprint in self._for_consumers - for_consumers:
+            self._consumer_rules.discard(self._values.set_key(fingerprint))
+        self._for_consumers &= for_consumers
+
+    def rules_of(self, listener: str, namespace: str = "") -> CompiledRules | str:
+        """A listener's rules, or why it has none. ``namespace``: one of its caller_namespaces."""
+        return self._compiled.get((listener, namespace), "it is not in force")
+
+    def _shown(self, variant: Variant) -> int:
+        return 0 if isinstance(self._compiled[variant], str) else self._fingerprints[variant]
+
+    def _is_written(self, variant: Variant, fingerprint: int) -> bool:
+        return fingerprint in self._written and (not variant[1] or fingerprint in self._for_consumers)
+
+    def _admit(self, variant: Variant, fingerprint: int) -> Map | None:
+        """Put rules for one namespace's callers in force; the map if it has no room. Raises OSError."""
+        if variant[1] and fingerprint not in self._for_consumers:
+            try:
+                self._consumer_rules[self._values.set_key(fingerprint)] = _NOTHING
+            except OSError as error:
+                if error.errno != errno.E2BIG:
+                    raise
+                self._remove(fingerprint)
+                return self._consumer_rules
+            self._for_consumers.add(fingerprint)
+        return None
+
+    def _refused(self, variant: Variant, full: Map) -> str:
+        reason = f"the {full.name} map is full"
+        if variant not in self._no_room:
+            self._no_room.add(variant)
+            log.event(
+                _logger,
+                logging.WARNING,
+                "no room for a service's rules: its requests take the slow path",
+                listener=variant[0],
+                map=full.name,
+                entries=full.max_entries,
+                remedy=f"raise {_SIZES[full.name]} in bpf/consts.h",
+            )
+        return reason
+
+    def _write(self, fingerprint: int, rules: CompiledRules) -> Map | None:
+        """Write rules, or nothing: then the map that has no room for them. Raises OSError."""
+        left = set(self._installed.get(fingerprint, ()))
+        keys = self._installed[fingerprint] = []
+        into = self._paths
+        try:
+            for key, value in self._values.path_entries(fingerprint, rules):
+                self._paths[key] = value
+                keys.append(key)
+            into = self._rule_sets
+            self._rule_sets[self._values.set_key(fingerprint)] = self._values.set_value(rules)
+        except OSError as error:
+            keys += left.difference(keys)
+            if error.errno != errno.E2BIG:
+                raise
+            self._remove(fingerprint)
+            return into
+        for key in left.difference(keys):
+            self._paths.discard(key)
+        self._written.add(fingerprint)
+        return None
+
+    def _remove(self, fingerprint: int) -> None:
+        self._rule_sets.discard(self._values.set_key(fingerprint))
+        for key in self._installed.get(fingerprint, ()):
+            self._paths.discard(key)
+        self._installed.pop(fingerprint, None)
+        self._written.discard(fingerprint)
+
+    def _read(self) -> dict[int, list[bytes]]:
+        """The keys of paths by fingerprint, as an earlier agent left them."""
+        found: dict[int, list[bytes]] = defaultdict(list)
+        for key in self._rule_sets:
+            found[self._values.fingerprint(key)] = []
+        for key in self._paths:
+            found[self._values.path_fingerprint(key)].append(key)
+        return dict(found)

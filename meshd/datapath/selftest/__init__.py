@@ -1,0 +1,1 @@
+"""Whether this kernel's sockmaps do what the fast path needs."""

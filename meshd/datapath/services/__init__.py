@@ -1,0 +1,1 @@
+"""Services and endpoints in the maps: the plan, and who performs it."""

@@ -1,0 +1,1 @@
+"""Who calls splice(2)."""
