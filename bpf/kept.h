@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The request that the kernel carries, as its client sent it: where its server closes without a
- * word, the proxy may send it again (proxy/carried_request.py).
+ * word, the proxy may send it again (proxy/fast/carried_request.py).
  *
  * A flow keeps its pieces: a client's requests are mostly of one length, and to make an entry for
  * each would cost more than to fill it.
@@ -16,7 +16,7 @@
 #define KEPT_BLOCK_BYTES (8 * KEPT_BLOCK_WORDS)
 
 /* Whether the proxy may send it again: the idempotent methods (RFC 9110, 9.2.2), as in
- * proxy/dispatch.py.
+ * proxy/exchanges/dispatch.py.
  */
 static __always_inline bool may_be_repeated(enum method method)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The lines that the mesh adds to a request's head, as the proxy adds them (proxy/heads.py). */
+/* The lines that the mesh adds to a request's head, as the proxy adds them (proxy/http1/heads.py).
+ */
 #ifndef MESHD_REQUEST_LINES_H
 #define MESHD_REQUEST_LINES_H
 

@@ -10,13 +10,13 @@ from fuzz.native import FIELD_HOST, MAX_PREFIX_ELEMENTS, Heads
 from meshd.datapath.rules.compilation import METHODS
 from meshd.datapath.rules.fingerprint import fnv1a
 from meshd.model.config import HttpOptions
-from proxy import heads
-from proxy.body import CHUNKED
-from proxy.header_edit import Edit
-from proxy.refusal import Refusal
-from proxy.request import Request
-from proxy.request_parser import RequestParser
-from proxy.response_parser import ResponseError, ResponseParser
+from proxy.http1 import heads
+from proxy.http1.body import CHUNKED
+from proxy.http1.refusal import Refusal
+from proxy.http1.request import Request
+from proxy.http1.request_parser import RequestParser
+from proxy.http1.response_parser import ResponseError, ResponseParser
+from proxy.routing.header_edit import Edit
 
 _ADD_NOTHING = HttpOptions(forwarded_for=False, forwarded_proto=False, request_id=False)
 _NO_EDIT = Edit(())

@@ -9,11 +9,11 @@ from typing import cast
 
 from meshd import log
 from meshd.datapath.flows.table import FlowTable
-from proxy.caller import Caller
-from proxy.downstream import Downstream
-from proxy.fast_flow import FastFlow
-from proxy.fast_path import FastPath
-from proxy.reset import reset
+from proxy.exchanges.caller import Caller
+from proxy.exchanges.downstream import Downstream
+from proxy.exchanges.reset import reset
+from proxy.fast.flow import FastFlow
+from proxy.fast.path import FastPath
 from proxy.runtime import Runtime
 
 _logger = logging.getLogger("meshd.proxy.arrival")

@@ -8,9 +8,9 @@ from meshd import log
 from meshd.model.config import Cluster, EndpointSet, Health, HttpOptions, Listener, Protocol, RouteConfig
 from meshd.model.regex import RegexError
 from meshd.model.snapshot import Delta, Snapshot
-from proxy.balancing import Balancer
-from proxy.listener_rules import ListenerRules
-from proxy.routing import RouteTable
+from proxy.routing.balancing import Balancer
+from proxy.routing.decision import RouteTable
+from proxy.routing.listener_rules import ListenerRules
 
 _logger = logging.getLogger("meshd.proxy.config")
 

@@ -8,12 +8,12 @@ import time
 from random import Random
 from typing import Protocol
 
-from proxy.access_log import AccessLogEntry
-from proxy.heads import http_date
+from proxy.http1.heads import http_date
+from proxy.http1.request_parser import RequestParser
+from proxy.http1.response_parser import ResponseParser
 from proxy.in_force import ConfigInForce
-from proxy.request_parser import RequestParser
-from proxy.response_parser import ResponseParser
-from proxy.stats import Counters, RequestStats
+from proxy.telemetry.access_log import AccessLogEntry
+from proxy.telemetry.stats import Counters, RequestStats
 
 SWEEP_SECONDS = 0.25
 MAX_DOWNSTREAM_CONNECTIONS = 64 * 1024

@@ -11,9 +11,9 @@ from meshd import netns
 from meshd.datapath.flows.table import FlowTable
 from meshd.model.workload import Workload
 from proxy.arrival import Arrival, Destinations
-from proxy.caller import Caller
-from proxy.downstream import Downstream
-from proxy.fast_path import FastPath
+from proxy.exchanges.caller import Caller
+from proxy.exchanges.downstream import Downstream
+from proxy.fast.path import FastPath
 from proxy.runtime import Runtime
 
 

@@ -37,11 +37,11 @@ from meshd.model.wire import (
     ToWorker,
     Update,
 )
-from proxy.access_log_file import FLUSH_SECONDS, AccessLogFile
-from proxy.downstream import Downstream
-from proxy.fast_path import FastPath
+from proxy.exchanges.downstream import Downstream
+from proxy.fast.path import FastPath
 from proxy.runtime import Runtime
 from proxy.served import Served
+from proxy.telemetry.access_log_file import FLUSH_SECONDS, AccessLogFile
 
 _logger = logging.getLogger("meshd.proxy")
 

@@ -37,13 +37,7 @@ PURE = (
     "meshd.agent.kernel_totals",
     "meshd.agent.totals",
     "meshd.agent.views",
-    "proxy.balancing",
-    "proxy.header_edit",
-    "proxy.listener_rules",
-    "proxy.route_match",
     "proxy.routing",
-    "proxy.virtual_host",
-    "proxy.rewriting",
 )
 """Modules and packages that decide and do no I/O."""
 IMPURE_LIBRARIES = frozenset(

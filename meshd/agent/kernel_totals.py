@@ -24,7 +24,7 @@ MAX_KEPT_NAMES = 4096
 UNKNOWN = "unknown"
 """In place of a name that is no longer known."""
 _CANCELLED = "DC"
-"""The response flag of a request whose client went (proxy/response_flags.py)."""
+"""The response flag of a request whose client went (proxy/telemetry/response_flags.py)."""
 
 _Name = TypeVar("_Name")
 

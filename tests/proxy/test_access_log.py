@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from proxy.access_log import AccessLogEntry, format_json, format_text
-from proxy.response_flags import Flag, joined
+from proxy.telemetry.access_log import AccessLogEntry, format_json, format_text
+from proxy.telemetry.response_flags import Flag, joined
 
 
 def full() -> AccessLogEntry:

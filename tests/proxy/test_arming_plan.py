@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.arming_plan import Missing, Own, plan
+from proxy.fast.arming_plan import Missing, Own, plan
 
 A, B, C = ("10.0.0.1", 80), ("10.0.0.2", 80), ("fd00::3", 80)
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from meshd.model.config import Cluster, Endpoint, EndpointSet, Health, LoadBalancing
-from proxy.balancing import Balancer
+from proxy.routing.balancing import Balancer
 
 
 def endpoint(last: int, weight: int = 1, health: Health = Health.HEALTHY) -> Endpoint:

@@ -21,8 +21,8 @@ from meshd.model.config import (
     VirtualHost,
     WeightedCluster,
 )
-from proxy.rewriting import location, rewrite_path, split_port
-from proxy.routing import ForwardTo, RequestHead, RouteTable
+from proxy.routing.decision import ForwardTo, RequestHead, RouteTable
+from proxy.routing.rewriting import location, rewrite_path, split_port
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from meshd.model.config import (
     WeightedCluster,
 )
 from meshd.model.regex import Regex, RegexError
-from proxy.routing import Answer, ForwardTo, RequestHead, RouteTable
+from proxy.routing.decision import Answer, ForwardTo, RequestHead, RouteTable
 
 
 def to(cluster: str) -> Forward:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshd.model.wire import LATENCY_BUCKETS
-from proxy.stats import Counters, RequestStats
+from proxy.telemetry.stats import Counters, RequestStats
 
 
 def test_equal_labels_share_a_row() -> None:

@@ -31,10 +31,10 @@ from meshd.model.config import (
 from meshd.model.snapshot import Delta
 from meshd.model.wire import RequestCounts
 from meshd.model.workload import Workload
-from proxy.access_log import AccessLogEntry
-from proxy.caller import Caller
-from proxy.downstream import Downstream
+from proxy.exchanges.caller import Caller
+from proxy.exchanges.downstream import Downstream
 from proxy.runtime import Runtime
+from proxy.telemetry.access_log import AccessLogEntry
 
 VIP = "10.96.0.1"
 SERVICE_PORT = 80

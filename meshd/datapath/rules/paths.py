@@ -1,6 +1,6 @@
 """Which paths a service's rules know, and which routes may take a request whose longest path each is. Pure.
 
-The meaning is that of the proxy's route table (proxy/virtual_host.py): an exact path, a prefix by
+The meaning is that of the proxy's route table (proxy/routing/virtual_host.py): an exact path, a prefix by
 elements, or a regular expression over the whole path.
 """
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.body import (
+from proxy.http1.body import (
     MAX_CHUNK_LINE_BYTES,
     MAX_TRAILER_BYTES,
     BodyError,

@@ -8,9 +8,9 @@ from aiohttp._http_parser import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.refusal import Refusal
-from proxy.request_parser import RequestParser
-from proxy.response_parser import ResponseError, ResponseParser
+from proxy.http1.refusal import Refusal
+from proxy.http1.request_parser import RequestParser
+from proxy.http1.response_parser import ResponseError, ResponseParser
 
 _TOKEN = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _names = st.text(_TOKEN, min_size=1, max_size=12).map(lambda name: "X" + name)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from meshd.model.config import Cluster, Forward, HttpOptions, Route, WeightedCluster
-from proxy import downstream
+from proxy.exchanges import downstream
 from tests.proxy.http1.ways import DATE, Way, ok
 from tests.support.http_bed import (
     answering,

@@ -20,7 +20,7 @@ from meshd.model.config import (
     RouteMatch,
     WeightedCluster,
 )
-from proxy.downstream import LINGER_SECONDS
+from proxy.exchanges.downstream import LINGER_SECONDS
 from tests.proxy.http1.ways import Way, ok
 from tests.support.http_bed import (
     FORWARD,

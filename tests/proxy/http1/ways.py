@@ -33,10 +33,10 @@ from meshd.model.config import (
 )
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import RequestCounts
-from proxy.access_log import AccessLogEntry
 from proxy.arrival import Arrival, Destinations
-from proxy.fast_path import FastPath as WorkersFastPath
-from proxy.listener_rules import listener_rules
+from proxy.fast.path import FastPath as WorkersFastPath
+from proxy.routing.listener_rules import listener_rules
+from proxy.telemetry.access_log import AccessLogEntry
 from tests.datapath.mesh import Mesh
 from tests.support import http_bed
 from tests.support.http_bed import (

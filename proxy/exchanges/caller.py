@@ -1,0 +1,89 @@
+"""The workload on whose behalf requests are made: its identity, its namespace, its upstream pools."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from meshd import netns
+from meshd.model.config import Cluster, Endpoint
+from meshd.model.workload import Workload
+from proxy.exchanges.pool import Pool
+from proxy.in_force import EndpointKey
+from proxy.runtime import Runtime
+
+
+class Caller:
+    """One workload that this worker serves. The namespaces' fds stay their owner's."""
+
+    def __init__(self, runtime: Runtime, workload: Workload, netns_fd: int, home_fd: int, mark: int) -> None:
+        """``mark``: SO_MARK of upstream sockets, which keeps capture away from them; 0: none."""
+        self.runtime = runtime
+        self.source: str
+        """``namespace/name``."""
+        self.namespace: str
+        self._addresses: dict[int, bytes]
+        self.renew(workload)
+        self._netns_fd = netns_fd
+        self._home_fd = home_fd
+        self._mark = mark
+        self._pools: dict[EndpointKey, Pool] = {}
+
+    def renew(self, workload: Workload) -> None:
+        """Take over a workload's name and addresses."""
+        self.source = f"{workload.namespace}/{workload.name}"
+        self.namespace = workload.namespace
+        self._addresses = {
+            version: next(
+                (ip for ip in workload.ips if ipaddress.ip_address(ip).version == version), ""
+            ).encode()
+            for version in (4, 6)
+        }
+
+    def address(self, ipv6: bool) -> bytes:
+        """The workload's own address of that family, else of the other; empty where it has none."""
+        return self._addresses[6 if ipv6 else 4] or self._addresses[4 if ipv6 else 6]
+
+    def pool(self, cluster: Cluster, endpoint: Endpoint) -> Pool:
+        """The connections to an endpoint."""
+        key = (cluster.name, endpoint.address, endpoint.port)
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = Pool(self.runtime, cluster, endpoint, self.open_socket)
+        return pool
+
+    def open_socket(self, family: socket.AddressFamily) -> socket.socket:
+        """A non-blocking TCP socket in the workload's namespace. Raises OSError."""
+        with netns.entered(self._netns_fd, self._home_fd):
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            if self._mark:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def config_changed(self, usable: frozenset[EndpointKey]) -> None:
+        """Drain the pools of endpoints that take no new requests; forget those that are empty."""
+        clusters = self.runtime.config.snapshot.clusters
+        for key, pool in tuple(self._pools.items()):
+            if key in usable:
+                pool.draining = False
+                pool.cluster = clusters[key[0]]
+            elif pool.is_empty():
+                pool.close()
+                del self._pools[key]
+            else:
+                pool.drain()
+
+    def connections(self) -> int:
+        """Open upstream connections."""
+        return sum(len(pool) for pool in self._pools.values())
+
+    def close(self) -> None:
+        """Close all upstream connections."""
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()

@@ -1,0 +1,525 @@
+"""One connection from a client: reads requests, one exchange at a time, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import cast
+
+from proxy.exchanges import first_bytes
+from proxy.exchanges.caller import Caller
+from proxy.exchanges.exchange import Exchange
+from proxy.exchanges.exchange_state import CONNECTION_WAYS, ConnectionState
+from proxy.exchanges.read_hold import ANY_REASON, OTHER_SIDE, PIPELINE, UNREAD_ANSWERS, ReadHold
+from proxy.exchanges.reset import reset
+from proxy.exchanges.upstream import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+from proxy.fast.flow import FastFlow
+from proxy.http1.refusal import Refusal
+from proxy.http1.request import Request
+from proxy.in_force import ListenerState
+from proxy.runtime import Runtime
+from proxy.telemetry import response_flags
+from proxy.telemetry.response_flags import Flag
+
+MAX_PIPELINED_BYTES = 64 * 1024
+"""Of requests that wait for the one before; beyond it the client is not read from."""
+FIRST_BYTE_SECONDS = 60.0
+"""A new connection that says nothing for so long waits for the server to speak first: not HTTP."""
+LINGER_SECONDS = 2.0
+MAX_LINGER_BYTES = 1024 * 1024
+
+_IDLE = ConnectionState.IDLE
+_HEAD = ConnectionState.HEAD
+_EXCHANGE = ConnectionState.EXCHANGE
+_LINGER = ConnectionState.LINGER
+_CLOSED = ConnectionState.CLOSED
+
+
+class Downstream(asyncio.Protocol):
+    """The proxy's end of a client's connection (A)."""
+
+    __slots__ = (
+        "_buffer",
+        "_exchange",
+        "_hold",
+        "_lingered",
+        "_present",
+        "_requests",
+        "_serving",
+        "_since",
+        "_state",
+        "_transport",
+        "_unsent",
+        "caller",
+        "eof",
+        "fast",
+        "ipv6",
+        "listener",
+        "local",
+        "received",
+        "remote",
+        "runtime",
+        "write_paused",
+        "written",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        caller: Caller,
+        listener: ListenerState,
+        local: str = "",
+        remote: str = "",
+        ipv6: bool = False,
+        present: Callable[[], bool] | None = None,
+        fast: FastFlow | None = None,
+    ) -> None:
+        """``local``: the address that the client called, ``remote``: its own, both for the log.
+
+        ``present``: whether the client still has its socket. TCP alone cannot tell a client that has closed
+        from one that has only finished sending; None: taken to be there until it sends RST.
+
+        ``fast``: its share in the fast path; None: it has none.
+        """
+        self.runtime = runtime
+        self.caller = caller
+        self.listener = listener
+        self.local = local
+        self.remote = remote
+        self.ipv6 = ipv6
+        self._present = present
+        self._transport: asyncio.Transport
+        self._state = _IDLE
+        self._exchange: Exchange | None = None
+        self._buffer: bytearray | None = None
+        """What has come of a head, or of requests that wait."""
+        self._hold: ReadHold
+        self._serving = False
+        self._requests = 0
+        self._lingered = 0
+        self._unsent = 0
+        self._since = runtime.now
+        """When the state was entered; for LINGER, IDLE and HEAD."""
+        self.eof = False
+        self.write_paused = False
+        self.received = 0
+        """Bytes from the client, in all; likewise ``written`` to it."""
+        self.written = 0
+        self.fast = fast
+        if fast is not None:
+            fast.belongs_to(self)
+
+    # -- asyncio -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: accepted."""
+        # Not isinstance: uvloop's transports are of no asyncio class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._hold = ReadHold(self._transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
+        self.runtime.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is gone."""
+        self.runtime.closed(self)
+        self._buffer = None
+        if self._state is not _CLOSED:
+            self._to(_CLOSED)
+        self._cancel()
+        if self.fast is not None:
+            self.fast.closed()
+            self.fast = None
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes from the client."""
+        self.received += len(data)
+        state = self._state
+        if state is _IDLE:
+            if self._buffer is None:
+                if self.fast is None or not self.fast.armed:
+                    self._serve(data)
+                else:
+                    self._serve_when_settled(data)
+            else:
+                self._buffer += data
+                self._bound_buffer()
+        elif state is _EXCHANGE:
+            self._more_of_request(data)
+        elif state is _HEAD:
+            self._more_of_head(data)
+        elif state is _LINGER:
+            self._lingered += len(data)
+            if self._lingered > MAX_LINGER_BYTES:
+                self.close()
+
+    def eof_received(self) -> bool:
+        """asyncio: the client has sent its last byte. Always True: we decide when to close."""
+        self.eof = True
+        state = self._state
+        exchange = self._exchange
+        if exchange is not None and exchange.is_tunnel:
+            exchange.tunnel_eof()
+        elif state is _EXCHANGE and exchange is not None and exchange.is_request_done():
+            # It may have finished sending and wait for its answer, or be gone.
+            self._check_presence()
+        elif state is _IDLE and self.fast is not None and self.fast.armed:
+            # The kernel may be carrying a request, whose answer the client waits for.
+            if self._buffer is None and self.fast.is_settled(data=False):
+                self.close()
+        elif self._buffer is None or state is not _IDLE:
+            self.close()
+        return True
+
+    def pause_writing(self) -> None:
+        """asyncio: the client does not read."""
+        self.write_paused = True
+        if self._exchange is not None:
+            self._exchange.downstream_write_paused()
+        self._hold.add(UNREAD_ANSWERS)
+
+    def resume_writing(self) -> None:
+        """asyncio: it reads again."""
+        self.write_paused = False
+        self._hold.remove(UNREAD_ANSWERS)
+        if self._exchange is not None:
+            self._exchange.downstream_write_resumed()
+        elif self._state is _IDLE:
+            self._next()
+
+    # -- the fast path -------------------------------------------------------------------------------
+
+    def _serve_when_settled(self, data: bytes) -> None:
+        """The kernel passed ``data`` up, perhaps while it carries the request before."""
+        assert self.fast is not None
+        if self.fast.is_settled(data=True):
+            self._serve(data)
+        elif self._state is _EXCHANGE:
+            self._more_of_request(data)
+        elif self._state is _IDLE:
+            self._keep(data)
+
+    def settled(self) -> None:
+        """The kernel carries no request any more."""
+        if self.is_waiting():
+            self._next()
+
+    def is_idle(self) -> bool:
+        """Whether no request of the proxy's is under way; the kernel may carry one."""
+        return self._state is _IDLE
+
+    def is_waiting(self) -> bool:
+        """Whether bytes or the end of what the client sends wait for the kernel's last answer."""
+        return self._buffer is not None or self.eof
+
+    def active_at(self, when: float) -> None:
+        """The kernel carried a request at ``when``, by the loop's clock."""
+        self._since = max(self._since, when)
+
+    def adopt(self, request: Request, began: float) -> Exchange:
+        """A request that the kernel carried is the proxy's now. ``began``: by time.monotonic."""
+        self._to(_EXCHANGE)
+        exchange = self._exchange = Exchange(self, request, began)
+        return exchange
+
+    def end_after_answer(self) -> None:
+        """The client has had its last answer; what it still sends is not read as a request."""
+        self._linger()
+
+    # -- requests ------------------------------------------------------------------------------------
+
+    def _serve(self, data: bytes) -> None:
+        """Answer the requests in ``data``, which begins where a request does."""
+        at = 0
+        size = len(data)
+        self._serving = True
+        while at < size:
+            if data[at] == 0x0D and data[at : at + 2] == b"\r\n":
+                at += 2  # RFC 9112, 2.2: an empty line before a request is ignored
+                continue
+            end = data.find(b"\r\n\r\n", at) + 4
+            if end < 4:
+                self._begin_head(data[at:])
+                break
+            try:
+                if end - at > self.listener.options.max_request_head_bytes:
+                    raise first_bytes.head_too_large(
+                        data[at:end], self.listener.options.max_request_head_bytes
+                    )
+                request = self.runtime.requests.parse(data[at:end])
+            except Refusal as refusal:
+                self._refuse(refusal, data[at:end])
+                return
+            at = self._exchange_for(request, data, end)
+            if self._state is not _IDLE or self.write_paused:
+                if at < size and self._state in (_EXCHANGE, _IDLE):
+                    self._keep(data[at:])
+                break
+        self._serving = False
+        if self.eof:
+            self._close_if_done()
+        elif self.fast is not None and self._state is _IDLE and self._buffer is None:
+            self.fast.arm(0)
+
+    def _exchange_for(self, request: Request, data: bytes, end: int) -> int:
+        self._to(_EXCHANGE)
+        exchange = self._exchange = Exchange(self, request, time.monotonic())
+        at = exchange.start(data, end)
+        if self.fast is not None and not exchange.request_done:
+            # 4 GiB later the kernel's count of bytes will be what it was when it was armed.
+            self.fast.disarm()
+        return at
+
+    def _next(self) -> None:
+        """Go on with what has been kept."""
+        if self._serving or self.write_paused:
+            return
+        buffer = self._buffer
+        if buffer is not None:
+            self._buffer = None
+            self._hold.remove(PIPELINE)
+            self._serve(bytes(buffer))
+        elif self.eof:
+            self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        """The client has sent its last byte: close if no request is left, or none that can be completed."""
+        if self._state is _HEAD or (self._state is _IDLE and self._buffer is None):
+            self.close()
+
+    def _keep(self, data: bytes) -> None:
+        if self._buffer is None:
+            self._buffer = bytearray(data)
+        else:
+            self._buffer += data
+        self._bound_buffer()
+
+    def _bound_buffer(self) -> None:
+        if self._buffer is not None and len(self._buffer) > MAX_PIPELINED_BYTES:
+            self._hold.add(PIPELINE)
+
+    def _more_of_request(self, data: bytes) -> None:
+        """Bytes that came while a request is being answered: the rest of its body, or the next one."""
+        exchange = self._exchange
+        if exchange is not None and not (exchange.request_done or exchange.is_request_done()):
+            end = exchange.feed_request(data)
+            if end < len(data):
+                self._keep(data[end:])
+        else:
+            self._keep(data)
+
+    def _begin_head(self, data: bytes) -> None:
+        self._to(_HEAD)
+        self._since = self.runtime.now
+        self._buffer = bytearray(data)
+        self._check_head()
+
+    def _more_of_head(self, data: bytes) -> None:
+        buffer = self._buffer
+        assert buffer is not None
+        searched = max(0, len(buffer) - 3)
+        buffer += data
+        if buffer.find(b"\r\n\r\n", searched) < 0:
+            self._check_head()
+            return
+        self._buffer = None
+        self._state = _IDLE
+        self._serve(bytes(buffer))
+
+    def _check_head(self) -> None:
+        """What can be said before a head is whole."""
+        assert self._buffer is not None
+        refusal = first_bytes.partial_head(self._buffer, self.listener.options.max_request_head_bytes)
+        if refusal is not None:
+            self._refuse(refusal, bytes(self._buffer[:2048]))
+
+    # -- called by the exchange ----------------------------------------------------------------------
+
+    def forwarded_for(self) -> bytes:
+        """The caller's address for x-forwarded-for."""
+        return self.caller.address(self.ipv6)
+
+    def may_keep_alive(self) -> bool:
+        """Whether the connection may carry another request, for all that we know."""
+        return not (self.runtime.draining or self.listener.removed)
+
+    def write(self, data: bytes) -> None:
+        """Send to the client."""
+        self.written += len(data)
+        self._transport.write(data)
+
+    def write_eof(self) -> None:
+        """Tell the client that no more comes."""
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def request_goes_on(self) -> None:
+        """What was taken for the next request belongs to this exchange: it has become a tunnel."""
+        buffer, self._buffer = self._buffer, None
+        self._hold.remove(PIPELINE)
+        if self.fast is not None:
+            self.fast.disarm()
+        if self._exchange is not None:
+            if buffer is not None:
+                self._exchange.feed_request(bytes(buffer))
+            if self.eof:
+                self._exchange.tunnel_eof()
+
+    def hold_for_upstream(self) -> None:
+        """Do not read: the server's side cannot take more."""
+        self._hold.add(OTHER_SIDE)
+
+    def release_for_upstream(self) -> None:
+        """The server's side can take more."""
+        self._hold.remove(OTHER_SIDE)
+
+    def exchange_ended(self, keep_alive: bool, last: bytes) -> None:
+        """The exchange has ended but for the response's ``last`` bytes, which are still to be written.
+
+        ``keep_alive``: the next request may follow.
+        """
+        self._exchange = None
+        self._requests += 1
+        self._hold.remove(OTHER_SIDE)
+        if self._state is _CLOSED:
+            return
+        if not keep_alive:
+            if last:
+                self.write(last)
+            self._linger()
+            return
+        self._to(_IDLE)
+        self._since = self.runtime.now
+        if self._buffer is not None or self.eof:
+            self.write(last)
+            self._next()
+            return
+        if self.fast is not None and not self._serving:
+            # Before the client has the last byte, for then its next request may be there at once.
+            self.fast.arm(len(last))
+        self.write(last)
+
+    def cut(self) -> None:
+        """The response cannot be completed. RST, as an end of stream could pass for the response's end."""
+        self._exchange = None
+        if self._state is not _CLOSED:
+            self._to(_CLOSED)
+        reset(self._transport)
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close after what waits has been sent; an exchange is cancelled."""
+        if self._state is not _CLOSED:
+            self._to(_CLOSED)
+        self._transport.close()
+        self._cancel()
+
+    def close_at_once(self) -> None:
+        """Close, whether or not the client reads what waits for it."""
+        if self._transport.get_write_buffer_size():
+            reset(self._transport)
+        self.close()
+
+    def drain(self) -> None:
+        """Close now if no request is in flight; else the response says that it is the last."""
+        if self._state is _IDLE:
+            self._close_if_settled(self.runtime.loop.time())
+
+    def _cancel(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+
+    def _linger(self) -> None:
+        """RFC 9112, 9.6: close our direction first, lest unread bytes make an RST that eats the response."""
+        if self._transport.is_closing():
+            return
+        self._buffer = None
+        if self.eof:
+            self.close()
+            return
+        self._to(_LINGER)
+        self._since = self.runtime.now
+        self._transport.write_eof()
+        self._hold.remove(ANY_REASON)
+
+    def _refuse(self, refusal: Refusal, head: bytes) -> None:
+        """Answer what never became a request, and end."""
+        self._serving = False
+        other = first_bytes.refused_early(head)
+        if other is None:
+            answer = first_bytes.answer(refusal)
+            self.runtime.counters.add("downstream_protocol_errors_total")
+        else:
+            refusal, answer, counter = other
+            self.runtime.counters.add(counter)
+        self.write(answer)
+        first_bytes.record(self, refusal, head)
+        self._linger()
+
+    # -- time ----------------------------------------------------------------------------------------
+
+    def check(self, now: float) -> None:
+        """Runtime's sweep: act on what has taken too long."""
+        state = self._state
+        options = self.listener.options
+        if state is _EXCHANGE:
+            if self._exchange is not None:
+                if self.write_paused or (self.eof and self._exchange.request_done):
+                    self._check_presence()
+                if self._exchange is not None:
+                    self._exchange.check(now)
+            return
+        waited = now - self._since
+        if state is _IDLE:
+            if self.listener.removed or self.runtime.draining:
+                self._close_if_settled(now)
+            elif 0 < options.idle_timeout < waited:
+                if self.fast is not None:
+                    self.active_at(self.fast.quiet_since())
+                if options.idle_timeout < now - self._since:
+                    self._close_if_settled(now)
+            elif self._requests == 0 and waited > FIRST_BYTE_SECONDS:
+                self.runtime.counters.add("downstream_silent_connections_total")
+                self.close()
+        elif state is _HEAD:
+            if 0 < options.request_headers_timeout < waited:
+                flags = response_flags.joined(Flag.DOWNSTREAM_PROTOCOL_ERROR)
+                message = f"the request's head was not complete within {options.request_headers_timeout:g} s"
+                head = bytes(self._buffer or b"")
+                self._refuse(Refusal(408, message, flags, response_flags.REQUEST_HEADER_TIMEOUT), head)
+        elif state is _LINGER or state is _CLOSED:
+            self._check_unsent(now)
+
+    def _close_if_settled(self, now: float) -> None:
+        """Close unless the kernel carries a request, or may just begin to; then a later sweep does it."""
+        fast = self.fast
+        if fast is None or (fast.may_close(now) and not (fast.armed and self.is_waiting())):
+            self.close()
+
+    def _check_unsent(self, now: float) -> None:
+        """Wait for a slow reader as long as it reads; when all is sent, not long."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent:
+            self._check_presence()
+        limit = self.listener.options.stream_idle_timeout if unsent else LINGER_SECONDS
+        if unsent != self._unsent:
+            self._unsent = unsent
+            self._since = now
+        elif 0 < limit < now - self._since:
+            self._transport.abort()
+
+    def _check_presence(self) -> None:
+        """Nobody reads what a client that is gone has not been sent yet.
+
+        Where it is in a map of the kernel it says FIN, and not RST, when it closes and has not read all; and
+        while it is not read from, as its answers are not read, not even that is seen.
+        """
+        if self._present is not None and not self._present():
+            reset(self._transport)
+            self.close()
+
+    def _to(self, state: ConnectionState) -> None:
+        assert state in CONNECTION_WAYS[self._state], f"{self._state} to {state}"
+        self._state = state

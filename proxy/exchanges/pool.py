@@ -1,0 +1,177 @@
+"""Upstream connections of one workload to one endpoint, kept for reuse. Made in the workload's namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from meshd import log
+from meshd.datapath.rules.fingerprint import cluster_id
+from meshd.model.config import Cluster, Endpoint
+from proxy.exchanges.upstream import Upstream
+from proxy.runtime import Runtime
+
+_logger = logging.getLogger("meshd.proxy.pool")
+
+MAX_CONNECTIONS = 16 * 1024
+"""To one endpoint from one workload; a workload has about 28,000 ephemeral ports for one destination."""
+IDLE_JITTER = 0.1
+"""Connections that came together do not expire together: each idle time is shortened by up to this share."""
+
+OpenSocket = Callable[[socket.AddressFamily], socket.socket]
+"""A new non-blocking TCP socket in the workload's namespace, marked as the proxy's own. Raises OSError."""
+
+
+class ConnectionLimitError(Exception):
+    """MAX_CONNECTIONS are open."""
+
+
+class Waiter(Protocol):
+    """Who asked for a connection that had to be made first."""
+
+    def connected(self, upstream: Upstream) -> bool:
+        """It stands. False: not wanted any more."""
+
+    def connect_failed(self, reason: str, timed_out: bool) -> None:
+        """It could not be made."""
+
+
+class Pool:
+    """LIFO: the connection used last is the least likely to be closed by the server meanwhile."""
+
+    def __init__(
+        self, runtime: Runtime, cluster: Cluster, endpoint: Endpoint, open_socket: OpenSocket
+    ) -> None:
+        self.runtime = runtime
+        self.cluster = cluster
+        self.draining = False
+        """The endpoint takes no new requests: connections end with the exchange that they carry."""
+        self.address = endpoint.address, endpoint.port
+        self.cluster_id = cluster_id(cluster.name)
+        self._endpoint = endpoint
+        self._open_socket = open_socket
+        self._idle: deque[Upstream] = deque()
+        self._all: set[Upstream] = set()
+        self._connecting: dict[asyncio.Task[None], Waiter] = {}
+        runtime.timed.add(self)
+
+    def take(self) -> Upstream | None:
+        """An idle connection, or None."""
+        while self._idle:
+            upstream = self._idle.pop()
+            if upstream.is_open():
+                return upstream
+        return None
+
+    def connect(self, waiter: Waiter) -> None:
+        """Make a connection; ``waiter`` hears of it later. Raises ConnectionLimitError."""
+        if len(self._all) + len(self._connecting) >= MAX_CONNECTIONS:
+            raise ConnectionLimitError
+        task = self.runtime.loop.create_task(self._connect(waiter))
+        self._connecting[task] = waiter
+        task.add_done_callback(self._connecting.pop)
+
+    def release(self, upstream: Upstream) -> None:
+        """Take back a connection whose exchange ended cleanly."""
+        upstream.exchange = None
+        if self.draining or not upstream.is_reusable():
+            upstream.close()
+            return
+        upstream.reused = True
+        upstream.idle_since = self.runtime.now
+        self._idle.append(upstream)
+
+    def discard(self, upstream: Upstream) -> None:
+        """Forget an idle connection."""
+        with contextlib.suppress(ValueError):
+            self._idle.remove(upstream)
+
+    def lost(self, upstream: Upstream) -> None:
+        """A connection is gone."""
+        self._all.discard(upstream)
+        self.discard(upstream)
+
+    def drain(self) -> None:
+        """The endpoint is gone or going: close what is idle, give up on what is not made, let the rest end.
+
+        An address that is gone does not even refuse: a connect to it would hang until its timeout.
+        """
+        self.draining = True
+        for task, waiter in tuple(self._connecting.items()):
+            if task.cancel():
+                waiter.connect_failed("the endpoint has been removed", False)
+        while self._idle:
+            self._idle.pop().close()
+        for upstream in tuple(self._all):
+            if upstream.flow is not None:
+                upstream.flow.withdraw()
+
+    def close(self) -> None:
+        """Close everything at once."""
+        self.drain()
+        for upstream in tuple(self._all):
+            upstream.abort()
+        self.runtime.timed.discard(self)
+
+    def is_empty(self) -> bool:
+        """Whether nothing of it is left."""
+        return not self._all and not self._connecting
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def check(self, now: float) -> None:
+        """Close what has been idle for too long."""
+        limit = self.cluster.idle_timeout
+        if limit > 0:
+            limit *= 1 - IDLE_JITTER * self.runtime.random()
+            while self._idle and now - self._idle[0].idle_since > limit:
+                self._idle.popleft().close()
+
+    async def _connect(self, waiter: Waiter) -> None:
+        address, port = self._endpoint.address, self._endpoint.port
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock: socket.socket | None = None
+        try:
+            async with asyncio.timeout(self.cluster.connect_timeout or None):
+                sock = self._open_socket(family)
+                await self.runtime.loop.sock_connect(sock, (address, port))
+            upstream = Upstream(self, sock)
+            await self.runtime.loop.create_connection(lambda: upstream, sock=sock)
+        except TimeoutError:
+            self._failed(sock, waiter, f"no answer within {self.cluster.connect_timeout:g} s", True)
+            return
+        except OSError as error:
+            reason = errno.errorcode.get(error.errno or 0, "")
+            text = os.strerror(error.errno) if error.errno else str(error)
+            self._failed(sock, waiter, f"{text} ({reason})" if reason else text, False)
+            return
+        except asyncio.CancelledError:
+            if sock is not None:
+                sock.close()
+            raise
+        self._all.add(upstream)
+        self.runtime.counters.add("upstream_connections_total")
+        if not waiter.connected(upstream):
+            self.release(upstream)
+
+    def _failed(self, sock: socket.socket | None, waiter: Waiter, reason: str, timed_out: bool) -> None:
+        if sock is not None:
+            sock.close()
+        self.runtime.counters.add("upstream_connect_failures_total")
+        log.event(
+            _logger,
+            logging.DEBUG,
+            "connect failed",
+            cluster=self.cluster.name,
+            endpoint=f"{self._endpoint.address}:{self._endpoint.port}",
+            reason=reason,
+        )
+        waiter.connect_failed(reason, timed_out)

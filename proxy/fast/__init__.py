@@ -1,0 +1,1 @@
+"""The proxy's share in the fast path."""

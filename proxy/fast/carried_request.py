@@ -1,0 +1,87 @@
+"""A request that the kernel carried and the proxy takes over: to relay its answer, or because none comes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from multidict import CIMultiDict
+
+from meshd.datapath.flows.kept_requests import request_id_text
+from meshd.datapath.flows.table import Carried
+from meshd.model.config import Forward
+from proxy.exchanges.exchange import Exchange
+from proxy.exchanges.upstream import Upstream
+from proxy.http1.body import CHUNKED, Body, body_of
+from proxy.http1.refusal import Refusal
+from proxy.http1.request import Request
+from proxy.http1.request_parser import RequestParser
+from proxy.routing.decision import ForwardTo
+from proxy.routing.header_edit import NO_EDIT
+from proxy.routing.listener_rules import ListenerRules
+from proxy.routing.request_head import RequestHead
+
+if TYPE_CHECKING:
+    from proxy.exchanges.downstream import Downstream
+
+_HEAD_END = b"\r\n\r\n"
+
+
+def adopt(
+    downstream: Downstream,
+    rules: ListenerRules,
+    carried: Carried,
+    method: str,
+    upstream: Upstream | None,
+    sent: bytes = b"",
+) -> Exchange:
+    """The exchange of a carried request, as if the proxy had just sent it on ``upstream``.
+
+    ``rules``: by which the kernel decided. ``upstream``: None where it is gone. ``sent``: all that has gone
+    out of the request, as the client sent it; empty: not known, so that it cannot be sent again.
+    """
+    route = rules.routes[carried.route]
+    assert isinstance(route.action, Forward)
+    cluster = rules.clusters.get(carried.cluster, "")
+    head, _, body = sent.partition(_HEAD_END)
+    balancer = rules.balancers.get(cluster) if sent else None
+    request = None
+    if balancer is not None:
+        request = _parsed(downstream.runtime.requests, head + _HEAD_END, carried)
+    decision = ForwardTo(
+        route,
+        cluster,
+        target="" if request is None else request.target,
+        host=None,
+        request_edit=NO_EDIT,  # with an edit it would not have been carried
+        response_edit=NO_EDIT,
+        timeout=route.action.timeout,
+        connect_retries=route.action.connect_retries,
+        missing_cluster_status=route.action.missing_cluster_status,
+    )
+    exchange = downstream.adopt(request or _unknown(method), carried.began)
+    exchange.adopt(decision, upstream, carried.request_left == 0)
+    if balancer is not None and request is not None:
+        exchange.remember(balancer, body)
+    return exchange
+
+
+def rest_of_chunks() -> Body | None:
+    """A chunked body from a chunk's beginning on."""
+    return body_of(CHUNKED)
+
+
+def _parsed(parser: RequestParser, head: bytes, carried: Carried) -> Request | None:
+    """The request, with the x-request-id that the first server has seen; None: the proxy would refuse it."""
+    number = request_id_text(carried.request_id)
+    if number:
+        head = head[:-2] + b"x-request-id: " + number + b"\r\n\r\n"
+    try:
+        return parser.parse(head)
+    except Refusal:
+        return None
+
+
+def _unknown(method: str) -> Request:
+    request = Request()
+    request.head = RequestHead(method, "", None, "", CIMultiDict())
+    return request

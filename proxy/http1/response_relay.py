@@ -1,0 +1,73 @@
+"""How a response's body goes on to the client: as it came, or framed anew. No I/O."""
+
+from __future__ import annotations
+
+import enum
+
+from proxy.http1.body import Body, ChunkedBody, UntilCloseBody
+
+
+class _Framing(enum.Enum):
+    AS_IT_IS = enum.auto()
+    UNCHUNKED = enum.auto()
+    """An HTTP/1.0 client knows no chunks: the content alone, ended by closing."""
+    CHUNKED = enum.auto()
+    """The server ends it by closing; the client's connection is to live on."""
+
+
+class ResponseRelay:
+    """One response's way to one client. Decides the client's framing from both sides' versions."""
+
+    __slots__ = ("_body", "_framing", "chunked", "done", "keep_alive", "passed", "surplus")
+
+    def __init__(self, body: Body | None, http10: bool, keep_alive: bool) -> None:
+        """``body``: as the server frames it. ``http10``: the client's version.
+
+        ``keep_alive``: the client's connection may live on.
+        """
+        self._body = body
+        self._framing = _Framing.AS_IT_IS
+        self.chunked = False
+        """Whether the client gets chunks."""
+        self.done = body is None
+        self.passed = 0
+        """Bytes of body so far, as the server framed them."""
+        self.surplus = False
+        """Whether the server sent bytes beyond the response."""
+        if isinstance(body, ChunkedBody):
+            self.chunked = not http10
+            if http10:
+                self._framing = _Framing.UNCHUNKED
+        elif isinstance(body, UntilCloseBody) and not http10:
+            self._framing = _Framing.CHUNKED
+            self.chunked = True
+        ends_by_closing = http10 and isinstance(body, ChunkedBody | UntilCloseBody)
+        self.keep_alive = keep_alive and not ends_by_closing
+        """Whether the client's connection lives on after the response."""
+
+    def pass_on(self, head: bytes, data: bytes, at: int) -> bytes:
+        """What the client gets for ``data`` from ``at`` on, after ``head``. Raises BodyError."""
+        body = self._body
+        if body is None:
+            self.surplus = at < len(data)
+            return head
+        if self._framing is _Framing.AS_IT_IS:
+            end = body.feed(data, at)
+            out = head + data[at:end] if head or at or end < len(data) else data
+        else:
+            payload: list[bytes] = []
+            end = body.feed(data, at, payload)
+            if self._framing is _Framing.CHUNKED:
+                payload = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in payload]
+            out = head + b"".join(payload)
+        self.passed += end - at
+        self.surplus = end < len(data)
+        self.done = body.done
+        return out
+
+    def close(self) -> bytes | None:
+        """The server has closed: what completes the response; None: it is cut off."""
+        if self._body is None or not self._body.closed():
+            return None
+        self.done = self.surplus = True
+        return b"0\r\n\r\n" if self._framing is _Framing.CHUNKED else b""

@@ -1,0 +1,216 @@
+"""The decision on a request: where it goes and as what, or what it is answered.
+
+The meaning is Envoy's for the same xDS resources (tests/differential holds it to that), and where the Gateway
+API says more, the Gateway API's. Everything that does not depend on the request is worked out beforehand.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+
+from meshd.model.config import DirectResponse, Forward, Redirect, Route, RouteConfig, VirtualHost
+from proxy.routing.header_edit import NO_EDIT, Edit
+from proxy.routing.match import predicate
+from proxy.routing.request_head import RequestHead
+from proxy.routing.rewriting import location, rewrite_path, with_query
+from proxy.routing.virtual_host import HostIndex, PathIndex
+from proxy.telemetry import response_flags
+from proxy.telemetry.response_flags import Flag
+
+__all__ = ["Answer", "Decision", "ForwardTo", "RequestHead", "RouteTable"]
+
+
+class ForwardTo:
+    """Send the request to a cluster."""
+
+    __slots__ = (
+        "cluster",
+        "connect_retries",
+        "host",
+        "missing_cluster_status",
+        "request_edit",
+        "response_edit",
+        "route",
+        "target",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        route: Route,
+        cluster: str,
+        target: str,
+        host: str | None,
+        request_edit: Edit,
+        response_edit: Edit,
+        timeout: float,
+        connect_retries: int,
+        missing_cluster_status: int,
+    ) -> None:
+        """``target``: new origin form with its query. ``host``: the new Host; None: as it was.
+
+        ``timeout``: seconds, 0: none. ``missing_cluster_status``: the answer if ``cluster`` does not exist.
+        """
+        self.route = route
+        self.cluster = cluster
+        self.target = target
+        self.host = host
+        self.request_edit = request_edit
+        self.response_edit = response_edit
+        self.timeout = timeout
+        self.connect_retries = connect_retries
+        self.missing_cluster_status = missing_cluster_status
+
+
+class Answer:
+    """Answer the request without asking a server. Content-Length is left to whoever frames the response."""
+
+    __slots__ = ("body", "details", "flags", "headers", "route", "status")
+
+    def __init__(
+        self,
+        route: Route | None,
+        status: int,
+        headers: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+        flags: str = "",
+        details: str = response_flags.DIRECT_RESPONSE,
+    ) -> None:
+        """``route``: None where no route took the request. ``flags``, ``details``: for log and metrics."""
+        self.route = route
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.flags = flags
+        self.details = details
+
+
+Decision = ForwardTo | Answer
+
+_NO_ROUTE = Answer(
+    None, 404, flags=response_flags.joined(Flag.NO_ROUTE), details=response_flags.ROUTE_NOT_FOUND
+)
+
+
+class _Share:
+    """One weighted cluster with its edits and the route's."""
+
+    __slots__ = ("cluster", "request_edit", "response_edit")
+
+    def __init__(self, route: Route, forward: Forward, index: int) -> None:
+        weighted = forward.clusters[index]
+        self.cluster = weighted.name
+        # The more specific edit comes first, so that the less specific one has the last word
+        # (Envoy without most_specific_header_mutations_wins).
+        self.request_edit = Edit((weighted.request_headers, route.request_headers)) or NO_EDIT
+        self.response_edit = Edit((weighted.response_headers, route.response_headers)) or NO_EDIT
+
+
+class _Forwarding:
+    __slots__ = ("_bounds", "_forward", "_host", "_no_share", "_route", "_shares", "_single")
+
+    def __init__(self, route: Route, forward: Forward) -> None:
+        self._route = route
+        self._forward = forward
+        self._host = forward.host or None
+        shares = [
+            (cluster.weight, _Share(route, forward, i))
+            for i, cluster in enumerate(forward.clusters)
+            if cluster.weight > 0
+        ]
+        self._shares = [share for _, share in shares]
+        self._bounds = list(itertools.accumulate(weight for weight, _ in shares))
+        self._single = self._shares[0] if len(shares) == 1 else None
+        self._no_share = Answer(route, 500, details=response_flags.NO_WEIGHT)
+
+    def decide(self, request: RequestHead, random: float) -> Decision:
+        share = self._single
+        if share is None:
+            if not self._shares:
+                return self._no_share
+            index = bisect.bisect_right(self._bounds, random * self._bounds[-1])
+            share = self._shares[min(index, len(self._shares) - 1)]
+        forward = self._forward
+        path = request.path
+        if forward.path is not None:
+            path = rewrite_path(path, self._route.match.path, forward.path)
+        return ForwardTo(
+            self._route,
+            share.cluster,
+            path if request.query is None else with_query(path, request.query),
+            self._host,
+            share.request_edit,
+            share.response_edit,
+            forward.timeout,
+            forward.connect_retries,
+            forward.missing_cluster_status,
+        )
+
+
+class _Redirecting:
+    __slots__ = ("_edit", "_redirect", "_route")
+
+    def __init__(self, route: Route, redirect: Redirect) -> None:
+        self._route = route
+        self._redirect = redirect
+        self._edit = Edit((route.response_headers,))
+
+    def decide(self, request: RequestHead, random: float) -> Decision:
+        new = location(request, self._route.match.path, self._redirect)
+        headers = self._edit.of_answer((("location", new),))
+        return Answer(self._route, self._redirect.status, headers)
+
+
+class _Responding:
+    __slots__ = ("_answer",)
+
+    def __init__(self, route: Route, direct: DirectResponse) -> None:
+        headers = Edit((route.response_headers,)).of_answer(())
+        # These have no content, whatever the config says (RFC 9110, 15.3.5 and 15.4.5).
+        body = b"" if direct.status in (204, 304) else direct.body.encode()
+        if body and not any(name == "content-type" for name, _ in headers):
+            headers = (*headers, ("content-type", "text/plain"))
+        self._answer = Answer(route, direct.status, headers, body)
+
+    def decide(self, request: RequestHead, random: float) -> Decision:
+        return self._answer
+
+
+class _CompiledRoute:
+    __slots__ = ("decide", "holds", "order")
+
+    def __init__(self, order: int, route: Route) -> None:
+        self.order = order
+        self.holds = predicate(route.match)
+        action = route.action
+        if isinstance(action, Forward):
+            self.decide = _Forwarding(route, action).decide
+        elif isinstance(action, Redirect):
+            self.decide = _Redirecting(route, action).decide
+        else:
+            self.decide = _Responding(route, action).decide
+
+
+def _compile(host: VirtualHost) -> PathIndex[_CompiledRoute]:
+    return PathIndex((route.match.path, _CompiledRoute(i, route)) for i, route in enumerate(host.routes))
+
+
+class RouteTable:
+    """A RouteConfig, ready to decide. Immutable."""
+
+    __slots__ = ("_hosts", "config")
+
+    def __init__(self, config: RouteConfig) -> None:
+        """Raises meshd.model.regex.RegexError."""
+        self.config = config
+        self._hosts = HostIndex(config, _compile)
+
+    def decide(self, request: RequestHead, random: float) -> Decision:
+        """What becomes of ``request``. ``random``: uniform in [0, 1), it picks among weighted clusters."""
+        routes = self._hosts.find(request.host)
+        if routes is not None:
+            for route in routes.candidates(request.path):
+                if route.holds is None or route.holds(request):
+                    return route.decide(request, random)
+        return _NO_ROUTE
