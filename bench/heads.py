@@ -20,7 +20,7 @@ from meshd.bench.plan import Load
 from meshd.bench.results import Scenario
 from meshd.bench.samples import HeadSizes, LoadError, Samples
 from meshd.bench.testbed import Bed, BedError
-from meshd.lab.client import LabError
+from meshd.lab.command.client import LabError
 from meshd.lab.names import Lab
 
 _NAMES: dict[Scenario, str] = {"meshd-slow": "headsslow", "node-proxy": "headsnode", "sidecar": "headsside"}

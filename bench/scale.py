@@ -30,9 +30,9 @@ from meshd.bench.samples import HeadSizes, LoadError
 from meshd.bench.testbed import Bed, BedError
 from meshd.cli import asking
 from meshd.cli.errors import CommandError
-from meshd.lab.client import LabError, ask
+from meshd.lab.command.client import LabError, ask
+from meshd.lab.command.protocol import GetStatus, Status
 from meshd.lab.names import Lab
-from meshd.lab.protocol import GetStatus, Status
 from meshd.model.view import StatusView
 from meshd.paths import run_dir
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The lab's mode node-proxy-sockmap (meshd/lab/legs.py): the two legs between a pod's sockets and
- * its node's Envoy, without TCP in between. Opaque: what is sent into the one socket goes into the
- * queue of the other, as Cilium had it. One instance a node, attached to the node's cgroup alone.
+/* The lab's mode node-proxy-sockmap (meshd/lab/envoys/legs.py): the two legs between a pod's
+ * sockets and its node's Envoy, without TCP in between. Opaque: what is sent into the one socket
+ * goes into the queue of the other, as Cilium had it. One instance a node, attached to the node's
+ * cgroup alone.
  *
  * Each end of a leg has the other's addresses swapped, for TPROXY leaves them as they are. Which
  * addresses are on this node, the loader says: PODS4, PODS6_HIGH, PODS6_LOW (the first 24 and 64

@@ -20,7 +20,7 @@ from meshd.bench.plan import MEASURED_PROTOCOLS, Load, Plan, Run
 from meshd.bench.results import Case, Memory, Report, Row, Scenario, Settings
 from meshd.bench.samples import HeadSizes, LoadError
 from meshd.bench.testbed import Bed, BedError
-from meshd.lab.client import LabError
+from meshd.lab.command.client import LabError
 
 _CHECKS = 8
 _HEAD_SLACK = 4

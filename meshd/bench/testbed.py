@@ -16,11 +16,11 @@ from pathlib import Path
 from meshd.bench import accounting, manifests
 from meshd.bench.kernel_records import KernelRecords
 from meshd.bench.results import Party, Placement, Scenario
-from meshd.lab import cgroup
-from meshd.lab.client import ask
-from meshd.lab.entering import find_pod, sandbox_of
+from meshd.lab.command.client import ask
+from meshd.lab.command.entering import find_pod, sandbox_of
+from meshd.lab.command.protocol import GetStatus, Status
 from meshd.lab.names import Lab
-from meshd.lab.protocol import GetStatus, Status
+from meshd.lab.system import cgroup
 
 _SHORT: dict[Scenario, str] = {
     "direct": "direct", "sidecar": "side", "node-proxy": "node", "node-proxy-sockmap": "sock",

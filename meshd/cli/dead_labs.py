@@ -9,9 +9,9 @@ from pathlib import Path
 
 from meshd.datapath.errors import DatapathError
 from meshd.datapath.kernel import cgroup as cgroups
-from meshd.lab import cgroup
+from meshd.lab.command.sweep import sweep
 from meshd.lab.names import LABS_DIR, NETNS_DIR, Lab
-from meshd.lab.sweep import sweep
+from meshd.lab.system import cgroup
 
 _OF_LAB = re.compile(r"meshd-([a-z0-9]{1,12})(?:-.*)?")
 

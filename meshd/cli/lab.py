@@ -11,16 +11,16 @@ import msgspec
 
 from meshd.cli.errors import CommandError
 from meshd.cli.lab_text import followed, status_text
-from meshd.lab.cgroup import NoCgroup2Error
-from meshd.lab.client import LabError, ask
-from meshd.lab.entering import CommandNotRunError, become, find_pod
-from meshd.lab.envoy import NoEnvoyError, find_binary
-from meshd.lab.launch import launch, wait_until_ready
-from meshd.lab.manifest import ManifestError, load
+from meshd.lab.command.client import LabError, ask
+from meshd.lab.command.entering import CommandNotRunError, become, find_pod
+from meshd.lab.command.launch import launch, wait_until_ready
+from meshd.lab.command.protocol import Apply, Delete, Done, GetStatus, Status
+from meshd.lab.command.shutdown import shut_down
+from meshd.lab.envoys.bootstrap import NoEnvoyError, find_binary
+from meshd.lab.manifests.files import ManifestError, load
 from meshd.lab.mesh import MeshOptions
 from meshd.lab.names import DEFAULT_LAB, MAX_NODES, MODES, Lab, log_file
-from meshd.lab.protocol import Apply, Delete, Done, GetStatus, Status
-from meshd.lab.shutdown import shut_down
+from meshd.lab.system.cgroup import NoCgroup2Error
 
 _WAIT_SECONDS = 30.0
 _WITH_ENVOY = ("sidecar", "node-proxy", "node-proxy-sockmap")

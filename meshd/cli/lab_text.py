@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from meshd.cli.table import table
-from meshd.lab.protocol import Status
+from meshd.lab.command.protocol import Status
 
 _POLL_SECONDS = 0.1
 

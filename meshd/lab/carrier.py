@@ -6,8 +6,8 @@ import abc
 import dataclasses
 from pathlib import Path
 
-from meshd.lab.objects import Container
-from meshd.lab.podview import PodView
+from meshd.lab.decisions.podview import PodView
+from meshd.lab.manifests.objects import Container
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

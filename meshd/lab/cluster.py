@@ -12,20 +12,20 @@ from pathlib import Path
 
 from meshd import log
 from meshd.kube.objects import Key
-from meshd.lab.addressing import AddressError, NodeNet
 from meshd.lab.carrier import Carrier
-from meshd.lab.hosts import hosts_file
-from meshd.lab.manifest import Manifest
+from meshd.lab.decisions.addressing import AddressError, NodeNet
+from meshd.lab.decisions.hosts import hosts_file
+from meshd.lab.decisions.podview import Phase, PodView
+from meshd.lab.decisions.resolution import names, targets
+from meshd.lab.decisions.rollout import Replica, next_step, template_hash
+from meshd.lab.decisions.service_rules import ruleset
+from meshd.lab.decisions.slices import endpoint_slices, pod_object, slice_object
+from meshd.lab.decisions.store import Store
+from meshd.lab.manifests.files import Manifest
+from meshd.lab.manifests.objects import EndpointSlice, PodSpec
 from meshd.lab.names import Lab
-from meshd.lab.objects import EndpointSlice, PodSpec
 from meshd.lab.pod import Places, PodRun
-from meshd.lab.podview import Phase, PodView
 from meshd.lab.publishing import HostsFiles, ManifestFolder, ServiceRules
-from meshd.lab.resolution import names, targets
-from meshd.lab.rollout import Replica, next_step, template_hash
-from meshd.lab.service_rules import ruleset
-from meshd.lab.slices import endpoint_slices, pod_object, slice_object
-from meshd.lab.store import Store
 
 _logger = logging.getLogger("meshd.lab.cluster")
 

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 
 from meshd import log
-from meshd.lab import process
-from meshd.lab.objects import Container
+from meshd.lab.manifests.objects import Container
 from meshd.lab.probing import Prober, Verdict
-from meshd.lab.process import Surroundings
+from meshd.lab.system import process
+from meshd.lab.system.process import Surroundings
 
 _logger = logging.getLogger("meshd.lab.container")
 

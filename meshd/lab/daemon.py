@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from meshd import log
-from meshd.lab import process
-from meshd.lab.sandbox import Sandbox
+from meshd.lab.system import process
+from meshd.lab.system.sandbox import Sandbox
 
 _logger = logging.getLogger("meshd.lab.daemon")
 

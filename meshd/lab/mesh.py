@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 
 from meshd import log
-from meshd.lab.addressing import FABRIC_ADDRESS
 from meshd.lab.carrier import Carrier
 from meshd.lab.daemon import Daemon
+from meshd.lab.decisions.addressing import FABRIC_ADDRESS
+from meshd.lab.decisions.podview import PodView
 from meshd.lab.names import Lab
-from meshd.lab.podview import PodView
-from meshd.lab.sandbox import Sandbox
+from meshd.lab.system.sandbox import Sandbox
 from meshd.model.workload import Workload
 from meshd.paths import run_dir
 

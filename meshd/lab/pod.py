@@ -15,17 +15,17 @@ from pathlib import Path
 import msgspec
 
 from meshd import log
-from meshd.lab import cgroup, netspace, network, process
-from meshd.lab.addressing import NodeNet
 from meshd.lab.carrier import Carrier
 from meshd.lab.container import ContainerRun
-from meshd.lab.environment import environment, expanded
+from meshd.lab.decisions.addressing import NodeNet
+from meshd.lab.decisions.environment import environment, expanded
+from meshd.lab.decisions.podview import Phase, PodView
+from meshd.lab.manifests.objects import Container
 from meshd.lab.names import HOSTS_FILE, env_file, log_file
-from meshd.lab.objects import Container
-from meshd.lab.podview import Phase, PodView
 from meshd.lab.probing import Prober
-from meshd.lab.process import Surroundings
-from meshd.lab.sandbox import Sandbox
+from meshd.lab.system import cgroup, netspace, network, process
+from meshd.lab.system.process import Surroundings
+from meshd.lab.system.sandbox import Sandbox
 
 _logger = logging.getLogger("meshd.lab.pod")
 

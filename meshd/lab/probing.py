@@ -9,9 +9,9 @@ import socket
 from pathlib import Path
 
 from meshd import netns
-from meshd.lab import process
-from meshd.lab.objects import Container, HTTPGetAction, Probe
-from meshd.lab.process import Surroundings
+from meshd.lab.manifests.objects import Container, HTTPGetAction, Probe
+from meshd.lab.system import process
+from meshd.lab.system.process import Surroundings
 
 _MAX_HEAD = 8192
 

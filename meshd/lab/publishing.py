@@ -16,7 +16,7 @@ import msgspec
 
 from meshd import log, netns
 from meshd.kube.objects import Key
-from meshd.lab.process import Process
+from meshd.lab.system.process import Process
 
 _logger = logging.getLogger("meshd.lab.publishing")
 

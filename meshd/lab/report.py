@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from meshd.lab.cluster import Cluster
-from meshd.lab.protocol import Membership, NodeStatus, PodStatus, PortStatus, ServiceStatus, Status
-from meshd.lab.rollout import template_hash
+from meshd.lab.command.protocol import Membership, NodeStatus, PodStatus, PortStatus, ServiceStatus, Status
+from meshd.lab.decisions.rollout import template_hash
 
 
 def status(mode: str, cluster: Cluster, enrolled: Mapping[str, frozenset[str] | None]) -> Status:

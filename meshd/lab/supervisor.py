@@ -13,18 +13,29 @@ from pathlib import Path
 import msgspec
 
 from meshd import log
-from meshd.lab import cgroup, legs, network, tproxy
-from meshd.lab.addressing import NodeNet
 from meshd.lab.carrier import Carrier
 from meshd.lab.cluster import Cluster, Node
+from meshd.lab.command.protocol import (
+    MAX_MESSAGE,
+    Apply,
+    Delete,
+    Done,
+    Failed,
+    GetStatus,
+    Reply,
+    Request,
+    Stop,
+)
 from meshd.lab.daemon import Daemon
-from meshd.lab.envoy import NoEnvoyError
-from meshd.lab.logfiles import keep_bounded
+from meshd.lab.decisions.addressing import NodeNet
+from meshd.lab.envoys import legs, tproxy
+from meshd.lab.envoys.bootstrap import NoEnvoyError
+from meshd.lab.manifests.parsing import InvalidObjectError
 from meshd.lab.mesh import MeshOptions, NodeMesh, control_daemon
 from meshd.lab.names import MODES, Lab
-from meshd.lab.parsing import InvalidObjectError
-from meshd.lab.protocol import MAX_MESSAGE, Apply, Delete, Done, Failed, GetStatus, Reply, Request, Stop
 from meshd.lab.report import status
+from meshd.lab.system import cgroup, network
+from meshd.lab.system.logfiles import keep_bounded
 
 _logger = logging.getLogger("meshd.lab.supervisor")
 
@@ -102,11 +113,13 @@ class Supervisor:
             case "meshd":
                 return NodeMesh(self._lab, net.name, self._root, self._options)
             case "sidecar":
-                from meshd.lab.sidecar_mesh import SidecarMesh  # aiohttp is not loaded where it is not used
+                from meshd.lab.envoys.sidecar_mesh import (
+                    SidecarMesh,  # aiohttp is not loaded where it is not used
+                )
 
                 return SidecarMesh(self._lab, net, self._root, self._options.workers)
             case "node-proxy" | "node-proxy-sockmap":
-                from meshd.lab.node_proxy import NodeProxy
+                from meshd.lab.envoys.node_proxy import NodeProxy
 
                 if self._mode == "node-proxy-sockmap":
                     await legs.load(self._lab, net, self._root)

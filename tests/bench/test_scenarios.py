@@ -16,9 +16,9 @@ from meshd.bench.accounting import read
 from meshd.bench.plan import Load
 from meshd.bench.results import PLACEMENTS, SCENARIOS, Placement, Scenario
 from meshd.bench.testbed import Bed
-from meshd.lab import cgroup
-from meshd.lab.client import ask
-from meshd.lab.protocol import GetStatus, Status
+from meshd.lab.command.client import ask
+from meshd.lab.command.protocol import GetStatus, Status
+from meshd.lab.system import cgroup
 from meshd.model.view import StatusView
 from meshd.paths import run_dir
 from tests.support import unix_http

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from meshd.lab.addressing import FABRIC_ADDRESS
+from meshd.lab.decisions.addressing import FABRIC_ADDRESS
 from meshd.lab.mesh import CONTROL_PORT
 from meshd.lab.names import Lab as LabNames
 from tests.conformance.cases import CASES, NAMESPACE, manifests

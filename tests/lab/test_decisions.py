@@ -7,13 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from meshd.lab.addressing import AddressError, NodeNet
-from meshd.lab.environment import environment, expanded
-from meshd.lab.envoy import NoEnvoyError, find_binary
-from meshd.lab.hosts import hosts_file
-from meshd.lab.logfiles import MAX_BYTES, cut
-from meshd.lab.names import Lab, shortened
-from meshd.lab.objects import (
+from meshd.lab.decisions.addressing import AddressError, NodeNet
+from meshd.lab.decisions.environment import environment, expanded
+from meshd.lab.decisions.hosts import hosts_file
+from meshd.lab.decisions.podview import Phase, PodView
+from meshd.lab.decisions.resolution import Name, names, targets
+from meshd.lab.decisions.service_rules import ruleset
+from meshd.lab.decisions.slices import endpoint_slices, slice_object
+from meshd.lab.envoys.bootstrap import NoEnvoyError, find_binary
+from meshd.lab.manifests.objects import (
     Container,
     ContainerPort,
     EnvVar,
@@ -26,11 +28,9 @@ from meshd.lab.objects import (
     ServiceSpec,
     ValueFrom,
 )
-from meshd.lab.podview import Phase, PodView
+from meshd.lab.names import Lab, shortened
 from meshd.lab.probing import Verdict
-from meshd.lab.resolution import Name, names, targets
-from meshd.lab.service_rules import ruleset
-from meshd.lab.slices import endpoint_slices, slice_object
+from meshd.lab.system.logfiles import MAX_BYTES, cut
 
 
 def test_without_envoy_the_message_says_what_to_install(

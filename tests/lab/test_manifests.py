@@ -9,10 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd.lab.manifest import Manifest, ManifestError, load
-from meshd.lab.objects import Deployment, Service
-from meshd.lab.parsing import InvalidObjectError, parse
-from meshd.lab.store import Store
+from meshd.lab.decisions.store import Store
+from meshd.lab.manifests.files import Manifest, ManifestError, load
+from meshd.lab.manifests.objects import Deployment, Service
+from meshd.lab.manifests.parsing import InvalidObjectError, parse
 
 _POD = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: %s}"
 _SERVICE = "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: %s}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meshd.lab.addressing import NodeNet
+from meshd.lab.decisions.addressing import NodeNet
 from meshd.lab.names import Lab as LabNames
 from tests.lab import envoys, leftovers
 from tests.lab.conftest import PODS

@@ -3,8 +3,8 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from meshd.lab.objects import RollingUpdate, Strategy
-from meshd.lab.rollout import Replica, Step, next_step
+from meshd.lab.decisions.rollout import Replica, Step, next_step
+from meshd.lab.manifests.objects import RollingUpdate, Strategy
 
 _COUNTS = st.one_of(st.integers(0, 4), st.sampled_from(["0%", "25%", "50%", "100%"]))
 _STRATEGIES = st.builds(

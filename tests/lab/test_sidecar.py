@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meshd.lab import sidecar
+from meshd.lab.envoys import sidecar
 from meshd.lab.names import Lab as LabNames
 from tests.lab import envoys, leftovers
 from tests.lab.conftest import PODS

@@ -9,7 +9,7 @@ import enum
 
 import msgspec
 
-from meshd.lab.manifest import Manifest
+from meshd.lab.manifests.files import Manifest
 
 MAX_MESSAGE = 64 * 1024 * 1024
 

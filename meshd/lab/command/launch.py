@@ -6,12 +6,12 @@ import os
 import sys
 import time
 
-from meshd.lab import cgroup
-from meshd.lab.client import LabError, NotRunningError, ask
+from meshd.lab.command.client import LabError, NotRunningError, ask
+from meshd.lab.command.protocol import GetStatus, Membership, Status
+from meshd.lab.command.sweep import sweep
 from meshd.lab.mesh import MeshOptions
 from meshd.lab.names import Lab
-from meshd.lab.protocol import GetStatus, Membership, Status
-from meshd.lab.sweep import sweep
+from meshd.lab.system import cgroup
 
 _START_SECONDS = 15.0
 _STEADY_SECONDS = 0.1

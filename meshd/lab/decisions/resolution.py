@@ -6,7 +6,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable
 
-from meshd.lab.objects import EndpointSlice, Service
+from meshd.lab.manifests.objects import EndpointSlice, Service
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from meshd.lab import envoy
-from meshd.lab.envoy import Json
+from meshd.lab.envoys import bootstrap as envoy
+from meshd.lab.envoys.bootstrap import Json
 
 GROUP = 1337
 """The group id that Envoy runs under: what its sockets send is not captured again (Istio's number)."""

@@ -8,10 +8,18 @@ from typing import TypeVar
 import msgspec
 
 from meshd.kube.objects import Key
-from meshd.lab.addressing import AddressError, asked_ips, cluster_ips
-from meshd.lab.manifest import Manifest
-from meshd.lab.objects import MESH_DISABLED, MESH_KEY, Deployment, EndpointSlice, Namespace, Pod, Service
-from meshd.lab.parsing import Acted, InvalidObjectError, key_of, parse
+from meshd.lab.decisions.addressing import AddressError, asked_ips, cluster_ips
+from meshd.lab.manifests.files import Manifest
+from meshd.lab.manifests.objects import (
+    MESH_DISABLED,
+    MESH_KEY,
+    Deployment,
+    EndpointSlice,
+    Namespace,
+    Pod,
+    Service,
+)
+from meshd.lab.manifests.parsing import Acted, InvalidObjectError, key_of, parse
 
 _T = TypeVar("_T", bound=Acted)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from meshd.lab.objects import Container
-from meshd.lab.podview import PodView
+from meshd.lab.decisions.podview import PodView
+from meshd.lab.manifests.objects import Container
 
 _REFERENCE = re.compile(r"\$(\$|\(([^()]*)\))")
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from meshd import netns
-from meshd.lab import syscalls
+from meshd.lab.system import syscalls
 
 
 def create(path: Path) -> None:

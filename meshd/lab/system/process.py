@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from meshd.lab.sandbox import Sandbox
+from meshd.lab.system.sandbox import Sandbox
 
 
 class StartError(RuntimeError):

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from meshd import netns
-from meshd.lab import syscalls
+from meshd.lab.system import syscalls
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import msgspec
 
+from meshd.lab.command.protocol import Failed, Reply, Request
 from meshd.lab.names import Lab
-from meshd.lab.protocol import Failed, Reply, Request
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 _TIMEOUT = 30.0

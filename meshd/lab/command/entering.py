@@ -7,11 +7,11 @@ from typing import NoReturn
 
 import msgspec
 
-from meshd.lab import cgroup
-from meshd.lab.client import LabError
+from meshd.lab.command.client import LabError
+from meshd.lab.command.protocol import PodStatus, Status
 from meshd.lab.names import HOSTS_FILE, Lab, env_file
-from meshd.lab.protocol import PodStatus, Status
-from meshd.lab.sandbox import Sandbox
+from meshd.lab.system import cgroup
+from meshd.lab.system.sandbox import Sandbox
 
 
 class CommandNotRunError(LabError):

@@ -9,7 +9,7 @@ import msgspec
 import yaml
 
 from meshd.kube import parse as kube
-from meshd.lab.parsing import InvalidObjectError, parse
+from meshd.lab.manifests.parsing import InvalidObjectError, parse
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _MAX_BYTES = 16 * 1024 * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-from meshd.lab.objects import PodSpec
+from meshd.lab.manifests.objects import PodSpec
 
 
 class Phase(enum.Enum):

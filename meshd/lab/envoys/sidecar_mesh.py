@@ -11,15 +11,18 @@ from pathlib import Path
 import msgspec
 
 from meshd import log
-from meshd.lab import envoy, envoy_admin, network, sidecar
-from meshd.lab.addressing import FABRIC_ADDRESS, NodeNet
 from meshd.lab.carrier import Carrier, Sidecar
+from meshd.lab.decisions.addressing import FABRIC_ADDRESS, NodeNet
+from meshd.lab.decisions.podview import PodView
+from meshd.lab.envoys import admin as envoy_admin
+from meshd.lab.envoys import bootstrap as envoy
+from meshd.lab.envoys import sidecar
+from meshd.lab.manifests.objects import Container, HTTPGetAction, Probe
 from meshd.lab.mesh import CONTROL_PORT
 from meshd.lab.names import Lab
-from meshd.lab.objects import Container, HTTPGetAction, Probe
-from meshd.lab.podview import PodView
+from meshd.lab.system import network
 
-_logger = logging.getLogger("meshd.lab.sidecar")
+_logger = logging.getLogger("meshd.lab.envoys.sidecar")
 
 _BOOTSTRAP = "envoy.json"
 _DRAIN_SECONDS = 1.0

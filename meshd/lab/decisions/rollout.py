@@ -8,7 +8,7 @@ import math
 
 import msgspec
 
-from meshd.lab.objects import Pod, PodTemplate, RollingUpdate, Strategy
+from meshd.lab.manifests.objects import Pod, PodTemplate, RollingUpdate, Strategy
 
 _HASH_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels, as in Kubernetes' rand.SafeEncodeString."""

@@ -22,8 +22,8 @@ from pathlib import Path
 from pyroute2 import AsyncIPRoute, NetlinkError
 
 from meshd import netns
-from meshd.lab import netspace
-from meshd.lab.addressing import FABRIC_ADDRESS, FABRIC_V4, FABRIC_V6, NodeNet
+from meshd.lab.decisions.addressing import FABRIC_ADDRESS, FABRIC_V4, FABRIC_V6, NodeNet
+from meshd.lab.system import netspace
 
 _NODAD = 0x02  # IFA_F_NODAD: nobody else has these addresses, so no second is spent on asking
 _ROUTER = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}

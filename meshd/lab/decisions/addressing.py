@@ -9,7 +9,7 @@ import dataclasses
 import ipaddress
 from collections.abc import Container
 
-from meshd.lab.objects import Service
+from meshd.lab.manifests.objects import Service
 
 FABRIC_V4 = ipaddress.IPv4Network("172.18.0.0/24")
 FABRIC_V6 = ipaddress.IPv6Network("fd00:172:18::/64")

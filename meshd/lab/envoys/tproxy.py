@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from meshd.lab import envoy
-from meshd.lab.addressing import SERVICES_V4, SERVICES_V6
-from meshd.lab.envoy import Json
+from meshd.lab.decisions.addressing import SERVICES_V4, SERVICES_V6
+from meshd.lab.envoys import bootstrap as envoy
+from meshd.lab.envoys.bootstrap import Json
 
 MARK = 1
 """On captured packets, by which the node takes them as its own."""

@@ -10,16 +10,18 @@ from pathlib import Path
 import msgspec
 
 from meshd import log
-from meshd.lab import envoy, envoy_admin, tproxy
-from meshd.lab.addressing import FABRIC_ADDRESS
 from meshd.lab.carrier import Carrier
 from meshd.lab.daemon import Daemon
+from meshd.lab.decisions.addressing import FABRIC_ADDRESS
+from meshd.lab.decisions.podview import PodView
+from meshd.lab.envoys import admin as envoy_admin
+from meshd.lab.envoys import bootstrap as envoy
+from meshd.lab.envoys import tproxy
 from meshd.lab.mesh import CONTROL_PORT
 from meshd.lab.names import Lab
-from meshd.lab.podview import PodView
-from meshd.lab.sandbox import Sandbox
+from meshd.lab.system.sandbox import Sandbox
 
-_logger = logging.getLogger("meshd.lab.node_proxy")
+_logger = logging.getLogger("meshd.lab.envoys.node_proxy")
 
 _START_SECONDS = 15.0
 _ANSWER_SECONDS = 2.0

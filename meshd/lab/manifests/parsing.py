@@ -10,8 +10,8 @@ from typing import TypeVar
 import msgspec
 
 from meshd.kube.objects import Key
-from meshd.lab import objects
-from meshd.lab.objects import (
+from meshd.lab.manifests import objects
+from meshd.lab.manifests.objects import (
     Container,
     Deployment,
     EndpointSlice,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meshd.lab.resolution import Target
+from meshd.lab.decisions.resolution import Target
 
 TABLE = "inet meshd_lab"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 
-from meshd.lab import cgroup
-from meshd.lab.client import LabError, ask
+from meshd.lab.command.client import LabError, ask
+from meshd.lab.command.protocol import Done, Stop
+from meshd.lab.command.sweep import sweep
 from meshd.lab.names import Lab
-from meshd.lab.protocol import Done, Stop
-from meshd.lab.sweep import sweep
+from meshd.lab.system import cgroup
 
 _GRACE_SECONDS = 5.0
 

@@ -10,11 +10,11 @@ import os
 import sys
 from pathlib import Path
 
-from meshd.lab import process
-from meshd.lab.addressing import SERVICES_V4, SERVICES_V6, NodeNet
+from meshd.lab.decisions.addressing import SERVICES_V4, SERVICES_V6, NodeNet
 from meshd.lab.names import Lab
-from meshd.lab.process import Surroundings
-from meshd.lab.sandbox import Sandbox
+from meshd.lab.system import process
+from meshd.lab.system.process import Surroundings
+from meshd.lab.system.sandbox import Sandbox
 
 _LOAD_SECONDS = 30.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meshd.lab.resolution import Name
+from meshd.lab.decisions.resolution import Name
 
 _DOMAIN = "cluster.local"
 

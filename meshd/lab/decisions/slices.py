@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from meshd.lab.addressing import families
-from meshd.lab.objects import (
+from meshd.lab.decisions.addressing import families
+from meshd.lab.decisions.podview import Phase, PodView
+from meshd.lab.manifests.objects import (
     EndpointConditions,
     EndpointSlice,
     Metadata,
@@ -18,7 +19,6 @@ from meshd.lab.objects import (
     SliceEndpoint,
     SlicePort,
 )
-from meshd.lab.podview import Phase, PodView
 
 _MANAGED_BY = "endpointslice-controller.k8s.io"
 

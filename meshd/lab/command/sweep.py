@@ -7,8 +7,8 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from meshd.lab import cgroup, netspace
 from meshd.lab.names import LABS_DIR, NETNS_DIR, Lab
+from meshd.lab.system import cgroup, netspace
 from meshd.paths import PIN_ROOT, RUN_ROOT
 
 

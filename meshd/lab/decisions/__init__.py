@@ -1,0 +1,1 @@
+"""What follows from the objects: pods, addresses, endpoints, names, rules. Pure."""

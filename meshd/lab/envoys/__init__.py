@@ -1,0 +1,1 @@
+"""Real Envoys as carriers: beside each app, or one a node."""

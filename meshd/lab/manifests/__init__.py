@@ -1,0 +1,1 @@
+"""The Kubernetes objects that a user gives the lab."""

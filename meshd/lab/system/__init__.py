@@ -1,0 +1,1 @@
+"""The lab's hold on Linux: namespaces, wires, cgroups, processes."""
