@@ -117,7 +117,7 @@ class FastPath:
         rules = state.rules
         if rules is None:
             config = self._runtime.config
-            rules = state.rules = listener_rules(config.snapshot, state) or NO_RULES
+            rules = state.rules = listener_rules(config.snapshot, state.listener) or NO_RULES
             rules.balancers = {
                 name: config.balancers[name] for name in rules.clusters.values() if name in config.balancers
             }

@@ -6,6 +6,7 @@ from meshd.datapath.rules.compilation import why_upcall
 from meshd.datapath.rules.fingerprint import cluster_id, rules_fingerprint
 from meshd.model.config import Forward, Listener, Route
 from meshd.model.snapshot import Snapshot
+from proxy.routing.balancing import Balancer
 
 
 class ListenerRules:
