@@ -37,10 +37,8 @@ _HOST = {
     "ipv6/conf/all/disable_ipv6": "0",
     "ipv6/conf/default/disable_ipv6": "0",
 }
-
-
-# A bridge frame is not an IP packet yet: where br_netfilter is loaded it would go through a node's rules all
-# the same, and what TPROXY finds out for it there is lost before it gets to IP. Absent: not loaded.
+# A bridge frame is not an IP packet yet: where br_netfilter is loaded, as kubeadm wants it, it goes through a
+# node's rules all the same, and what TPROXY finds out for it there is lost before it gets to IP.
 _BRIDGE = {"bridge/bridge-nf-call-iptables": "0", "bridge/bridge-nf-call-ip6tables": "0"}
 
 
@@ -100,11 +98,6 @@ async def _set_up(connection: AsyncIPRoute, *links: int) -> None:
         await connection.link("set", index=link, state="up")
 
 
-async def _namespace_with_bridge(path: Path) -> None:
-    loaded = all(Path("/proc/sys/net", name).exists() for name in _BRIDGE)
-    await _namespace(path, _HOST | _ROUTER | (_BRIDGE if loaded else {}))
-
-
 async def _namespace(path: Path, sysctls: dict[str, str]) -> None:
     netspace.create(path)
     netspace.set_sysctls(path, sysctls)
@@ -114,7 +107,7 @@ async def _namespace(path: Path, sysctls: dict[str, str]) -> None:
 
 async def make_fabric(path: Path) -> None:
     """The network between the nodes. Raises NetworkError, OSError."""
-    await _namespace_with_bridge(path)
+    await _namespace(path, _HOST | _ROUTER)
     async with _routes_of(path) as connection:
         bridge = await _bridge(connection, "fabric", FABRIC_ADDRESS)
         await _addresses(
@@ -127,7 +120,7 @@ async def make_fabric(path: Path) -> None:
 
 async def make_node(path: Path, fabric: Path, node: NodeNet) -> None:
     """A node: joined to the fabric, which learns the way to its pods. Raises NetworkError, OSError."""
-    await _namespace_with_bridge(path)
+    await _namespace(path, _HOST | _ROUTER)
     port = await _wire(path, fabric, node.name, "fabric")
     async with _routes_of(path) as connection:
         bridge = await _bridge(connection, "pods", node.gateway_v4)
@@ -174,6 +167,8 @@ async def deliver_marked(path: Path, mark: int, table: int) -> None:
 
     What TPROXY needs (kernel: Documentation/networking/tproxy.rst). Raises NetworkError, OSError.
     """
+    if all(Path("/proc/sys/net", name).exists() for name in _BRIDGE):
+        netspace.set_sysctls(path, _BRIDGE)
     async with _routes_of(path) as connection:
         for family, everywhere in ((socket.AF_INET, "0.0.0.0/0"), (socket.AF_INET6, "::/0")):
             await connection.rule("add", family=family, fwmark=mark, table=table)
