@@ -35,13 +35,6 @@ static __always_inline int pass_up(struct sk_msg_md *msg, struct flow_key *key, 
 	return divided ? clients.msg_redirect_hash(msg, key, 0) : SK_PASS;
 }
 
-static __always_inline bool is_closing(struct connection_key *key)
-{
-	struct connection *connection = connections.lookup(key);
-
-	return !connection || connection->place == PLACE_GONE;
-}
-
 /* The rest of a carried request's body goes where its head went. Once an end of that connection is
  * closing, all of the rest goes up: the proxy may have sent the request again, with what is kept,
  * and else sees by request_left that it is no request.
@@ -52,7 +45,7 @@ static __always_inline int carry_body(
 	struct connection *connection = connections.lookup(&flow->connection);
 	u32 size = msg->size;
 
-	if (is_closing(&flow->connection) || !to_server(msg, flow)) {
+	if (!connection || connection->place == PLACE_GONE || !to_server(msg, flow)) {
 		flow->given_up = 1;
 		return pass_up(msg, key, divided);
 	}
@@ -62,8 +55,7 @@ static __always_inline int carry_body(
 		divide(msg, flow, size);
 	}
 	flow->request_left -= size;
-	if (connection)
-		connection->redirected += size + MESSAGE_OVERHEAD;
+	connection->redirected += size + MESSAGE_OVERHEAD;
 	return SK_PASS;
 }
 
