@@ -29,8 +29,6 @@ class Connection(NamedTuple):
     """Bytes of the answer that went to the client."""
     status: int
     """Of the last answer whose head the kernel read."""
-    flow: bytes
-    """Whose request it carries, or carried last: the key of the ``flows`` map."""
 
 
 class Upstream(NamedTuple):
@@ -146,7 +144,6 @@ class ArmingTable:
         }
         shape = layout.structs["connection"]
         self._connection = shape.codec("place", "response", "response_left", "carried", "head.status").unpack
-        self._flow = shape.place("flow.", layout.structs["flow_key"].size)
         self.connection_key = ConnectionKeys(layout).pack
         """The key of an upstream connection, by the addresses of its ends. Raises OSError: no address."""
 
@@ -155,8 +152,7 @@ class ArmingTable:
         value = self._connections.get(key)
         if value is None:
             return None
-        place, response, left, carried, status = self._connection(value)
-        return Connection(place, response, left, carried, status, value[self._flow])
+        return Connection(*self._connection(value))
 
     def arm(self, flow: bytes, value: bytes) -> None:
         """Say what a flow may do. Raises OSError (E2BIG: the map is full)."""
