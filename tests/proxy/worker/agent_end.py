@@ -32,6 +32,7 @@ from meshd.model.wire import (
 from meshd.model.workload import Workload
 from tests.datapath.mesh import Mesh
 
+WORKLOAD = Workload(uid="u-1", namespace="default", name="client", netns="", ips=("10.1.0.7", "fd00::7"))
 _HEADER = struct.Struct("!IB")
 M = TypeVar("M")
 

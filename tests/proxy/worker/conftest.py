@@ -10,14 +10,12 @@ import pytest
 
 from meshd.datapath.datapath import Datapath, ensure_loaded
 from meshd.datapath.loading.pins import Pins
-from meshd.model.workload import Workload
 from tests.datapath.mesh import Mesh
 from tests.proxy.worker.agent_end import AgentEnd, WorkerProcess
+from tests.proxy.worker.fast_path_bed import FastPathBed, fast_path_bed
 from tests.support.cgroup import own_cgroup
 from tests.support.http_bed import Script, Server
 from tests.support.netns import namespace
-
-WORKLOAD = Workload(uid="u-1", namespace="default", name="client", netns="", ips=("10.1.0.7", "fd00::7"))
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +74,10 @@ def serve(mesh: Mesh) -> Iterator[Callable[[Script], Server]]:
             return server
 
         yield start
+
+
+@pytest.fixture
+def bed(mesh: Mesh, agent: AgentEnd, worker: WorkerProcess) -> Iterator[FastPathBed]:
+    """Worker and kernel together."""
+    with fast_path_bed(mesh, agent) as made:
+        yield made

@@ -25,8 +25,7 @@ from meshd.model.config import (
 )
 from meshd.model.snapshot import Delta, Snapshot, difference
 from tests.datapath.mesh import Mesh
-from tests.proxy.worker.agent_end import AgentEnd
-from tests.proxy.worker.conftest import WORKLOAD
+from tests.proxy.worker.agent_end import WORKLOAD, AgentEnd
 from tests.support.http_bed import FORWARD, SERVICE_PORT, VIP, Script, Server
 from tests.support.netns import Namespace, join, namespace
 

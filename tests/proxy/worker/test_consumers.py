@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-
-import pytest
 
 from meshd.model.config import Forward, PathPrefix, Route, RouteMatch, WeightedCluster
-from tests.datapath.mesh import Mesh
-from tests.proxy.worker.agent_end import AgentEnd, WorkerProcess
-from tests.proxy.worker.conftest import WORKLOAD
-from tests.proxy.worker.fast_path_bed import DATE, FastPathBed, fast_path_bed
+from tests.proxy.worker.agent_end import WORKLOAD
+from tests.proxy.worker.fast_path_bed import DATE, FastPathBed
 from tests.support.http_bed import answering, get, ok, read_response
 
 MINE = WORKLOAD.namespace
-
-
-@pytest.fixture
-def bed(mesh: Mesh, agent: AgentEnd, worker: WorkerProcess) -> Iterator[FastPathBed]:
-    with fast_path_bed(mesh, agent) as made:
-        yield made
 
 
 def only(path: str) -> tuple[Route, ...]:

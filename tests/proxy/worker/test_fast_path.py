@@ -7,16 +7,14 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from meshd.model.config import Cluster, Forward, HttpOptions, LoadBalancing, Route, WeightedCluster
 from meshd.model.wire import Drain
-from tests.datapath.mesh import Mesh
-from tests.proxy.worker.agent_end import AgentEnd, WorkerProcess
-from tests.proxy.worker.fast_path_bed import DATE, FastPathBed, fast_path_bed
+from tests.proxy.worker.agent_end import WorkerProcess
+from tests.proxy.worker.fast_path_bed import DATE, FastPathBed
 from tests.support.http_bed import (
     Script,
     answering,
@@ -32,12 +30,6 @@ from tests.support.http_bed import (
 
 PLAIN = ok(b"hello", DATE)
 PLACES = pytest.mark.parametrize("far", [False, True], ids=["here", "remote"])
-
-
-@pytest.fixture
-def bed(mesh: Mesh, agent: AgentEnd, worker: WorkerProcess) -> Iterator[FastPathBed]:
-    with fast_path_bed(mesh, agent) as made:
-        yield made
 
 
 def exchange(client: socket.socket, path: bytes = b"/") -> bytes:

@@ -8,24 +8,15 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.datapath.mesh import Mesh
-from tests.proxy.worker.agent_end import AgentEnd, WorkerProcess
-from tests.proxy.worker.fast_path_bed import DATE, FastPathBed, fast_path_bed
+from tests.proxy.worker.fast_path_bed import DATE, FastPathBed
 from tests.support.http_bed import eventually, get, ok
 
 SECONDS = 6.0
 CLIENTS = 12
 NO_LINGER = struct.pack("ii", 1, 0)
-
-
-@pytest.fixture
-def bed(mesh: Mesh, agent: AgentEnd, worker: WorkerProcess) -> Iterator[FastPathBed]:
-    with fast_path_bed(mesh, agent) as made:
-        yield made
 
 
 class Wire:

@@ -9,13 +9,10 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
-from tests.datapath.mesh import Mesh
-from tests.proxy.worker.agent_end import AgentEnd, WorkerProcess
-from tests.proxy.worker.fast_path_bed import DATE, FastPathBed, fast_path_bed
+from tests.proxy.worker.fast_path_bed import DATE, FastPathBed
 from tests.support.http_bed import (
     Script,
     answering,
@@ -36,12 +33,6 @@ NO_LINGER = struct.pack("ii", 1, 0)
 SECONDS = 5.0
 CLIENTS = 8
 IDLE_SECONDS = 0.02
-
-
-@pytest.fixture
-def bed(mesh: Mesh, agent: AgentEnd, worker: WorkerProcess) -> Iterator[FastPathBed]:
-    with fast_path_bed(mesh, agent) as made:
-        yield made
 
 
 def armed(bed: FastPathBed) -> socket.socket:

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.datapath.mesh import Mesh
-from tests.proxy.worker.agent_end import AgentEnd, WorkerProcess
-from tests.proxy.worker.fast_path_bed import DATE, FastPathBed, fast_path_bed
+from tests.proxy.worker.fast_path_bed import DATE, FastPathBed
 from tests.support.http_bed import get, ok, read_response, receive_all, receive_head
 
 SIZE = 2 << 20
 """Of the last answer: the longest that the kernel carries, and more than a client's buffer takes."""
-
-
-@pytest.fixture
-def bed(mesh: Mesh, agent: AgentEnd, worker: WorkerProcess) -> Iterator[FastPathBed]:
-    with fast_path_bed(mesh, agent) as made:
-        yield made
 
 
 def _server(sock: socket.socket) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.datapath.mesh import Mesh
-from tests.proxy.worker.agent_end import AgentEnd, WorkerProcess
-from tests.proxy.worker.fast_path_bed import DATE, FastPathBed, fast_path_bed
+from tests.proxy.worker.fast_path_bed import DATE, FastPathBed
 from tests.support.http_bed import eventually, get, ok, read_response, receive_head
 
 NO_LINGER = struct.pack("ii", 1, 0)
@@ -19,12 +17,6 @@ BODY = bytes(range(250)) * 40
 POST = b"POST /post HTTP/1.1\r\nHost: web\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 ANSWER = ok(BODY, DATE)
 HEAD = len(ANSWER) - len(BODY)
-
-
-@pytest.fixture
-def bed(mesh: Mesh, agent: AgentEnd, worker: WorkerProcess) -> Iterator[FastPathBed]:
-    with fast_path_bed(mesh, agent) as made:
-        yield made
 
 
 def _close(sock: socket.socket) -> None:

@@ -6,14 +6,11 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.datapath.mesh import Mesh
-from tests.proxy.worker.agent_end import AgentEnd, WorkerProcess
-from tests.proxy.worker.fast_path_bed import DATE, FastPathBed, fast_path_bed
+from tests.proxy.worker.fast_path_bed import DATE, FastPathBed
 from tests.support.http_bed import ok, receive_head
 
 LONGEST = 2 << 20
@@ -29,12 +26,6 @@ MOST = 200
 """Bodies: many times what may wait."""
 _PERIOD = 99_991
 _PATTERN = bytes(i * i % 251 for i in range(_PERIOD)) * (LONGEST // _PERIOD + 2)
-
-
-@pytest.fixture
-def bed(mesh: Mesh, agent: AgentEnd, worker: WorkerProcess) -> Iterator[FastPathBed]:
-    with fast_path_bed(mesh, agent) as made:
-        yield made
 
 
 def _tcp_buffers() -> int:

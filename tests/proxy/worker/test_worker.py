@@ -15,8 +15,7 @@ from meshd.model.config import Protocol
 from meshd.model.snapshot import Delta
 from meshd.model.wire import Drain, Holding, RemoveWorkload
 from tests.datapath.mesh import Mesh
-from tests.proxy.worker.agent_end import AgentEnd, WorkerProcess
-from tests.proxy.worker.conftest import WORKLOAD
+from tests.proxy.worker.agent_end import WORKLOAD, AgentEnd, WorkerProcess
 from tests.support.http_bed import (
     SERVICE_PORT,
     VIP,
