@@ -9,7 +9,7 @@ from __future__ import annotations
 from fuzz.native import FIELD_HOST, MAX_PREFIX_ELEMENTS, Heads
 from meshd.datapath.rules.compilation import METHODS
 from meshd.datapath.rules.fingerprint import fnv1a
-from meshd.model.config import HttpOptions
+from meshd.model.listeners import HttpOptions
 from proxy.http1 import heads
 from proxy.http1.body import CHUNKED
 from proxy.http1.refusal import Refusal

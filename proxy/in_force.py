@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 
 from meshd import log
-from meshd.model.config import Cluster, EndpointSet, Health, HttpOptions, Listener, Protocol, RouteConfig
+from meshd.model.clusters import Cluster, EndpointSet, Health
+from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.regex import RegexError
+from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Delta, Snapshot
 from proxy.routing.balancing import Balancer
 from proxy.routing.decision import RouteTable

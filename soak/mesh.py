@@ -13,18 +13,9 @@ from pathlib import Path
 
 from meshd.bench.kernel_records import KernelRecords
 from meshd.datapath.kernel.bpf_map import Map
-from meshd.model.config import (
-    Cluster,
-    Endpoint,
-    EndpointSet,
-    Forward,
-    Listener,
-    Protocol,
-    Route,
-    RouteConfig,
-    VirtualHost,
-    WeightedCluster,
-)
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet
+from meshd.model.listeners import Listener, Protocol
+from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
 from meshd.model.snapshot import Snapshot
 from tests.support.ads_thread import AdsThread
 from tests.support.mesh_node import MeshNode

@@ -10,8 +10,10 @@ from meshd.agent.matching import find_route
 from meshd.agent.views import action_text, match_text
 from meshd.datapath.rules.compilation import DEFAULT_LIMITS, METHODS, PARSED_FIELDS, CompiledRules, why_upcall
 from meshd.datapath.rules.decision import Carried, Reason, Upcall, decide
-from meshd.model.config import Forward, Health, Listener, PathRegex, Protocol, Route, WeightedCluster
+from meshd.model.clusters import Health
+from meshd.model.listeners import Listener, Protocol
 from meshd.model.regex import RegexError
+from meshd.model.routes import Forward, PathRegex, Route, WeightedCluster
 from meshd.model.snapshot import Snapshot
 from meshd.model.view import ExplainedRequest, ExplanationView, ShareView
 

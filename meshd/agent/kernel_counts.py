@@ -19,7 +19,8 @@ from meshd.datapath.counts.rows import Count, Row, UpcallRow
 from meshd.datapath.rules.fingerprint import Fingerprints, Variant, cluster_id
 from meshd.datapath.services.ids import ServiceIds
 from meshd.datapath.services.slots import target
-from meshd.model.config import Forward, Listener
+from meshd.model.listeners import Listener
+from meshd.model.routes import Forward
 from meshd.model.snapshot import Snapshot
 from meshd.model.workload import Workload
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshd.model.config import (
+from meshd.model.regex import Regex
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     PathExact,
     PathMatch,
     PathPrefix,
     Route,
     RouteConfig,
     RouteMatch,
-    StringMatch,
     VirtualHost,
 )
-from meshd.model.regex import Regex
 from meshd.model.view import ExplainedRequest
 
 

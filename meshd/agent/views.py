@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from meshd.agent.totals import RequestKey, RequestTotal
-from meshd.model.config import (
+from meshd.model.clusters import Endpoint, Health
+from meshd.model.listeners import Listener
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     Action,
     DirectResponse,
-    Endpoint,
     Forward,
-    Health,
-    Listener,
     PathExact,
     PathMatch,
     PathPrefix,
@@ -20,7 +20,6 @@ from meshd.model.config import (
     Redirect,
     Route,
     RouteMatch,
-    StringMatch,
 )
 from meshd.model.snapshot import Snapshot
 from meshd.model.view import EndpointView, RouteView, ServiceView

@@ -12,7 +12,7 @@ from meshd.gateway.references import Backends
 from meshd.gateway.route_status import parent_statuses
 from meshd.gateway.rules import ranked_routes
 from meshd.kube.httproute import HTTPRoute
-from meshd.model.config import Route
+from meshd.model.routes import Route
 from meshd.model.status import ParentStatus, Problem, Severity
 
 RouteKey = tuple[str, str]

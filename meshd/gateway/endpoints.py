@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable
 
 from meshd.kube.objects import EndpointSlice, Service, ServicePort, SliceEndpoint
-from meshd.model.config import Endpoint, EndpointSet, Health
+from meshd.model.clusters import Endpoint, EndpointSet, Health
 
 SERVICE_NAME = "kubernetes.io/service-name"
 """The label by which a slice belongs to a service (discovery/v1, LabelServiceName)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from meshd.kube.httproute import Filter, Header, HeaderModifier, PathModifier, RequestRedirect, UrlRewrite
-from meshd.model.config import HeaderEdit, PathRewrite, Redirect, ReplaceFullPath, ReplacePrefix
+from meshd.model.routes import HeaderEdit, PathRewrite, Redirect, ReplaceFullPath, ReplacePrefix
 
 FRAMING = frozenset({"connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"})
 """Header fields that say where a message ends or whom it is for: editing them would break or smuggle it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshd.kube.objects import Service
-from meshd.model.config import FailurePolicy, HttpOptions
+from meshd.model.listeners import FailurePolicy, HttpOptions
 from meshd.model.status import Problem, Severity
 
 FAILURE_POLICY = "meshd.io/failure-policy"

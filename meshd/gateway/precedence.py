@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from meshd.kube.objects import ObjectMeta
-from meshd.model.config import PathExact, PathRegex, Route, RouteMatch
+from meshd.model.routes import PathExact, PathRegex, Route, RouteMatch
 
 
 class Ranked(NamedTuple):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 
 from meshd.kube.objects import ServicePort
-from meshd.model.config import Protocol
+from meshd.model.listeners import Protocol
 
 HTTP = frozenset({"http", "http1", "grpc-web", "kubernetes.io/ws"})
 """Spoken as HTTP/1.1."""

@@ -9,7 +9,8 @@ from meshd.gateway.references import Backends
 from meshd.kube.duration import seconds
 from meshd.kube.httproute import HeaderMatch, HTTPRoute, PathMatch, QueryParamMatch, Rule, Timeouts
 from meshd.kube.httproute import RouteMatch as KubeMatch
-from meshd.model.config import (
+from meshd.model.request_policies import Retry, StringMatch
+from meshd.model.routes import (
     Action,
     DirectResponse,
     Forward,
@@ -18,11 +19,10 @@ from meshd.model.config import (
     PathRegex,
     Route,
     RouteMatch,
-    StringMatch,
     WeightedCluster,
 )
 
-CONNECT_RETRIES = 3
+CONNECT_RETRY = Retry(attempts=3, backoff=0.05, max_backoff=0.5)
 """An endpoint may be gone before the mesh hears of it. Istio's default is 2; the third covers a busy node."""
 INVALID_BACKEND_STATUS = 500
 """What a request to a backend that does not resolve gets (HTTPRouteRule.backendRefs)."""
@@ -119,7 +119,7 @@ def _action(
     return Forward(
         clusters=tuple(clusters),
         timeout=_timeout(rule.timeouts),
-        connect_retries=CONNECT_RETRIES,
+        retry=CONNECT_RETRY,
         host=rewrite.hostname or "" if rewrite else "",
         path=filters.path_rewrite(rewrite.path, f"{where}.filters.urlRewrite.path") if rewrite else None,
         missing_cluster_status=INVALID_BACKEND_STATUS,

@@ -11,22 +11,13 @@ from meshd.gateway.attached import Attached, PortKey, RouteKey, attach_all
 from meshd.gateway.endpoints import SERVICE_NAME, endpoint_set
 from meshd.gateway.protocols import protocol
 from meshd.gateway.references import Backends
-from meshd.gateway.rules import CONNECT_RETRIES
+from meshd.gateway.rules import CONNECT_RETRY
 from meshd.kube.collection import Objects
 from meshd.kube.httproute import HTTPRoute
 from meshd.kube.objects import EndpointSlice, Key, Service
-from meshd.model.config import (
-    Cluster,
-    EndpointSet,
-    Forward,
-    HttpOptions,
-    Listener,
-    Protocol,
-    Route,
-    RouteConfig,
-    VirtualHost,
-    WeightedCluster,
-)
+from meshd.model.clusters import Cluster, EndpointSet
+from meshd.model.listeners import HttpOptions, Listener, Protocol
+from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
 from meshd.model.snapshot import Snapshot
 from meshd.model.status import ConfigStatus, ObjectStatus, Problem, Severity
 
@@ -140,7 +131,7 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
 
 
 def _default_routes(name: str) -> tuple[Route, ...]:
-    forward = Forward(clusters=(WeightedCluster(name=name),), connect_retries=CONNECT_RETRIES)
+    forward = Forward(clusters=(WeightedCluster(name=name),), retry=CONNECT_RETRY)
     return (Route(name=DEFAULT_ROUTE, action=forward),)
 
 

@@ -8,7 +8,9 @@ from typing import TypeVar
 
 import msgspec
 
-from meshd.model.config import Cluster, EndpointSet, Listener, RouteConfig
+from meshd.model.clusters import Cluster, EndpointSet
+from meshd.model.listeners import Listener
+from meshd.model.routes import RouteConfig
 
 _T = TypeVar("_T")
 

@@ -20,7 +20,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2, struct_pb2
 from google.protobuf.message import Message
 
-from meshd.model.config import Cluster, EndpointSet, Listener, RouteConfig
+from meshd.model.clusters import Cluster, EndpointSet
+from meshd.model.listeners import Listener
+from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Delta, Snapshot, difference
 from meshd.model.status import ConfigStatus
 from meshd.xds import decode, decode_listener, decode_route, warming

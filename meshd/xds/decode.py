@@ -16,7 +16,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import any_pb2, struct_pb2
 from google.protobuf.message import DecodeError, Message
 
-from meshd.model.config import Cluster, Endpoint, EndpointSet, Health
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.xds.encode import BALANCING, HTTP_PROTOCOL_OPTIONS, METADATA
 from meshd.xds.unsupported import UnsupportedError, only
 

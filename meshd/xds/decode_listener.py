@@ -8,7 +8,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import struct_pb2
 
-from meshd.model.config import FailurePolicy, HttpOptions, Listener, Protocol
+from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
 from meshd.xds.decode import address, facts, over_ads, own_fields, seconds, unpack
 from meshd.xds.encode import CONSUMERS
 from meshd.xds.unsupported import UnsupportedError, only

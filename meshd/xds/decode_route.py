@@ -6,7 +6,9 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.type.matcher.v3 import string_pb2
 
-from meshd.model.config import (
+from meshd.model.regex import Regex, RegexError
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     DirectResponse,
     Forward,
     HeaderEdit,
@@ -18,11 +20,9 @@ from meshd.model.config import (
     Route,
     RouteConfig,
     RouteMatch,
-    StringMatch,
     VirtualHost,
     WeightedCluster,
 )
-from meshd.model.regex import Regex, RegexError
 from meshd.xds import header_edits, path_rewrites, retries
 from meshd.xds.decode import seconds
 from meshd.xds.encode_route import MISSING_CLUSTER, REDIRECT_STATUS
@@ -189,7 +189,7 @@ def _forward(message: route_components_pb2.RouteAction, path: PathMatch, name: s
         timeout=seconds(message, "timeout", DEFAULT_ROUTE_TIMEOUT),
         host=message.host_rewrite_literal,
         path=path_rewrites.read(message, path, name, where),
-        connect_retries=retries.read(message, name, where),
+        retry=retries.read(message, name, where),
         missing_cluster_status=_MISSING_CLUSTER[message.cluster_not_found_response_code],
     )
 

@@ -20,17 +20,10 @@ from envoy.type.v3 import percent_pb2
 from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
 from google.protobuf.message import Message
 
-from meshd.model.config import (
-    Cluster,
-    Endpoint,
-    EndpointSet,
-    Health,
-    HttpOptions,
-    Listener,
-    LoadBalancing,
-    Protocol,
-    RouteConfig,
-)
+from meshd.model.cluster_policies import Balancing, LeastRequest, RandomEndpoint, RoundRobin
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
+from meshd.model.listeners import HttpOptions, Listener, Protocol
+from meshd.model.routes import RouteConfig
 from meshd.xds import encode_route
 
 METADATA = "io.meshd"
@@ -41,10 +34,10 @@ TCP_FILTER = "envoy.filters.network.tcp_proxy"
 ROUTER_FILTER = "envoy.filters.http.router"
 HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
-BALANCING = {
-    LoadBalancing.ROUND_ROBIN: cluster_pb2.Cluster.ROUND_ROBIN,
-    LoadBalancing.LEAST_REQUEST: cluster_pb2.Cluster.LEAST_REQUEST,
-    LoadBalancing.RANDOM: cluster_pb2.Cluster.RANDOM,
+BALANCING: dict[Balancing, cluster_pb2.Cluster.LbPolicy] = {
+    RoundRobin(): cluster_pb2.Cluster.ROUND_ROBIN,
+    LeastRequest(): cluster_pb2.Cluster.LEAST_REQUEST,
+    RandomEndpoint(): cluster_pb2.Cluster.RANDOM,
 }
 HEALTH = {Health.HEALTHY: "HEALTHY", Health.UNHEALTHY: "UNHEALTHY", Health.DRAINING: "DRAINING"}
 

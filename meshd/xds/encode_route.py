@@ -7,7 +7,8 @@ from envoy.config.route.v3 import route_components_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 from google.protobuf import duration_pb2, wrappers_pb2
 
-from meshd.model.config import (
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     DirectResponse,
     Forward,
     PathExact,
@@ -15,7 +16,6 @@ from meshd.model.config import (
     Redirect,
     Route,
     RouteMatch,
-    StringMatch,
     VirtualHost,
     WeightedCluster,
 )
@@ -122,7 +122,7 @@ def _forward(model: Forward, match: RouteMatch) -> route_components_pb2.RouteAct
         action.weighted_clusters.clusters.extend(_weighted(c) for c in model.clusters)
     if model.host:
         action.host_rewrite_literal = model.host
-    retries.write(action, model.connect_retries)
+    retries.write(action, model.retry)
     path_rewrites.write(action, model.path, match.path)
     return action
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from envoy.config.core.v3 import base_pb2
 
-from meshd.model.config import HeaderEdit
+from meshd.model.routes import HeaderEdit
 from meshd.xds.unsupported import UnsupportedError, only
 
 _Append = base_pb2.HeaderValueOption.HeaderAppendAction

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from meshd.model.config import Listener, RouteConfig
+from meshd.model.listeners import Listener
+from meshd.model.routes import RouteConfig
 from meshd.xds import encode
 from meshd.xds.resources import LISTENER, ROUTE_CONFIG, Resource, ResourceSet, pack
 

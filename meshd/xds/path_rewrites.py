@@ -13,7 +13,7 @@ import re
 from envoy.config.route.v3 import route_components_pb2
 from envoy.type.matcher.v3 import regex_pb2
 
-from meshd.model.config import PathMatch, PathPrefix, PathRewrite, ReplaceFullPath, ReplacePrefix
+from meshd.model.routes import PathMatch, PathPrefix, PathRewrite, ReplaceFullPath, ReplacePrefix
 from meshd.xds.unsupported import UnsupportedError, only
 
 _WHOLE = "^.*$"

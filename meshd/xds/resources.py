@@ -11,7 +11,9 @@ from google.protobuf import any_pb2, struct_pb2
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from meshd.model.config import Cluster, EndpointSet, Listener, RouteConfig
+from meshd.model.clusters import Cluster, EndpointSet
+from meshd.model.listeners import Listener
+from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Snapshot
 from meshd.model.status import ConfigStatus
 from meshd.xds import encode

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from meshd.model.config import Forward, Listener, Protocol, RouteConfig
+from meshd.model.listeners import Listener, Protocol
+from meshd.model.routes import Forward, RouteConfig
 from meshd.model.snapshot import Snapshot
 
 

@@ -6,7 +6,7 @@ import ipaddress
 import socket
 
 from meshd import netns
-from meshd.model.config import Cluster, Endpoint
+from meshd.model.clusters import Cluster, Endpoint
 from meshd.model.workload import Workload
 from proxy.exchanges.pool import Pool
 from proxy.in_force import EndpointKey

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from meshd.model.config import Endpoint
+from meshd.model.clusters import Endpoint
+from meshd.model.request_policies import Retry
 from proxy.exchanges import failures
 from proxy.exchanges.pool import ConnectionLimitError, Pool
 from proxy.exchanges.upstream import Upstream
@@ -48,18 +49,18 @@ class Dispatch:
         downstream: Downstream,
         balancer: Balancer,
         data: bytes,
-        connect_retries: int,
+        retry: Retry | None,
     ) -> None:
         """``data``: the request's head and what has come of its body.
 
-        ``connect_retries``: how often it may be tried again when a connection cannot be made.
+        ``retry``: how often it may be tried again when a connection cannot be made; None: never.
         """
         self._exchange = exchange
         self._downstream = downstream
         self._balancer = balancer
         self._connecting = False
         self._backoff: asyncio.TimerHandle | None = None
-        self._connect_retries = connect_retries
+        self._connect_retries = 0 if retry is None else retry.attempts
         self._failed: tuple[tuple[str, int], ...] = ()
         self._retried = False
         self.pool: Pool

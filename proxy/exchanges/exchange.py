@@ -202,7 +202,7 @@ class Exchange:
         )
         head = heads.request_head(request.head.method, decision.target, fields)
         data = head + body if body else head
-        dispatch = self.dispatch = Dispatch(self, downstream, balancer, data, decision.connect_retries)
+        dispatch = self.dispatch = Dispatch(self, downstream, balancer, data, decision.retry)
         return dispatch
 
     def _begin_or_connect(self, dispatch: Dispatch) -> None:

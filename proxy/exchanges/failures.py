@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshd.model.config import Endpoint
+from meshd.model.clusters import Endpoint
 from proxy.http1.refusal import Refusal
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag

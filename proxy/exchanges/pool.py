@@ -14,7 +14,7 @@ from typing import Protocol
 
 from meshd import log
 from meshd.datapath.rules.fingerprint import cluster_id
-from meshd.model.config import Cluster, Endpoint
+from meshd.model.clusters import Cluster, Endpoint
 from proxy.exchanges.upstream import Upstream
 from proxy.runtime import Runtime
 

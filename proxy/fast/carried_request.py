@@ -8,7 +8,7 @@ from multidict import CIMultiDict
 
 from meshd.datapath.flows.kept_requests import request_id_text
 from meshd.datapath.flows.table import Carried
-from meshd.model.config import Forward
+from meshd.model.routes import Forward
 from proxy.exchanges.exchange import Exchange
 from proxy.exchanges.upstream import Upstream
 from proxy.http1.body import CHUNKED, Body, body_of
@@ -55,7 +55,7 @@ def adopt(
         request_edit=NO_EDIT,  # with an edit it would not have been carried
         response_edit=NO_EDIT,
         timeout=route.action.timeout,
-        connect_retries=route.action.connect_retries,
+        retry=route.action.retry,
         missing_cluster_status=route.action.missing_cluster_status,
     )
     exchange = downstream.adopt(request or _unknown(method), carried.began)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from meshd.datapath.flows.arming import Connection
 from meshd.datapath.flows.arming import Upstream as Entry
 from meshd.datapath.flows.table import Carried
-from meshd.model.config import HttpOptions
+from meshd.model.listeners import HttpOptions
 from proxy.fast.path import FastPath
 from proxy.routing.listener_rules import ListenerRules
 

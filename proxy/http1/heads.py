@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from email.utils import formatdate
 
-from meshd.model.config import HttpOptions
+from meshd.model.listeners import HttpOptions
 from proxy.http1.field_values import Field, without
 from proxy.http1.refusal import reason_phrase
 from proxy.http1.request import Request

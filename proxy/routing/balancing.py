@@ -7,7 +7,8 @@ import heapq
 import itertools
 from collections.abc import Callable, Mapping
 
-from meshd.model.config import Cluster, Endpoint, EndpointSet, Health, LoadBalancing
+from meshd.model.cluster_policies import LeastRequest, Maglev, RandomEndpoint, RingHash, RoundRobin
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 
 Random = Callable[[], float]
 """Uniform in [0, 1)."""
@@ -118,11 +119,11 @@ class Balancer:
         if not endpoints:
             return None
         match self.cluster.balancing:
-            case LoadBalancing.ROUND_ROBIN:
+            case RoundRobin():
                 return _RoundRobin(endpoints)
-            case LoadBalancing.RANDOM:
+            case RandomEndpoint():
                 return _WeightedRandom(endpoints)
-            case LoadBalancing.LEAST_REQUEST:
+            case LeastRequest() | RingHash() | Maglev():
                 return _LeastRequest(endpoints, self._active)
 
     def pick(self, random: Random, ipv6: bool = False) -> Endpoint | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import bisect
 import itertools
 
-from meshd.model.config import DirectResponse, Forward, Redirect, Route, RouteConfig, VirtualHost
+from meshd.model.request_policies import Retry
+from meshd.model.routes import DirectResponse, Forward, Redirect, Route, RouteConfig, VirtualHost
 from proxy.routing.header_edit import NO_EDIT, Edit
 from proxy.routing.match import predicate
 from proxy.routing.request_head import RequestHead
@@ -26,11 +27,11 @@ class ForwardTo:
 
     __slots__ = (
         "cluster",
-        "connect_retries",
         "host",
         "missing_cluster_status",
         "request_edit",
         "response_edit",
+        "retry",
         "route",
         "target",
         "timeout",
@@ -45,7 +46,7 @@ class ForwardTo:
         request_edit: Edit,
         response_edit: Edit,
         timeout: float,
-        connect_retries: int,
+        retry: Retry | None,
         missing_cluster_status: int,
     ) -> None:
         """``target``: new origin form with its query. ``host``: the new Host; None: as it was.
@@ -59,7 +60,7 @@ class ForwardTo:
         self.request_edit = request_edit
         self.response_edit = response_edit
         self.timeout = timeout
-        self.connect_retries = connect_retries
+        self.retry = retry
         self.missing_cluster_status = missing_cluster_status
 
 
@@ -143,7 +144,7 @@ class _Forwarding:
             share.request_edit,
             share.response_edit,
             forward.timeout,
-            forward.connect_retries,
+            forward.retry,
             forward.missing_cluster_status,
         )
 

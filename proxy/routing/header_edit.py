@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meshd.model.config import HeaderEdit
+from meshd.model.routes import HeaderEdit
 
 
 def _wire(text: str) -> bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from meshd.datapath.rules.compilation import why_upcall
 from meshd.datapath.rules.fingerprint import cluster_id, rules_fingerprint
-from meshd.model.config import Forward, Listener, Route
+from meshd.model.listeners import Listener
+from meshd.model.routes import Forward, Route
 from meshd.model.snapshot import Snapshot
 from proxy.routing.balancing import Balancer
 

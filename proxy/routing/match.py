@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from meshd.model.config import RouteMatch, StringMatch
 from meshd.model.regex import Regex
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import RouteMatch
 from proxy.routing.request_head import RequestHead
 
 Predicate = Callable[[RequestHead], bool]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from meshd.model.config import PathExact, PathMatch, PathPrefix, RouteConfig, VirtualHost
 from meshd.model.regex import Regex
+from meshd.model.routes import PathExact, PathMatch, PathPrefix, RouteConfig, VirtualHost
 from proxy.routing.rewriting import split_port
 
 

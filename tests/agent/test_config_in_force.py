@@ -10,7 +10,8 @@ import pytest
 from meshd.agent.config_in_force import ConfigInForce
 from meshd.agent.workers import Greeting, Workers
 from meshd.datapath.errors import CaptureError
-from meshd.model.config import Cluster, Listener, Protocol
+from meshd.model.clusters import Cluster
+from meshd.model.listeners import Listener, Protocol
 from meshd.model.snapshot import Delta, Snapshot
 
 

@@ -15,20 +15,18 @@ from meshd.agent.matching import find_route
 from meshd.agent.views import route_views
 from meshd.cli.explain import explanation_text
 from meshd.datapath.rules.compilation import CompiledRules, compile_rules
-from meshd.model.config import (
+from meshd.model.clusters import Endpoint, EndpointSet, Health
+from meshd.model.listeners import Protocol
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     DirectResponse,
-    Endpoint,
-    EndpointSet,
     HeaderEdit,
-    Health,
     PathExact,
     PathPrefix,
     PathRegex,
-    Protocol,
     Route,
     RouteConfig,
     RouteMatch,
-    StringMatch,
     VirtualHost,
 )
 from meshd.model.snapshot import Snapshot

@@ -3,7 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd.model.config import Cluster, EndpointSet, Listener, Protocol, RouteConfig
+from meshd.model.clusters import Cluster, EndpointSet
+from meshd.model.listeners import Listener, Protocol
+from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Delta, Snapshot, difference
 
 names = st.sampled_from(["a", "b", "c", "d"])

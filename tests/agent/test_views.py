@@ -2,22 +2,19 @@ from __future__ import annotations
 
 from meshd.agent.totals import RequestTotal
 from meshd.agent.views import action_text, endpoint_views, match_text, route_views, service_views
-from meshd.model.config import (
+from meshd.model.clusters import Endpoint, EndpointSet, Health
+from meshd.model.listeners import Listener, Protocol
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     DirectResponse,
-    Endpoint,
-    EndpointSet,
     Forward,
-    Health,
-    Listener,
     PathExact,
     PathPrefix,
     PathRegex,
-    Protocol,
     Redirect,
     Route,
     RouteConfig,
     RouteMatch,
-    StringMatch,
     VirtualHost,
     WeightedCluster,
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from meshd.control.server import AdsServer
-from meshd.model.config import Protocol
+from meshd.model.listeners import Protocol
 from meshd.xds import encode
 from meshd.xds.resources import CLUSTER, Resource, ResourceSet, pack
 from tests.control.running import agent, control, until, web

@@ -13,18 +13,9 @@ from meshd.datapath.flows.bell import Bell
 from meshd.datapath.flows.kept_requests import KeptRequests
 from meshd.datapath.flows.table import Carried, FlowTable
 from meshd.datapath.rules.fingerprint import cluster_id, rules_fingerprint
-from meshd.model.config import (
-    Cluster,
-    Endpoint,
-    EndpointSet,
-    Forward,
-    Listener,
-    Protocol,
-    Route,
-    RouteConfig,
-    VirtualHost,
-    WeightedCluster,
-)
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet
+from meshd.model.listeners import Listener, Protocol
+from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
 from meshd.model.snapshot import Snapshot
 from tests.datapath.mesh import Mesh
 from tests.support.netns import Namespace, join, namespace

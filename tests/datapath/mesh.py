@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.flows.table import FlowTable, OriginalDestination
 from meshd.datapath.heartbeat import Heartbeat
-from meshd.model.config import Endpoint, EndpointSet, FailurePolicy, Listener, Protocol
+from meshd.model.clusters import Endpoint, EndpointSet
+from meshd.model.listeners import FailurePolicy, Listener, Protocol
 from meshd.model.snapshot import Snapshot
 from tests.support.netns import Namespace
 

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from meshd.model.config import Protocol
+from meshd.model.listeners import Protocol
 from tests.datapath.mesh import Mesh
 
 VIP = "10.96.0.1"

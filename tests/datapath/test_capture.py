@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from meshd.datapath.flows.table import OriginalDestination
-from meshd.model.config import FailurePolicy, Protocol
+from meshd.model.listeners import FailurePolicy, Protocol
 from meshd.model.snapshot import Snapshot
 from tests.datapath.mesh import PORT, Mesh
 from tests.support.netns import join, namespace

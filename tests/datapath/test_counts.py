@@ -21,17 +21,9 @@ from meshd.datapath.kernel.bpf_batch import entries
 from meshd.datapath.kernel.bpf_map import Map, possible_cpus
 from meshd.datapath.rules.fingerprint import cluster_id, rules_fingerprint
 from meshd.datapath.services.ids import ServiceIds
-from meshd.model.config import (
-    Endpoint,
-    EndpointSet,
-    Forward,
-    Listener,
-    Protocol,
-    Route,
-    RouteConfig,
-    VirtualHost,
-    WeightedCluster,
-)
+from meshd.model.clusters import Endpoint, EndpointSet
+from meshd.model.listeners import Listener, Protocol
+from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
 from meshd.model.snapshot import Snapshot
 from meshd.model.wire import LATENCY_BUCKETS
 from meshd.model.workload import Workload

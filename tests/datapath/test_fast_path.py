@@ -16,13 +16,13 @@ from meshd.datapath.datapath import Datapath, ensure_loaded
 from meshd.datapath.flows.arming import Upstream
 from meshd.datapath.flows.kept_requests import request_id_text
 from meshd.datapath.rules.fingerprint import cluster_id
-from meshd.model.config import (
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     Forward,
     HeaderEdit,
     PathPrefix,
     Route,
     RouteMatch,
-    StringMatch,
     WeightedCluster,
 )
 from proxy.exchanges.dispatch import IDEMPOTENT

@@ -10,21 +10,9 @@ import msgspec
 import pytest
 
 from meshd.datapath.rules.fingerprint import Fingerprints, cluster_id, fnv1a, rules_fingerprint
-from meshd.model.config import (
-    Cluster,
-    Endpoint,
-    EndpointSet,
-    Forward,
-    HeaderEdit,
-    Health,
-    HttpOptions,
-    Listener,
-    Protocol,
-    Route,
-    RouteConfig,
-    VirtualHost,
-    WeightedCluster,
-)
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
+from meshd.model.listeners import HttpOptions, Listener, Protocol
+from meshd.model.routes import Forward, HeaderEdit, Route, RouteConfig, VirtualHost, WeightedCluster
 from meshd.model.snapshot import Delta, Snapshot
 
 A, B, OTHER = "shop/a:80", "shop/b:80", "shop/other:80"

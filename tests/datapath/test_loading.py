@@ -23,7 +23,7 @@ from meshd.datapath.kernel import bpf
 from meshd.datapath.loading import source
 from meshd.datapath.loading.pins import Pins
 from meshd.datapath.loading.programs import CGROUP_PROGRAMS, MAPS, PROGRAMS
-from meshd.model.config import Protocol
+from meshd.model.listeners import Protocol
 from meshd.model.snapshot import Snapshot
 from tests.datapath.mesh import Mesh
 

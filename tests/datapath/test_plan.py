@@ -20,7 +20,8 @@ from meshd.datapath.services.plan import (
     plan,
 )
 from meshd.datapath.services.slots import MAX_SLOTS, Target, slot_counts, slot_table, target
-from meshd.model.config import Endpoint, EndpointSet, FailurePolicy, Health, Listener, Protocol
+from meshd.model.clusters import Endpoint, EndpointSet, Health
+from meshd.model.listeners import FailurePolicy, Listener, Protocol
 from meshd.model.snapshot import Snapshot
 
 ADDRESSES = ("10.244.0.1", "10.244.0.2", "10.244.1.1", "fd00::1", "fd00::2")

@@ -19,19 +19,16 @@ from meshd.datapath.rules.compilation import CompiledRules, Limits
 from meshd.datapath.rules.fingerprint import fnv1a, rules_fingerprint
 from meshd.datapath.rules.maps import RuleMaps
 from meshd.datapath.rules.values import RuleValues
-from meshd.model.config import (
-    Cluster,
-    EndpointSet,
+from meshd.model.clusters import Cluster, EndpointSet
+from meshd.model.listeners import HttpOptions, Listener, Protocol
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     Forward,
-    HttpOptions,
-    Listener,
     PathExact,
     PathPrefix,
-    Protocol,
     Route,
     RouteConfig,
     RouteMatch,
-    StringMatch,
     VirtualHost,
     WeightedCluster,
 )

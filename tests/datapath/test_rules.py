@@ -8,22 +8,21 @@ import pytest
 from meshd.datapath.rules.compilation import CompiledRules, Share, compile_rules
 from meshd.datapath.rules.decision import Carried, Reason, Upcall, decide
 from meshd.datapath.rules.fingerprint import cluster_id
-from meshd.model.config import (
+from meshd.model.listeners import HttpOptions, Protocol
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     Action,
     DirectResponse,
     Forward,
     HeaderEdit,
-    HttpOptions,
     PathExact,
     PathPrefix,
     PathRegex,
-    Protocol,
     Redirect,
     ReplacePrefix,
     Route,
     RouteConfig,
     RouteMatch,
-    StringMatch,
     VirtualHost,
     WeightedCluster,
 )

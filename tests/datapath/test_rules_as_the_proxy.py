@@ -9,7 +9,14 @@ from multidict import CIMultiDict
 
 from meshd.datapath.rules.compilation import CompiledRules, Limits, compile_rules
 from meshd.datapath.rules.decision import Carried, Upcall, decide
-from meshd.model.config import HeaderEdit, PathExact, PathPrefix, RouteConfig, RouteMatch, VirtualHost
+from meshd.model.routes import (
+    HeaderEdit,
+    PathExact,
+    PathPrefix,
+    RouteConfig,
+    RouteMatch,
+    VirtualHost,
+)
 from proxy.routing.decision import ForwardTo, RouteTable
 from proxy.routing.request_head import RequestHead
 from tests.support.route_configs import CLUSTERS, LISTENER, Request, configs, requests, to

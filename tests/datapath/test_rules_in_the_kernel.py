@@ -14,7 +14,7 @@ from meshd.datapath.loading.layout import Layout
 from meshd.datapath.rules.compilation import CompiledRules, Share, compile_rules
 from meshd.datapath.rules.decision import Carried, Upcall, decide
 from meshd.datapath.rules.values import RuleValues
-from meshd.model.config import RouteConfig
+from meshd.model.routes import RouteConfig
 from tests.datapath.native import build
 from tests.support.route_configs import CLUSTERS, LISTENER, Request, configs, requests
 

@@ -13,7 +13,7 @@ from meshd.agent.tcp_sockets import tcp_sockets
 from meshd.datapath.flows.captured_sockets import CapturedSockets
 from meshd.datapath.splicing import watch as splice_watch
 from meshd.datapath.splicing.watch import SpliceWatch
-from meshd.model.config import Protocol
+from meshd.model.listeners import Protocol
 from tests.datapath.mesh import Mesh
 
 SPLICER = """

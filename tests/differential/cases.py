@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshd.model.config import (
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     Action,
     DirectResponse,
     Forward,
@@ -19,7 +20,6 @@ from meshd.model.config import (
     ReplacePrefix,
     Route,
     RouteMatch,
-    StringMatch,
     VirtualHost,
     WeightedCluster,
 )

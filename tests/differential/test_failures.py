@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from meshd.model.config import Action, Forward, PathExact, Route, RouteMatch, WeightedCluster
+from meshd.model.routes import Action, Forward, PathExact, Route, RouteMatch, WeightedCluster
 from tests.differential.cases import routes, to
 from tests.differential.requests import Request
 from tests.differential.world import REFUSING, SCRIPTED, SILENT, World

@@ -7,7 +7,8 @@ from collections import Counter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meshd.model.config import (
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     Action,
     DirectResponse,
     Forward,
@@ -22,7 +23,6 @@ from meshd.model.config import (
     ReplacePrefix,
     Route,
     RouteMatch,
-    StringMatch,
     VirtualHost,
     WeightedCluster,
 )

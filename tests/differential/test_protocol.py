@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from meshd.model.config import Route
+from meshd.model.routes import Route
 from tests.differential.cases import A, routes, to
 from tests.differential.requests import Outcome, outcome
 from tests.differential.world import World

@@ -10,15 +10,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from meshd.model.config import (
-    Cluster,
-    Endpoint,
-    EndpointSet,
-    Listener,
-    Protocol,
-    RouteConfig,
-    VirtualHost,
-)
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet
+from meshd.model.listeners import Listener, Protocol
+from meshd.model.routes import RouteConfig, VirtualHost
 from meshd.model.snapshot import Snapshot
 from tests.differential.cases import EMPTY, A, B
 from tests.differential.requests import Outcome, Request, outcome

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from meshd.gateway.translate import Translation, translate
 from meshd.kube.collection import Collection
 from meshd.kube.httproute import HTTPRoute
-from meshd.model.config import Route
+from meshd.model.routes import Route
 from meshd.model.status import Condition, ObjectStatus
 
 Object = dict[str, object]

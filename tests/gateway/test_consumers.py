@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from meshd.gateway.translate import Translation
-from meshd.model.config import Forward, Protocol
+from meshd.model.listeners import Protocol
+from meshd.model.routes import Forward
 from tests.gateway.manifests import PARENT, Object, condition, http_route, routes, rule, service, translated
 
 WEB = "default/web:80"

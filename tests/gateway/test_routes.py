@@ -7,7 +7,9 @@ import random
 
 import pytest
 
-from meshd.model.config import (
+from meshd.gateway.rules import CONNECT_RETRY
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     DirectResponse,
     Forward,
     HeaderEdit,
@@ -17,7 +19,6 @@ from meshd.model.config import (
     Redirect,
     ReplaceFullPath,
     ReplacePrefix,
-    StringMatch,
     WeightedCluster,
 )
 from tests.gateway.manifests import (
@@ -116,11 +117,11 @@ def test_weights() -> None:
             WeightedCluster(name="default/v2:80"),
             WeightedCluster(name="default/v2:80", weight=0),
         ),
-        connect_retries=3,
+        retry=CONNECT_RETRY,
         missing_cluster_status=500,
     )
     assert action(http_route(rule(backendRefs=[{"name": "v2", "port": 80, "weight": 7}]))) == Forward(
-        clusters=(WeightedCluster(name="default/v2:80"),), connect_retries=3, missing_cluster_status=500
+        clusters=(WeightedCluster(name="default/v2:80"),), retry=CONNECT_RETRY, missing_cluster_status=500
     )
 
 
@@ -160,7 +161,7 @@ def test_filters() -> None:
         timeout=61.5,
         host="x.org",
         path=ReplacePrefix("/y"),
-        connect_retries=3,
+        retry=CONNECT_RETRY,
         missing_cluster_status=500,
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meshd.model.config import FailurePolicy, Health, HttpOptions, Listener, Protocol
+from meshd.model.clusters import Health
+from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
 from tests.gateway.manifests import endpoint_slice, http_route, problems, routes, rule, service, translated
 
 

@@ -7,15 +7,18 @@ from collections import Counter
 
 import pytest
 
-from meshd.model.config import Cluster, Endpoint, EndpointSet, Health, LoadBalancing
+from meshd.model.cluster_policies import Balancing, LeastRequest, RandomEndpoint, RoundRobin
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from proxy.routing.balancing import Balancer
+
+POLICIES: tuple[Balancing, ...] = (RoundRobin(), LeastRequest(), RandomEndpoint())
 
 
 def endpoint(last: int, weight: int = 1, health: Health = Health.HEALTHY) -> Endpoint:
     return Endpoint(address=f"10.0.0.{last}", port=80, weight=weight, health=health)
 
 
-def balancer(policy: LoadBalancing, *endpoints: Endpoint) -> Balancer:
+def balancer(policy: Balancing, *endpoints: Endpoint) -> Balancer:
     return Balancer(Cluster(name="c", balancing=policy), EndpointSet(name="c", endpoints=endpoints))
 
 
@@ -29,8 +32,8 @@ def picks(balancer: Balancer, count: int, seed: int = 1) -> Counter[str]:
     return found
 
 
-@pytest.mark.parametrize("policy", list(LoadBalancing))
-def test_only_healthy_endpoints_with_weight(policy: LoadBalancing) -> None:
+@pytest.mark.parametrize("policy", POLICIES)
+def test_only_healthy_endpoints_with_weight(policy: Balancing) -> None:
     several = balancer(
         policy,
         endpoint(1, health=Health.DRAINING),
@@ -41,29 +44,28 @@ def test_only_healthy_endpoints_with_weight(policy: LoadBalancing) -> None:
     assert picks(several, 20) == {"10.0.0.2": 20}
 
 
-@pytest.mark.parametrize("policy", list(LoadBalancing))
-def test_no_healthy_endpoint(policy: LoadBalancing) -> None:
+@pytest.mark.parametrize("policy", POLICIES)
+def test_no_healthy_endpoint(policy: Balancing) -> None:
     assert balancer(policy).pick(random.random) is None
     assert balancer(policy, endpoint(1, health=Health.UNHEALTHY)).pick(random.random) is None
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_round_robin_visits_each_once_in_a_turn(seed: int) -> None:
-    several = balancer(LoadBalancing.ROUND_ROBIN, *(endpoint(i) for i in range(5)))
+    several = balancer(RoundRobin(), *(endpoint(i) for i in range(5)))
     assert set(picks(several, 5, seed).values()) == {1}
 
 
 def test_round_robin_starts_anywhere() -> None:
     starts = {
-        next(iter(picks(balancer(LoadBalancing.ROUND_ROBIN, *map(endpoint, range(4))), 1, seed)))
-        for seed in range(50)
+        next(iter(picks(balancer(RoundRobin(), *map(endpoint, range(4))), 1, seed))) for seed in range(50)
     }
     assert len(starts) == 4
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_weighted_round_robin_keeps_shares_in_every_stretch(seed: int) -> None:
-    several = balancer(LoadBalancing.ROUND_ROBIN, endpoint(1, 5), endpoint(2, 2), endpoint(3, 1))
+    several = balancer(RoundRobin(), endpoint(1, 5), endpoint(2, 2), endpoint(3, 1))
     found = picks(several, 8, seed)
     for address, weight in (("10.0.0.1", 5), ("10.0.0.2", 2), ("10.0.0.3", 1)):
         assert abs(found[address] - weight) <= 1
@@ -73,13 +75,13 @@ def test_weighted_round_robin_keeps_shares_in_every_stretch(seed: int) -> None:
 
 
 def test_random_follows_weights() -> None:
-    several = balancer(LoadBalancing.RANDOM, endpoint(1, 3), endpoint(2, 1))
+    several = balancer(RandomEndpoint(), endpoint(1, 3), endpoint(2, 1))
     found = picks(several, 4000)
     assert 2850 < found["10.0.0.1"] < 3150
 
 
 def test_random_at_the_edges_of_its_range() -> None:
-    several = balancer(LoadBalancing.RANDOM, endpoint(1), endpoint(2))
+    several = balancer(RandomEndpoint(), endpoint(1), endpoint(2))
     first, last = several.pick(lambda: 0.0), several.pick(lambda: 1 - 2**-53)
     assert first is not None
     assert last is not None
@@ -87,7 +89,7 @@ def test_random_at_the_edges_of_its_range() -> None:
 
 
 def test_least_request_shuns_the_busy() -> None:
-    several = balancer(LoadBalancing.LEAST_REQUEST, endpoint(1), endpoint(2))
+    several = balancer(LeastRequest(), endpoint(1), endpoint(2))
     for _ in range(5):
         several.started(endpoint(1))
     # The busy one is picked only when both draws fall on it.
@@ -99,13 +101,13 @@ def test_least_request_shuns_the_busy() -> None:
 
 
 def test_least_request_weighs_load() -> None:
-    several = balancer(LoadBalancing.LEAST_REQUEST, endpoint(1, 4), endpoint(2, 1))
+    several = balancer(LeastRequest(), endpoint(1, 4), endpoint(2, 1))
     found = picks(several, 5000)
     assert found["10.0.0.1"] > 4500
 
 
-@pytest.mark.parametrize("policy", list(LoadBalancing))
-def test_a_caller_gets_endpoints_of_the_family_it_called(policy: LoadBalancing) -> None:
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_caller_gets_endpoints_of_the_family_it_called(policy: Balancing) -> None:
     six = Endpoint(address="fd00::1", port=80)
     both = balancer(policy, endpoint(1), six)
     for _ in range(4):
@@ -116,7 +118,7 @@ def test_a_caller_gets_endpoints_of_the_family_it_called(policy: LoadBalancing) 
 
 
 def test_counts_survive_a_change_of_endpoints_and_end_at_nothing() -> None:
-    old = balancer(LoadBalancing.LEAST_REQUEST, endpoint(1), endpoint(2))
+    old = balancer(LeastRequest(), endpoint(1), endpoint(2))
     old.started(endpoint(1))
     new = Balancer(old.cluster, EndpointSet(name="c", endpoints=(endpoint(1), endpoint(3))), old)
     assert new.active(endpoint(1)) == 1
@@ -128,7 +130,7 @@ def test_counts_survive_a_change_of_endpoints_and_end_at_nothing() -> None:
 
 def test_a_caller_is_given_an_endpoint_of_the_family_that_it_called() -> None:
     both = balancer(
-        LoadBalancing.ROUND_ROBIN,
+        RoundRobin(),
         Endpoint(address="10.0.0.1", port=80),
         Endpoint(address="fd00::1", port=80),
         Endpoint(address="10.0.0.2", port=80),
@@ -138,7 +140,7 @@ def test_a_caller_is_given_an_endpoint_of_the_family_that_it_called() -> None:
 
 
 def test_a_cluster_of_one_family_serves_callers_of_both() -> None:
-    four = balancer(LoadBalancing.RANDOM, Endpoint(address="10.0.0.1", port=80))
-    six = balancer(LoadBalancing.LEAST_REQUEST, Endpoint(address="fd00::1", port=80))
+    four = balancer(RandomEndpoint(), Endpoint(address="10.0.0.1", port=80))
+    six = balancer(LeastRequest(), Endpoint(address="fd00::1", port=80))
     for only in (four, six):
         assert only.pick(random.random) == only.pick(random.random, ipv6=True) is not None

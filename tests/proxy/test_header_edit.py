@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd.model.config import HeaderEdit
+from meshd.model.routes import HeaderEdit
 from proxy.routing.header_edit import NO_EDIT, Edit, apply
 
 Fields = list[tuple[bytes, bytes]]

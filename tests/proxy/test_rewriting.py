@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from meshd.model.config import (
+from meshd.model.routes import (
     Forward,
     PathExact,
     PathPrefix,

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from meshd.model.config import (
+from meshd.model.regex import Regex, RegexError
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     DirectResponse,
     Forward,
     HeaderEdit,
@@ -18,11 +20,9 @@ from meshd.model.config import (
     Route,
     RouteConfig,
     RouteMatch,
-    StringMatch,
     VirtualHost,
     WeightedCluster,
 )
-from meshd.model.regex import Regex, RegexError
 from proxy.routing.decision import Answer, ForwardTo, RequestHead, RouteTable
 
 

@@ -15,19 +15,9 @@ from collections.abc import Callable, Iterator
 import uvloop
 
 from meshd import netns
-from meshd.model.config import (
-    Cluster,
-    Endpoint,
-    EndpointSet,
-    Forward,
-    HttpOptions,
-    Listener,
-    Protocol,
-    Route,
-    RouteConfig,
-    VirtualHost,
-    WeightedCluster,
-)
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet
+from meshd.model.listeners import HttpOptions, Listener, Protocol
+from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
 from meshd.model.snapshot import Delta
 from meshd.model.wire import RequestCounts
 from meshd.model.workload import Workload

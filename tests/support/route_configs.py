@@ -5,24 +5,22 @@ from __future__ import annotations
 import msgspec
 from hypothesis import strategies as st
 
-from meshd.model.config import (
-    Cluster,
+from meshd.model.cluster_policies import LeastRequest, RandomEndpoint
+from meshd.model.clusters import Cluster
+from meshd.model.listeners import HttpOptions, Listener, Protocol
+from meshd.model.request_policies import StringMatch
+from meshd.model.routes import (
     DirectResponse,
     Forward,
     HeaderEdit,
-    HttpOptions,
-    Listener,
-    LoadBalancing,
     PathExact,
     PathPrefix,
     PathRegex,
-    Protocol,
     Redirect,
     ReplacePrefix,
     Route,
     RouteConfig,
     RouteMatch,
-    StringMatch,
     VirtualHost,
     WeightedCluster,
 )
@@ -39,8 +37,8 @@ LISTENER = Listener(
 )
 CLUSTERS = {
     "a": Cluster(name="a"),
-    "b": Cluster(name="b", balancing=LoadBalancing.RANDOM),
-    "least": Cluster(name="least", balancing=LoadBalancing.LEAST_REQUEST),
+    "b": Cluster(name="b", balancing=RandomEndpoint()),
+    "least": Cluster(name="least", balancing=LeastRequest()),
 }
 
 

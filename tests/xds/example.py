@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meshd.model.config import (
-    Cluster,
-    Endpoint,
-    EndpointSet,
-    Forward,
-    Listener,
-    Protocol,
-    Route,
-    RouteConfig,
-    VirtualHost,
-    WeightedCluster,
-)
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet
+from meshd.model.listeners import Listener, Protocol
+from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
 from meshd.model.snapshot import Snapshot
 from meshd.model.status import ConfigStatus
 from meshd.xds.resources import ResourceSet, resource_set

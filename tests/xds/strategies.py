@@ -7,34 +7,28 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from meshd.model.config import (
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
+from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
+from meshd.model.request_policies import Retry, StringMatch
+from meshd.model.routes import (
     Action,
-    Cluster,
     DirectResponse,
-    Endpoint,
-    EndpointSet,
-    FailurePolicy,
     Forward,
     HeaderEdit,
-    Health,
-    HttpOptions,
-    Listener,
-    LoadBalancing,
     PathExact,
     PathPrefix,
     PathRegex,
     PathRewrite,
-    Protocol,
     Redirect,
     ReplaceFullPath,
     ReplacePrefix,
     Route,
     RouteConfig,
     RouteMatch,
-    StringMatch,
     VirtualHost,
     WeightedCluster,
 )
+from meshd.xds.encode import BALANCING
 
 T = TypeVar("T")
 
@@ -68,7 +62,7 @@ edits = st.builds(
 clusters = st.builds(
     Cluster,
     name=names,
-    balancing=st.sampled_from(LoadBalancing),
+    balancing=st.sampled_from(list(BALANCING)),
     connect_timeout=seconds,
     idle_timeout=seconds,
 )
@@ -159,7 +153,7 @@ def actions(draw: st.DrawFn, match: RouteMatch) -> Action:
         return Forward(
             clusters=tuple(draw(shares.filter(lambda found: any(c.weight for c in found)))),
             timeout=draw(seconds),
-            connect_retries=draw(st.integers(0, 5)),
+            retry=draw(st.none() | st.builds(Retry, attempts=st.integers(0, 5))),
             host=draw(st.one_of(st.just(""), tokens)),
             path=draw(rewrites(match)),
             missing_cluster_status=draw(st.sampled_from([503, 500, 404])),

@@ -6,7 +6,8 @@ from envoy.config.core.v3 import base_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshd.model.config import Forward, Protocol
+from meshd.model.listeners import Protocol
+from meshd.model.routes import Forward
 from meshd.model.snapshot import Snapshot
 from meshd.xds.client_stream import ClientStream
 from meshd.xds.delta_stream import DeltaStream

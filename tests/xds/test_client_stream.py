@@ -6,7 +6,7 @@ import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
-from meshd.model.config import EndpointSet
+from meshd.model.clusters import EndpointSet
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.xds.client_stream import ClientStream
 from meshd.xds.delta_stream import DeltaStream

@@ -13,7 +13,7 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
 
-from meshd.model.config import (
+from meshd.model.routes import (
     Forward,
     PathExact,
     PathPrefix,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 from hypothesis import given
 
-from meshd.model.config import Cluster, EndpointSet, Listener, RouteConfig
+from meshd.model.clusters import Cluster, EndpointSet
+from meshd.model.listeners import Listener
+from meshd.model.routes import RouteConfig
 from meshd.model.status import ConfigStatus, ObjectStatus, Problem, Severity
 from meshd.xds import decode, decode_listener, decode_route, encode
 from meshd.xds.resources import status_from, status_message

@@ -15,19 +15,12 @@ from typing import NamedTuple
 
 from meshd.datapath.rules.fingerprint import cluster_id
 from meshd.datapath.rules.paths import PathKey, PathTree, Place
-from meshd.model.config import (
-    Cluster,
-    Forward,
-    HeaderEdit,
-    Listener,
-    LoadBalancing,
-    Protocol,
-    Redirect,
-    Route,
-    RouteConfig,
-    RouteMatch,
-)
+from meshd.model import cluster_policies
+from meshd.model.cluster_policies import RandomEndpoint, RoundRobin
+from meshd.model.clusters import Cluster
+from meshd.model.listeners import Listener, Protocol
 from meshd.model.regex import RegexError
+from meshd.model.routes import Forward, HeaderEdit, Redirect, Route, RouteConfig, RouteMatch
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")
 """The names of enum method. A request with another one is an upcall."""
@@ -40,8 +33,9 @@ PARSED_FIELDS = frozenset(
 )
 """Fields that the kernel's parser treats itself: it does not index them for conditions."""
 
-_BALANCED = frozenset((LoadBalancing.ROUND_ROBIN, LoadBalancing.RANDOM))
+_BALANCED = (RoundRobin(), RandomEndpoint())
 _NO_EDIT = HeaderEdit()
+_NO_LIMITS = cluster_policies.Limits()
 _MAX_TOTAL = 2**32 - 1
 
 
@@ -152,6 +146,9 @@ def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = D
     if not isinstance(action, Forward):
         return "the route redirects" if isinstance(action, Redirect) else "the route answers by itself"
     shares = [share for share in action.clusters if share.weight > 0]
+    policy = _proxy_policy(route, action)
+    if policy:
+        return policy
     if action.path is not None or action.host:
         return "the route rewrites the path or Host"
     edited = (route.request_headers, route.response_headers) != (_NO_EDIT, _NO_EDIT)
@@ -167,8 +164,32 @@ def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = D
         cluster = clusters.get(share.name)
         if cluster is None:
             return f"there is no cluster {share.name}"
+        if cluster.outlier is not None:
+            return f"cluster {share.name} ejects endpoints by their answers"
+        if cluster.limits != _NO_LIMITS:
+            return f"cluster {share.name} has limits"
         if cluster.balancing not in _BALANCED:
-            return f"cluster {share.name} is balanced by {cluster.balancing.value}"
+            return f"cluster {share.name} is balanced by {type(cluster.balancing).__name__}"
+    return ""
+
+
+def _proxy_policy(route: Route, action: Forward) -> str:
+    """Which of the route's policies only the proxy can keep; empty: none."""
+    if not route.fast_path:
+        return "off by policy"
+    retry = action.retry
+    if retry is not None and (retry.reset or retry.statuses or retry.per_try_timeout):
+        return "the route sends requests again"
+    if action.mirrors:
+        return "the route mirrors requests"
+    if action.session is not None:
+        return "the route keeps sessions"
+    if route.cors is not None:
+        return "the route checks the origin"
+    if route.fault is not None:
+        return "the route makes faults"
+    if route.rate_limit is not None:
+        return "the route has a rate limit"
     return ""
 
 
@@ -185,6 +206,8 @@ def _why_none(listener: Listener, config: RouteConfig | None, limits: Limits) ->
         return "it has no routes"
     if len(config.virtual_hosts) != 1 or "*" not in config.virtual_hosts[0].domains:
         return "virtual hosts"
+    if config.virtual_hosts[0].rate_limit is not None:
+        return "the service has a rate limit"
     return ""
 
 

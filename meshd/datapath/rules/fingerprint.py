@@ -15,7 +15,9 @@ from typing import Any
 
 import msgspec
 
-from meshd.model.config import Cluster, EndpointSet, Forward, Listener, RouteConfig
+from meshd.model.clusters import Cluster, EndpointSet
+from meshd.model.listeners import Listener
+from meshd.model.routes import Forward, RouteConfig
 from meshd.model.snapshot import Snapshot
 
 FORMAT = 1

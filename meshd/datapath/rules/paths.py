@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from meshd.model.config import PathExact, PathMatch, PathPrefix
 from meshd.model.regex import Regex
+from meshd.model.routes import PathExact, PathMatch, PathPrefix
 
 
 class PathKey(NamedTuple):

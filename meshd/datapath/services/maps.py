@@ -21,7 +21,7 @@ from meshd.datapath.services.plan import (
     plan,
 )
 from meshd.datapath.services.slots import Target
-from meshd.model.config import FailurePolicy, Protocol
+from meshd.model.listeners import FailurePolicy, Protocol
 from meshd.model.snapshot import Snapshot
 
 

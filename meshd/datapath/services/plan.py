@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from meshd.datapath.services.slots import SlotTable, Target, slot_table, target
-from meshd.model.config import EndpointSet, FailurePolicy, Listener, Protocol
+from meshd.model.clusters import EndpointSet
+from meshd.model.listeners import FailurePolicy, Listener, Protocol
 from meshd.model.snapshot import Snapshot
 
 _GENERATIONS = 2**32

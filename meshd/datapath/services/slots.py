@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from meshd.datapath.errors import CaptureError
-from meshd.model.config import EndpointSet, Health
+from meshd.model.clusters import EndpointSet, Health
 
 MAX_SLOTS = 1024
 """Of one service and address family, unless it has more endpoints than that. Bounds the error of a weight's

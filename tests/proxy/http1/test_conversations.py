@@ -22,15 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshd.datapath.datapath import Datapath
-from meshd.model.config import (
-    Endpoint,
-    EndpointSet,
-    Forward,
-    PathPrefix,
-    Route,
-    RouteConfig,
-    RouteMatch,
-)
+from meshd.model.clusters import Endpoint, EndpointSet
+from meshd.model.routes import Forward, PathPrefix, Route, RouteConfig, RouteMatch
 from meshd.model.snapshot import Delta
 from tests.datapath.mesh import PORT, Mesh
 from tests.proxy.http1.ways import FastPath, Plain, ok

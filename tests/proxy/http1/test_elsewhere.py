@@ -7,7 +7,9 @@ import socket
 import time
 from collections.abc import Iterator
 
-from meshd.model.config import Cluster, Forward, Route, WeightedCluster
+from meshd.model.clusters import Cluster
+from meshd.model.request_policies import Retry
+from meshd.model.routes import Forward, Route, WeightedCluster
 from tests.proxy.http1.ways import Way, ok
 from tests.support.http_bed import answering, config, get, read_response, receive_head
 
@@ -15,7 +17,7 @@ POST = b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 3\r\n\r\nabc"
 
 
 def _route(retries: int, timeout: float = 0.0) -> tuple[Route, ...]:
-    forward = Forward(clusters=(WeightedCluster(name="web"),), connect_retries=retries, timeout=timeout)
+    forward = Forward(clusters=(WeightedCluster(name="web"),), retry=Retry(attempts=retries), timeout=timeout)
     return (Route(name="default/web/0", action=forward),)
 
 

@@ -7,7 +7,9 @@ import time
 
 import pytest
 
-from meshd.model.config import Cluster, Forward, HttpOptions, Route, WeightedCluster
+from meshd.model.clusters import Cluster
+from meshd.model.listeners import HttpOptions
+from meshd.model.routes import Forward, Route, WeightedCluster
 from proxy.exchanges import downstream
 from tests.proxy.http1.ways import DATE, Way, ok
 from tests.support.http_bed import (

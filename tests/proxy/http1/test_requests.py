@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from meshd.model.config import (
+from meshd.model.listeners import HttpOptions
+from meshd.model.routes import (
     DirectResponse,
     Forward,
     HeaderEdit,
-    HttpOptions,
     PathPrefix,
     Redirect,
     ReplacePrefix,

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from meshd.model.config import Forward, Route, WeightedCluster
+from meshd.model.request_policies import Retry
+from meshd.model.routes import Forward, Route, WeightedCluster
 from tests.proxy.http1.ways import DATE, Plain, Way, ok
 from tests.support.http_bed import (
     Bed,
@@ -237,7 +238,7 @@ def test_a_server_that_is_gone_for_good(way: Way) -> None:
 
 
 def test_elsewhere_where_its_server_is_gone(way: Way) -> None:
-    retrying = Forward(clusters=(WeightedCluster(name="web"),), connect_retries=3)
+    retrying = Forward(clusters=(WeightedCluster(name="web"),), retry=Retry(attempts=3))
     routes = (Route(name="r", action=retrying),)
     with (
         way.server(one_answer_then(ok(), closes)) as old,

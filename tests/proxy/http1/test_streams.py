@@ -13,7 +13,7 @@ from pathlib import Path
 import websockets.sync.client
 import websockets.sync.server
 
-from meshd.model.config import HttpOptions
+from meshd.model.listeners import HttpOptions
 from tests.proxy.http1.ways import Way, ok
 from tests.support.http_bed import (
     Bed,

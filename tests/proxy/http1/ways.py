@@ -21,16 +21,8 @@ from meshd.datapath.flows.kept_requests import KeptRequests
 from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
 from meshd.datapath.rules.fingerprint import rules_fingerprint
-from meshd.model.config import (
-    Cluster,
-    Endpoint,
-    EndpointSet,
-    Forward,
-    PathExact,
-    Route,
-    RouteMatch,
-    WeightedCluster,
-)
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet
+from meshd.model.routes import Forward, PathExact, Route, RouteMatch, WeightedCluster
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import RequestCounts
 from proxy.arrival import Arrival, Destinations

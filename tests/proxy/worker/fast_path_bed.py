@@ -12,17 +12,9 @@ from meshd.datapath.counts.rows import Count, Row
 from meshd.datapath.flows.arming import ArmingFds, ArmingTable
 from meshd.datapath.flows.table import Carried, FlowTable
 from meshd.datapath.rules.fingerprint import rules_fingerprint
-from meshd.model.config import (
-    Cluster,
-    Endpoint,
-    EndpointSet,
-    HttpOptions,
-    Listener,
-    Protocol,
-    Route,
-    RouteConfig,
-    VirtualHost,
-)
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet
+from meshd.model.listeners import HttpOptions, Listener, Protocol
+from meshd.model.routes import Route, RouteConfig, VirtualHost
 from meshd.model.snapshot import Delta, Snapshot, difference
 from tests.datapath.mesh import Mesh
 from tests.proxy.worker.agent_end import WORKLOAD, AgentEnd

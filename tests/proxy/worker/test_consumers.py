@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from meshd.model.config import Forward, PathPrefix, Route, RouteMatch, WeightedCluster
+from meshd.model.routes import Forward, PathPrefix, Route, RouteMatch, WeightedCluster
 from tests.proxy.worker.agent_end import WORKLOAD
 from tests.proxy.worker.fast_path_bed import DATE, FastPathBed
 from tests.support.http_bed import answering, get, ok, read_response

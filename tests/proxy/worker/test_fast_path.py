@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from meshd.model.config import Cluster, Forward, HttpOptions, LoadBalancing, Route, WeightedCluster
+from meshd.model.cluster_policies import LeastRequest
+from meshd.model.clusters import Cluster
+from meshd.model.listeners import HttpOptions
+from meshd.model.routes import Forward, Route, WeightedCluster
 from meshd.model.wire import Drain
 from tests.proxy.worker.agent_end import WorkerProcess
 from tests.proxy.worker.fast_path_bed import DATE, FastPathBed
@@ -421,7 +424,7 @@ def test_an_idle_timeout_counts_carried_requests(bed: FastPathBed) -> None:
 
 def test_the_least_loaded_endpoint_is_the_proxys_to_find(bed: FastPathBed) -> None:
     web = bed.serve(answering(PLAIN))
-    bed.configure([web], cluster=Cluster(name="web", balancing=LoadBalancing.LEAST_REQUEST))
+    bed.configure([web], cluster=Cluster(name="web", balancing=LeastRequest()))
     client = armed(bed)
     for _ in range(5):
         assert exchange(client) == b"hello"

@@ -51,11 +51,12 @@ SENT = {
 def _warm(bed: FastPathBed) -> socket.socket:
     """A client whose requests are carried."""
     client = bed.connect()
-    for _ in range(3):
+    for _ in range(20):
         client.sendall(get(b"/warm"))
         assert read_response(client)[1] == b"warm"
-    assert bed.carried(client).responses == 2
-    return client
+        if bed.carried(client).responses == 2:
+            return client
+    raise AssertionError("20 requests, and the kernel carries none")
 
 
 def _nothing_is_left(bed: FastPathBed) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from meshd.model.config import Protocol
+from meshd.model.listeners import Protocol
 from meshd.model.snapshot import Delta
 from meshd.model.wire import Drain, Holding, RemoveWorkload
 from tests.datapath.mesh import Mesh

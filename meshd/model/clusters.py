@@ -1,0 +1,64 @@
+"""Where requests go: clusters and their endpoints.
+
+Where a field has an xDS counterpart, its docstring names it.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from meshd.model.cluster_policies import Balancing, HealthCheck, Limits, Outlier, RoundRobin
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A named group of endpoints that serve the same. xDS: Cluster of type EDS.
+
+    Its endpoints come as the EndpointSet of the same name.
+    """
+
+    name: str
+    """``namespace/service:port``."""
+    balancing: Balancing = RoundRobin()
+    panic_percent: int = 0
+    """Where fewer endpoints than this are healthy, all are used; 0: never (healthy_panic_threshold)."""
+    health_check: HealthCheck | None = None
+    outlier: Outlier | None = None
+    limits: Limits = Limits()
+    connect_timeout: float = 5.0
+    """Seconds."""
+    idle_timeout: float = 3600.0
+    """Seconds that an upstream connection may wait for a request (HttpProtocolOptions.idle_timeout)."""
+
+
+class Health(enum.Enum):
+    """What the control plane knows of an endpoint. New requests go to healthy ones only."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One server address of a cluster."""
+
+    address: str
+    port: int
+    weight: int = 1
+    health: Health = Health.HEALTHY
+    locality: str = ""
+    """``region/zone/sub-zone``, what is unknown empty (core.v3.Locality)."""
+    priority: int = 0
+    """The lowest number takes what it can, the next the rest (LocalityLbEndpoints.priority)."""
+    workload: str = ""
+    """``namespace/pod`` where known; for people, not for decisions."""
+
+
+class EndpointSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The endpoints of the cluster of that name. xDS: ClusterLoadAssignment."""
+
+    name: str
+    endpoints: tuple[Endpoint, ...] = ()
+    overprovisioning_percent: int = 140
+    """A priority whose healthy share times this is under 100 passes the rest on (overprovisioning_factor)."""

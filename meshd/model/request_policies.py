@@ -1,0 +1,136 @@
+"""What a route does with a request besides sending it on. Envoy's meaning, whose counterpart each names.
+
+Shares are parts per million (type.v3.FractionalPercent): MILLION is every request. Times are in seconds.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+MILLION = 1_000_000
+
+
+class StringMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A named value that must equal ``value``, or wholly match it where ``regex`` is set (RE2 syntax)."""
+
+    name: str
+    """Header names in lower case."""
+    value: str
+    regex: bool = False
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a request is sent again: on another endpoint where there is one (RetryPolicy, previous_hosts)."""
+
+    attempts: int = 1
+    """Besides the first (num_retries)."""
+    connect_failure: bool = True
+    """Nothing of it has been sent, so this is safe for every method (connect-failure)."""
+    reset: bool = False
+    """The server went, or a try timed out, before a response's head came (reset)."""
+    statuses: tuple[int, ...] = ()
+    """Of the server's response (retriable-status-codes)."""
+    per_try_timeout: float = 0.0
+    """From a try's start to its response's last byte; 0: none (per_try_timeout)."""
+    backoff: float = 0.025
+    """Before the first try again; doubled each time, and fully jittered (retry_back_off.base_interval)."""
+    max_backoff: float = 0.25
+    """retry_back_off.max_interval."""
+
+
+class Mirror(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A copy goes to another cluster, whose answer nobody sees (RouteAction.RequestMirrorPolicy)."""
+
+    cluster: str
+    share: int = MILLION
+
+
+class Cors(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Cross-origin requests: preflights are answered, answers are marked (http.cors.v3.CorsPolicy)."""
+
+    origins: tuple[StringMatch, ...]
+    """What Origin may be; ``*`` is any. Their ``name`` is "origin"."""
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    expose: tuple[str, ...] = ()
+    max_age: int = 5
+    """Seconds that a browser may keep a preflight's answer."""
+    credentials: bool = False
+
+
+class SessionCookie(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="cookie"):
+    """The endpoint is named by a cookie (http.stateful_session.cookie.v3.CookieBasedSessionState)."""
+
+    name: str
+    path: str = "/"
+    ttl: float = 0.0
+    """0: until the browser ends its session."""
+
+
+class SessionHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="header"):
+    """The endpoint is named by a header (http.stateful_session.header.v3.HeaderBasedSessionState)."""
+
+    name: str
+
+
+Session = SessionCookie | SessionHeader
+
+
+class HashHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="header"):
+    """A header's value."""
+
+    name: str
+
+
+class HashCookie(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="cookie"):
+    """A cookie's value; where ``ttl`` is not 0, one is made where it is missing."""
+
+    name: str
+    path: str = "/"
+    ttl: float = 0.0
+
+
+class HashQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="query"):
+    """A query parameter's value."""
+
+    name: str
+
+
+class HashSource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="source"):
+    """The caller's address."""
+
+
+HashKey = HashHeader | HashCookie | HashQuery | HashSource
+"""What a request is hashed by, for clusters balanced by ring hash or Maglev (RouteAction.HashPolicy)."""
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Delays and failures that are wanted (http.fault.v3.HTTPFault)."""
+
+    delay: float = 0.0
+    delay_share: int = 0
+    abort: int = 0
+    """The status that is answered."""
+    abort_share: int = 0
+    headers: tuple[StringMatch, ...] = ()
+    """Only requests that have all of these."""
+    by_header: bool = False
+    """The request may ask for its fault itself: x-envoy-fault-delay-request (milliseconds) and
+    x-envoy-fault-abort-request (status), up to the shares (HeaderDelay, HeaderAbort)."""
+
+
+class TokenBucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``tokens`` are added every ``interval``, up to ``burst`` (type.v3.TokenBucket)."""
+
+    tokens: int
+    interval: float
+    burst: int
+
+
+class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many requests pass, on this node; others are answered 429 (http.local_ratelimit.v3)."""
+
+    all: TokenBucket | None = None
+    """All requests together."""
+    each_client: TokenBucket | None = None
+    """Those of each client address."""
