@@ -56,11 +56,13 @@ def attach_all(
         if not found:
             continue
         unresolved = backends.unresolved(route)
+        mirrors = backends.unresolved_mirrors(route)
+        resolution = (*unresolved, *(each for each in mirrors if each not in unresolved))
         try:
             _put(route, found, backends, result)
         except UnsupportedValueError as error:
             problems.append(Problem(field=error.field, message=error.message))
-            result.parents[key] = parent_statuses(found, unresolved, unsupported=str(error))
+            result.parents[key] = parent_statuses(found, resolution, error.reason, str(error))
             last = last_accepted.get(key)
             if last is not None:
                 _put(last, attachments(last, backends.services), backends, result)
@@ -69,13 +71,21 @@ def attach_all(
                 problems.append(Problem(message=message, severity=Severity.WARNING))
             continue
         result.accepted[key] = route
-        result.parents[key] = parent_statuses(found, unresolved)
+        result.parents[key] = parent_statuses(found, resolution)
         problems.extend(Problem(field="spec.parentRefs", message=a.message) for a in found if a.reason)
         problems.extend(
             Problem(
                 field="spec.rules", message=f"{u.message}; its requests get 500", severity=Severity.WARNING
             )
             for u in unresolved
+        )
+        problems.extend(
+            Problem(
+                field="spec.rules",
+                message=f"{m.message}; nothing is mirrored there",
+                severity=Severity.WARNING,
+            )
+            for m in mirrors
         )
     return result
 

@@ -16,25 +16,30 @@ CONTROLLER = "meshd.io/mesh-controller"
 
 
 def parent_statuses(
-    attachments: Sequence[Attachment], unresolved: Sequence[Unresolved], unsupported: str = ""
+    attachments: Sequence[Attachment],
+    unresolved: Sequence[Unresolved],
+    refused: str = "",
+    message: str = "",
 ) -> tuple[ParentStatus, ...]:
     """The status of a route for each of its parents.
 
-    ``unresolved``: what is wrong with its backendRefs. ``unsupported``: why it is not in force at all; empty:
-    it is, wherever it is attached.
+    ``unresolved``: what is wrong with its backendRefs. ``refused``: the reason why it is not in force at all,
+    told in ``message``; empty: it is, wherever it is attached.
     """
     resolved = _resolved(unresolved)
     return tuple(
-        ParentStatus(parent=each.parent, ref=each.ref, conditions=(_accepted(each, unsupported), resolved))
+        ParentStatus(
+            parent=each.parent, ref=each.ref, conditions=(_accepted(each, refused, message), resolved)
+        )
         for each in attachments
     )
 
 
-def _accepted(attachment: Attachment, unsupported: str) -> Condition:
+def _accepted(attachment: Attachment, refused: str, message: str) -> Condition:
     if attachment.reason:
         return Condition(type="Accepted", status=False, reason=attachment.reason, message=attachment.message)
-    if unsupported:
-        return Condition(type="Accepted", status=False, reason="UnsupportedValue", message=unsupported)
+    if refused:
+        return Condition(type="Accepted", status=False, reason=refused, message=message)
     return Condition(type="Accepted", status=True, reason="Accepted")
 
 

@@ -11,7 +11,7 @@ from meshd.gateway.attached import Attached, PortKey, RouteKey, attach_all
 from meshd.gateway.endpoints import SERVICE_NAME, endpoint_set
 from meshd.gateway.protocols import protocol
 from meshd.gateway.references import Backends
-from meshd.gateway.rules import CONNECT_RETRY
+from meshd.gateway.retries import CONNECT_RETRY
 from meshd.kube.collection import Objects
 from meshd.kube.httproute import HTTPRoute
 from meshd.kube.objects import EndpointSlice, Key, Service

@@ -6,7 +6,19 @@ import re
 from collections.abc import Iterator
 
 from meshd.kube.duration import seconds
-from meshd.kube.httproute import BackendRef, Filter, HTTPRoute, PathMatch, PathModifier, Rule, Timeouts
+from meshd.kube.httproute import (
+    BackendRef,
+    Cors,
+    Filter,
+    HTTPRoute,
+    PathMatch,
+    PathModifier,
+    RequestMirror,
+    Retry,
+    Rule,
+    SessionPersistence,
+    Timeouts,
+)
 from meshd.model.regex import Regex, RegexError
 from meshd.model.status import Problem
 
@@ -55,6 +67,10 @@ def _rule(rule: Rule, where: str) -> Iterator[Problem]:
     for i, backend in enumerate(rule.backend_refs):
         yield from _backend(backend, rule, f"{where}.backendRefs[{i}]")
     yield from _timeouts(rule.timeouts, f"{where}.timeouts")
+    if rule.retry is not None:
+        yield from _retry(rule.retry, f"{where}.retry")
+    if rule.session_persistence is not None:
+        yield from _session(rule.session_persistence, f"{where}.sessionPersistence")
     if rule.backend_refs and any(f.type == "RequestRedirect" for f in rule.filters):
         yield Problem(
             field=f"{where}.backendRefs", message="must be empty in a rule with a RequestRedirect filter"
@@ -65,6 +81,43 @@ def _timeouts(timeouts: Timeouts, where: str) -> Iterator[Problem]:
     if 0 < seconds(timeouts.request) < seconds(timeouts.backend_request):
         message = f"{timeouts.backend_request} is more than request, {timeouts.request}"
         yield Problem(field=f"{where}.backendRequest", message=message)
+
+
+def _retry(retry: Retry, where: str) -> Iterator[Problem]:
+    if len(retry.codes) != len(set(retry.codes)):
+        yield Problem(field=f"{where}.codes", message="names a code twice")
+
+
+def _session(session: SessionPersistence, where: str) -> Iterator[Problem]:
+    cookie = session.cookie_config
+    if cookie is not None and session.type != "Cookie":
+        yield Problem(field=f"{where}.cookieConfig", message=f"must not be set with type {session.type}")
+    if cookie is not None and cookie.lifetime_type == "Permanent" and session.absolute_timeout is None:
+        yield Problem(field=f"{where}.absoluteTimeout", message="must be set for lifetimeType Permanent")
+
+
+def _mirror(mirror: RequestMirror, where: str) -> Iterator[Problem]:
+    ref, fraction = mirror.backend_ref, mirror.fraction
+    if ref.port is None and (ref.group, ref.kind) == ("", "Service"):
+        yield Problem(field=f"{where}.backendRef.port", message="must be set for a Service")
+    if mirror.percent is not None and fraction is not None:
+        yield Problem(field=f"{where}.fraction", message="must not be set beside percent")
+    if fraction is not None and fraction.numerator > fraction.denominator:
+        message = f"numerator {fraction.numerator} is more than denominator {fraction.denominator}"
+        yield Problem(field=f"{where}.fraction", message=message)
+
+
+def _cors(cors: Cors, where: str) -> Iterator[Problem]:
+    for field, values in (
+        ("allowOrigins", cors.allow_origins),
+        ("allowMethods", cors.allow_methods),
+        ("allowHeaders", cors.allow_headers),
+        ("exposeHeaders", cors.expose_headers),
+    ):
+        if len(values) != len(set(values)):
+            yield Problem(field=f"{where}.{field}", message="names one twice")
+        if field != "exposeHeaders" and "*" in values and len(values) > 1:
+            yield Problem(field=f"{where}.{field}", message="must not name others beside *")
 
 
 def _backend(backend: BackendRef, rule: Rule, where: str) -> Iterator[Problem]:
@@ -117,6 +170,10 @@ def _filters(filters: tuple[Filter, ...], rule: Rule, where: str) -> Iterator[Pr
                 )
             if not is_set and kind == item.type:
                 yield Problem(field=f"{here}.{camel}", message="must be set")
+        if item.request_mirror is not None:
+            yield from _mirror(item.request_mirror, f"{here}.requestMirror")
+        if item.cors is not None:
+            yield from _cors(item.cors, f"{here}.cors")
         if item.request_redirect is not None:
             yield from _path_modifier(item.request_redirect.path, rule, f"{here}.requestRedirect.path")
         if item.url_rewrite is not None:
