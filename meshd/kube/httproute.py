@@ -6,12 +6,14 @@ its use is seen and answered.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
+from meshd.kube.cross_fields import CrossRule, not_more
 from meshd.kube.objects import Label, Name, ObjectMeta, PortNumber
 
+GATEWAY_GROUP = "gateway.networking.k8s.io"
 Opaque = dict[str, object]
 HeaderName = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+\Z")]
 Hostname = Annotated[
@@ -130,8 +132,10 @@ class BackendObjectReference(Struct, frozen=True, rename="camel"):
 class Fraction(Struct, frozen=True, rename="camel"):
     """A share of requests."""
 
-    numerator: Annotated[int, Meta(ge=0, le=MAX_INT32)]
-    denominator: Annotated[int, Meta(ge=1, le=MAX_INT32)] = 100
+    RULES: ClassVar[tuple[CrossRule, ...]] = (not_more("numerator", "denominator"),)
+
+    numerator: Annotated[int, Meta(ge=0, le=MAX_INT32, description="So many requests.")]
+    denominator: Annotated[int, Meta(ge=1, le=MAX_INT32, description="Out of so many.")] = 100
 
 
 class RequestMirror(Struct, frozen=True, rename="camel"):
@@ -220,7 +224,7 @@ class ParentRef(Struct, frozen=True, rename="camel"):
     """parentRefs[]."""
 
     name: Name
-    group: GroupName = "gateway.networking.k8s.io"
+    group: GroupName = GATEWAY_GROUP
     kind: str = "Gateway"
     namespace: Label | None = None
     section_name: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from meshd.kube import cross_fields
 from meshd.kube.duration import seconds
 from meshd.kube.httproute import (
     BackendRef,
@@ -59,10 +60,10 @@ def _rule(rule: Rule, where: str) -> Iterator[Problem]:
         yield from _path(match.path, f"{here}.path")
         for j, header in enumerate(match.headers):
             if header.type == "RegularExpression":
-                yield from _regex(header.value, f"{here}.headers[{j}].value")
+                yield from regex_problems(header.value, f"{here}.headers[{j}].value")
         for j, parameter in enumerate(match.query_params):
             if parameter.type == "RegularExpression":
-                yield from _regex(parameter.value, f"{here}.queryParams[{j}].value")
+                yield from regex_problems(parameter.value, f"{here}.queryParams[{j}].value")
     yield from _filters(rule.filters, rule, f"{where}.filters")
     for i, backend in enumerate(rule.backend_refs):
         yield from _backend(backend, rule, f"{where}.backendRefs[{i}]")
@@ -102,9 +103,7 @@ def _mirror(mirror: RequestMirror, where: str) -> Iterator[Problem]:
         yield Problem(field=f"{where}.backendRef.port", message="must be set for a Service")
     if mirror.percent is not None and fraction is not None:
         yield Problem(field=f"{where}.fraction", message="must not be set beside percent")
-    if fraction is not None and fraction.numerator > fraction.denominator:
-        message = f"numerator {fraction.numerator} is more than denominator {fraction.denominator}"
-        yield Problem(field=f"{where}.fraction", message=message)
+    yield from cross_fields.problems(fraction, f"{where}.fraction")
 
 
 def _cors(cors: Cors, where: str) -> Iterator[Problem]:
@@ -129,7 +128,7 @@ def _backend(backend: BackendRef, rule: Rule, where: str) -> Iterator[Problem]:
 def _path(path: PathMatch, where: str) -> Iterator[Problem]:
     where = f"{where}.value"
     if path.type == "RegularExpression":
-        yield from _regex(path.value, where)
+        yield from regex_problems(path.value, where)
         return
     if not path.value.startswith("/"):
         yield Problem(field=where, message=f"{path.value!r} must begin with a slash")
@@ -145,7 +144,8 @@ def _path(path: PathMatch, where: str) -> Iterator[Problem]:
         )
 
 
-def _regex(pattern: str, where: str) -> Iterator[Problem]:
+def regex_problems(pattern: str, where: str) -> Iterator[Problem]:
+    """Why a regular expression does not compile."""
     try:
         Regex(pattern)
     except RegexError as error:
