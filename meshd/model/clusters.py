@@ -30,6 +30,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Seconds."""
     idle_timeout: float = 3600.0
     """Seconds that an upstream connection may wait for a request (HttpProtocolOptions.idle_timeout)."""
+    policies: tuple[str, ...] = ()
+    """Which policies shaped it, for people: ``UpstreamPolicy namespace/name``."""
 
 
 class Health(enum.Enum):

@@ -216,6 +216,10 @@ class ShareView(msgspec.Struct, frozen=True, kw_only=True):
     weight: int
     endpoints: int
     healthy: int
+    policies: tuple[str, ...] = ()
+    """Those that shaped the cluster."""
+    effects: tuple[str, ...] = ()
+    """How its endpoints are used, where it is not the default; for people."""
 
 
 class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,3 +245,7 @@ class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
     """``kernel``, or ``proxy``."""
     reason: str
     """Why it is the proxy."""
+    policies: tuple[str, ...] = ()
+    """Those that shaped the route."""
+    effects: tuple[str, ...] = ()
+    """What else is done with its requests; for people."""
