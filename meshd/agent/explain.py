@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from meshd.agent.matching import find_route
+from meshd.agent.matching import find_route, host_of
+from meshd.agent.policy_text import cluster_effects, route_effects
 from meshd.agent.views import action_text, match_text
 from meshd.datapath.rules.compilation import DEFAULT_LIMITS, METHODS, PARSED_FIELDS, CompiledRules, why_upcall
 from meshd.datapath.rules.decision import Carried, Reason, Upcall, decide
@@ -65,6 +66,8 @@ def explain(
         timeout=forward.timeout if forward else 0.0,
         path=PROXY if reason else KERNEL,
         reason=reason,
+        policies=route.policies if route else (),
+        effects=tuple(route_effects(route, host_of(config, request.host))) if route and config else (),
     )
 
 
@@ -101,11 +104,14 @@ def _with_host(request: ExplainedRequest, listener: Listener) -> ExplainedReques
 def _share(snapshot: Snapshot, share: WeightedCluster) -> ShareView:
     found = snapshot.endpoints.get(share.name)
     endpoints = found.endpoints if found else ()
+    cluster = snapshot.clusters.get(share.name)
     return ShareView(
         cluster=share.name,
         weight=share.weight,
         endpoints=len(endpoints),
         healthy=sum(1 for each in endpoints if each.health is Health.HEALTHY),
+        policies=cluster.policies if cluster else (),
+        effects=tuple(cluster_effects(cluster)) if cluster else (),
     )
 
 

@@ -26,14 +26,14 @@ def find_route(config: RouteConfig, request: ExplainedRequest) -> tuple[int, Rou
 
     Raises meshd.model.regex.RegexError.
     """
-    host = _virtual_host(config, request.host)
+    host = host_of(config, request.host)
     for index, route in enumerate(host.routes if host else ()):
         if _path_holds(route.match.path, request.path) and _conditions_hold(route.match, request):
             return index, route
     return None
 
 
-def _virtual_host(config: RouteConfig, host: str) -> VirtualHost | None:
+def host_of(config: RouteConfig, host: str) -> VirtualHost | None:
     """That with the most exact domain: a name, ``*suffix``, ``prefix*``, ``*``; of two alike the longer."""
     name = (_without_port(host) if config.ignore_port else host).lower()
     found = [

@@ -1,4 +1,4 @@
-"""What a route is told of itself: conditions for each parent, and its status as the API has it. Pure.
+"""What routes and policies are told of themselves: conditions, and their status as the API has it. Pure.
 
 Types and reasons are the Gateway API's (apis/v1/shared_types.go, RouteConditionType, RouteConditionReason).
 """
@@ -50,12 +50,16 @@ def _resolved(unresolved: Sequence[Unresolved]) -> Condition:
     return Condition(type="ResolvedRefs", status=False, reason=unresolved[0].reason, message=message)
 
 
-def object_status(route: ObjectStatus) -> dict[str, object]:
-    """The field ``status`` of a route, but for lastTransitionTime, which is known to who writes it."""
+def object_status(told: ObjectStatus) -> dict[str, object]:
+    """The field ``status`` of a route or policy, but for lastTransitionTime, which is known to who writes it.
+
+    What a route has for its parents (RouteStatus) a policy has for its targets (PolicyStatus, GEP-713).
+    """
+    several, one = ("parents", "parentRef") if told.kind == "HTTPRoute" else ("ancestors", "ancestorRef")
     return {
-        "parents": [
+        several: [
             {
-                "parentRef": _reference(parent.ref),
+                one: _reference(parent.ref),
                 "controllerName": CONTROLLER,
                 "conditions": [
                     {
@@ -63,12 +67,12 @@ def object_status(route: ObjectStatus) -> dict[str, object]:
                         "status": "True" if condition.status else "False",
                         "reason": condition.reason,
                         "message": condition.message,
-                        "observedGeneration": route.generation,
+                        "observedGeneration": told.generation,
                     }
                     for condition in parent.conditions
                 ],
             }
-            for parent in route.parents
+            for parent in told.parents
         ]
     }
 

@@ -11,10 +11,11 @@ from meshd.gateway.precedence import Ranked, rank
 from meshd.gateway.references import Backends, service_parents
 from meshd.gateway.retries import retry
 from meshd.gateway.sessions import session
+from meshd.gateway.shares import parts_per_million
 from meshd.kube.duration import seconds
-from meshd.kube.httproute import HeaderMatch, HTTPRoute, PathMatch, QueryParamMatch, RequestMirror, Rule
+from meshd.kube.httproute import HeaderMatch, HTTPRoute, PathMatch, QueryParamMatch, Rule
 from meshd.kube.httproute import RouteMatch as KubeMatch
-from meshd.model.request_policies import MILLION, Mirror, StringMatch
+from meshd.model.request_policies import Mirror, StringMatch
 from meshd.model.routes import (
     Action,
     DirectResponse,
@@ -142,7 +143,7 @@ def _action(
         timeout=seconds(rule.timeouts.request),
         retry=retry(rule),
         mirrors=tuple(
-            Mirror(cluster=backends.cluster(mirror.backend_ref, route), share=_share(mirror))
+            Mirror(cluster=backends.cluster(mirror.backend_ref, route), share=parts_per_million(mirror))
             for mirror in effect.mirrors
             if backends.resolves(mirror.backend_ref, route)
         ),
@@ -150,10 +151,3 @@ def _action(
         path=filters.path_rewrite(rewrite.path, f"{where}.filters.urlRewrite.path") if rewrite else None,
         missing_cluster_status=INVALID_BACKEND_STATUS,
     )
-
-
-def _share(mirror: RequestMirror) -> int:
-    """Parts per million."""
-    if mirror.fraction is not None:
-        return round(MILLION * mirror.fraction.numerator / mirror.fraction.denominator)
-    return MILLION if mirror.percent is None else MILLION // 100 * mirror.percent

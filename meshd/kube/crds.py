@@ -124,7 +124,7 @@ def _structural(
     if "pattern" in schema:
         # Go's expressions have no other end of the text than $, and there it is no other.
         found["pattern"] = schema["pattern"].replace(r"\Z", "$")
-    if schema.get("default") not in (None, [], ""):
+    if schema.get("default") not in (None, (), ""):
         found["default"] = schema["default"]
     if "items" in schema:
         found["items"] = _structural(schema["items"], components, rules)

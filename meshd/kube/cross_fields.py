@@ -39,7 +39,7 @@ def camel(name: str) -> str:
 
 
 def _given(value: Any, field: str) -> bool:
-    return getattr(value, field) not in (None, ())
+    return getattr(value, field) is not None
 
 
 def _has(field: str) -> str:
@@ -128,6 +128,17 @@ def lasts(field: str, least: str) -> CrossRule:
         f"must not be less than {least}",
         f"!{_has(field)} || duration(self.{camel(field)}) >= duration('{least}')",
         lambda value: not _given(value, field) or seconds(getattr(value, field)) >= seconds(least),
+        field,
+    )
+
+
+def distinct(field: str) -> CrossRule:
+    """No two items of a list are equal."""
+    items = f"self.{camel(field)}"
+    return CrossRule(
+        "names one twice",
+        f"{items}.all(a, {items}.exists_one(b, b == a))",
+        lambda value: len(set(getattr(value, field))) == len(getattr(value, field)),
         field,
     )
 

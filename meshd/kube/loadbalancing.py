@@ -103,11 +103,9 @@ class LoadBalancing(Struct, frozen=True, rename="camel"):
         SlowStart | None, Meta(description="For types RoundRobin and LeastRequest; unset: none.")
     ] = None
     hash_on: Annotated[
-        tuple[HashOn, ...],
-        Meta(
-            description="For types RingHash and Maglev: the first that a request has decides.", max_length=8
-        ),
-    ] = ()
+        Annotated[tuple[HashOn, ...], Meta(min_length=1, max_length=8)] | None,
+        Meta(description="For RingHash and Maglev: the first that a request has decides."),
+    ] = None
     panic_threshold: Annotated[
         Percent,
         Meta(description="With fewer than so many percent of endpoints healthy, all are used. 0: never."),

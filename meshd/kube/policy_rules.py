@@ -14,10 +14,6 @@ from meshd.model.status import Problem
 def policy_problems(policy: UpstreamPolicy | RoutePolicy) -> Iterator[Problem]:
     """All that is wrong with a policy by itself."""
     yield from cross_fields.problems(policy.spec, "spec")
-    refs = policy.spec.target_refs
-    for i, ref in enumerate(refs):
-        if ref in refs[:i]:
-            yield Problem(field=f"spec.targetRefs[{i}]", message="is there twice")
     if isinstance(policy, RoutePolicy) and policy.spec.fault is not None:
         for i, header in enumerate(policy.spec.fault.headers):
             if header.type == "RegularExpression":

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
-from meshd.kube.cross_fields import CrossRule, at_least_one, camel, lasts, not_more, not_with
+from meshd.kube.cross_fields import CrossRule, at_least_one, camel, distinct, lasts, not_more, not_with
 from meshd.kube.httproute import GATEWAY_GROUP, Duration
 from meshd.kube.objects import ObjectMeta
 from meshd.kube.policy_fields import Count, HeaderMatch, SectionName, Share, TargetName
@@ -120,6 +120,7 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
     """What the policy is for, and what it says. A field that is unset is left to a less specific policy."""
 
     RULES: ClassVar[tuple[CrossRule, ...]] = (
+        distinct("target_refs"),
         at_least_one("rate_limit", "fault", "direct_response", "fast_path", "access_log", "failure_policy"),
         _services_only("access_log"),
         _services_only("failure_policy"),

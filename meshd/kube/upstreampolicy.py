@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from meshd.kube.cross_fields import (
     CrossRule,
     at_least_one,
     at_most_one,
+    distinct,
     exactly_one,
     lasts,
     not_more,
@@ -97,7 +98,7 @@ class OutlierDetection(Struct, frozen=True, rename="camel"):
     consecutive_5xx: Annotated[
         int,
         Meta(ge=0, le=MAX_INT32, description="So many answers of 500 to 599 in a row eject. 0: off."),
-    ] = 5
+    ] = field(default=5, name="consecutive5xx")
     consecutive_gateway_errors: Annotated[
         int,
         Meta(
@@ -174,6 +175,7 @@ class UpstreamPolicySpec(Struct, frozen=True, rename="camel"):
     """What the policy is for, and what it says. A field that is unset is left to a less specific policy."""
 
     RULES: ClassVar[tuple[CrossRule, ...]] = (
+        distinct("target_refs"),
         at_least_one("load_balancing", "health_check", "outlier_detection", "limits", "timeouts"),
     )
 

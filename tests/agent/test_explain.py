@@ -138,6 +138,7 @@ def test_where_it_goes() -> None:
         "  Match    * /*",
         "  Cluster  a  50 %, healthy endpoints 1 of 2",
         "  Cluster  b  50 %, healthy endpoints 0 of 0",
+        "    Does   balancing random",
         "  Timeout  2.5 s",
         "  Path     kernel",
     ]

@@ -26,7 +26,7 @@ def one(*rules: Object) -> Route:
 
 
 def forward(**fields: object) -> Forward:
-    action = one(rule(**fields)).action
+    action = one({**rule(), **fields}).action
     assert isinstance(action, Forward)
     return action
 
