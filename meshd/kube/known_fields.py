@@ -20,10 +20,10 @@ _UNREAD: dict[type, frozenset[str]] = {
     objects.ServiceSpec: frozenset({
         "selector", "externalIPs", "externalName", "externalTrafficPolicy", "healthCheckNodePort",
         "ipFamilies", "ipFamilyPolicy", "loadBalancerIP", "loadBalancerSourceRanges", "loadBalancerClass",
-        "allocateLoadBalancerNodePorts", "sessionAffinityConfig", "trafficDistribution",
+        "allocateLoadBalancerNodePorts", "sessionAffinityConfig",
     }),
     objects.ServicePort: frozenset({"targetPort", "nodePort"}),
-    objects.SliceEndpoint: frozenset({"hostname", "nodeName", "zone", "hints", "deprecatedTopology"}),
+    objects.SliceEndpoint: frozenset({"hostname", "hints", "deprecatedTopology"}),
     objects.SlicePort: frozenset({"appProtocol"}),
     objects.ObjectReference: frozenset({"apiVersion", "uid", "resourceVersion", "fieldPath"}),
     httproute.HTTPRoute: frozenset({"status"}),
