@@ -76,9 +76,9 @@ bench: setup-test
 	for form in md html svg; do \
 	  $(BIN)/meshd bench --from build/bench/report.json -o $$form --output build/bench/report.$$form || exit; done
 
-# The schemas of our policy kinds, from the structs that read them.
+# The schemas of our policy kinds and the page of their fields, from the structs that read them.
 crds: setup
-	$(BIN)/python -m meshd.kube.crds charts/meshd/crds
+	$(BIN)/python -m meshd.kube.crds .
 
 lock: setup
 	$(BIN)/pip install -qq pip-tools==7.6.2

@@ -1,6 +1,6 @@
 """The CustomResourceDefinitions of our policy kinds, made from their structs.
 
-``python -m meshd.kube.crds FOLDER`` (``make crds``) writes them; a test holds the files to the structs.
+``python -m meshd.kube.crds .`` (``make crds``) writes them; a test holds the files to the structs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import yaml
 
 from meshd.kube.cross_fields import CrossRule
 from meshd.kube.parse import OWN_GROUP, OWN_VERSION, Policy
+from meshd.kube.reference import page
 from meshd.kube.routepolicy import RoutePolicy
 from meshd.kube.upstreampolicy import UpstreamPolicy
 
@@ -212,19 +213,20 @@ class _WithoutAliases(yaml.SafeDumper):
 
 
 def files() -> Iterator[tuple[str, str]]:
-    """The file of each kind: its name and its content."""
-    for policy, plural in POLICIES:
-        document = definition(policy, plural)
-        text = yaml.dump(document, Dumper=_WithoutAliases, sort_keys=False, width=110)
-        yield f"{OWN_GROUP}_{plural}.yaml", _HEADER + text
+    """The files that are made: their names, from the top of the source tree, and contents."""
+    definitions = [definition(policy, plural) for policy, plural in POLICIES]
+    for each in definitions:
+        text = yaml.dump(each, Dumper=_WithoutAliases, sort_keys=False, width=110)
+        yield f"charts/meshd/crds/{OWN_GROUP}_{each['spec']['names']['plural']}.yaml", _HEADER + text
+    yield "docs/policies-reference.md", page(definitions)
 
 
 def main() -> None:
-    """Write all into the folder that is named on the command line."""
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write all files below the folder that is named on the command line."""
     for name, content in files():
-        (folder / name).write_text(content)
+        path = Path(sys.argv[1], name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def at_most_one(*fields: str) -> CrossRule:
 def at_least_one(*fields: str) -> CrossRule:
     """Some of them is set."""
     return CrossRule(
-        f"one of {_names(fields)} must be set",
+        f"at least one of {_names(fields)} must be set",
         f"{_count(fields)} >= 1",
         lambda value: any(_given(value, field) for field in fields),
     )
@@ -136,7 +136,7 @@ def distinct(field: str) -> CrossRule:
     """No two items of a list are equal."""
     items = f"self.{camel(field)}"
     return CrossRule(
-        "names one twice",
+        "must not name one twice",
         f"{items}.all(a, {items}.exists_one(b, b == a))",
         lambda value: len(set(getattr(value, field))) == len(getattr(value, field)),
         field,

@@ -35,7 +35,7 @@ class RouteTarget(Struct, frozen=True, rename="camel"):
         Literal["", "gateway.networking.k8s.io"],
         Meta(description='"" for a Service, gateway.networking.k8s.io for an HTTPRoute.'),
     ]
-    kind: Annotated[Literal["Service", "HTTPRoute"], Meta(description="Service or HTTPRoute.")]
+    kind: Annotated[Literal["Service", "HTTPRoute"], Meta(description="What it is.")]
     name: TargetName
     section_name: Annotated[
         SectionName | None,

@@ -30,8 +30,8 @@ Status = Annotated[int, Meta(ge=100, le=599)]
 class UpstreamTarget(Struct, frozen=True, rename="camel"):
     """The Service, or one port of it, that the policy is for."""
 
-    group: Annotated[Literal[""], Meta(description="Empty: the core group.")]
-    kind: Annotated[Literal["Service"], Meta(description="Service.")]
+    group: Annotated[Literal[""], Meta(description="The core group.")]
+    kind: Annotated[Literal["Service"], Meta(description="What it is.")]
     name: TargetName
     section_name: Annotated[
         SectionName | None, Meta(description="The name of one of the Service's ports; unset: all of them.")

@@ -197,7 +197,7 @@ def _why_none(listener: Listener, config: RouteConfig | None, limits: Limits) ->
     if listener.protocol is not Protocol.HTTP:
         return "opaque TCP"
     if not listener.fast_path:
-        return "off by annotation"
+        return "off for the service"
     if listener.http.via:
         return "Via is added"
     if listener.http.max_request_head_bytes < limits.request_head:
