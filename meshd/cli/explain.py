@@ -89,6 +89,8 @@ def explanation_text(found: ExplanationView) -> Iterator[str]:
         yield f"  Match    {found.match}"
         if not found.clusters:
             yield f"  Action   {found.action}"
+    for text in found.filters:
+        yield f"  Filter   {text}"
     total = sum(share.weight for share in found.clusters)
     for share in found.clusters:
         part = f"{100 * share.weight / total:.3g} %" if total else "0 %"
