@@ -25,6 +25,7 @@ from meshd.model.routes import (
     WeightedCluster,
 )
 from meshd.xds import decode, decode_listener, decode_route, encode
+from meshd.xds.packing import unpack
 from meshd.xds.unsupported import UnsupportedError
 from tests.xds.example import cluster, endpoints, listener, route_config
 
@@ -249,10 +250,10 @@ def test_defaults_of_what_is_not_set_are_envoys() -> None:
 def test_packed_garbage_is_refused() -> None:
     packed = any_pb2.Any(type_url="type.googleapis.com/envoy.config.cluster.v3.Cluster", value=b"\xff")
     with pytest.raises(UnsupportedError, match="cannot be decoded"):
-        decode.unpack(packed, cluster_pb2.Cluster(), "a", "resource")
+        unpack(packed, cluster_pb2.Cluster(), "a", "resource")
     packed.Pack(duration_pb2.Duration())
     with pytest.raises(UnsupportedError, match=r"holds .*Duration"):
-        decode.unpack(packed, cluster_pb2.Cluster(), "a", "resource")
+        unpack(packed, cluster_pb2.Cluster(), "a", "resource")
 
 
 def test_routes_that_contradict_themselves_are_not_encoded() -> None:
