@@ -48,6 +48,12 @@ def read(action: route_components_pb2.RouteAction, name: str, where: str) -> tup
 
 
 def _key(policy: route_components_pb2.RouteAction.HashPolicy, name: str, where: str) -> HashKey:
+    only(
+        policy,
+        {"header", "cookie", "query_parameter", "connection_properties", "terminal"},
+        name,
+        where,
+    )
     kind = policy.WhichOneof("policy_specifier")
     if kind == "header":
         only(policy.header, {"header_name"}, name, f"{where}.header")

@@ -12,7 +12,9 @@ from meshd.model.request_policies import StringMatch
 T = TypeVar("T")
 
 names = st.text(string.ascii_lowercase + string.digits + "-/:.", min_size=1, max_size=30)
-tokens = st.text(string.ascii_lowercase + string.digits + "-_", min_size=1, max_size=12)
+tokens = st.text(string.ascii_lowercase + string.digits + "-_", min_size=1, max_size=12).filter(
+    lambda token: token != "host"
+)
 values = st.text(string.ascii_letters + string.digits + " %$\\;=,()", min_size=1, max_size=20)
 seconds = st.integers(0, 10_000_000).map(lambda ms: ms / 1000)
 some_seconds = st.integers(1, 10_000_000).map(lambda ms: ms / 1000)

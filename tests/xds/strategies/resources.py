@@ -28,7 +28,17 @@ from meshd.model.routes import (
     WeightedCluster,
 )
 from tests.xds.strategies import cluster_policies, request_policies
-from tests.xds.strategies.basic import names, ports, regexes, seconds, string_matches, tokens, tuples, values
+from tests.xds.strategies.basic import (
+    names,
+    ports,
+    regexes,
+    seconds,
+    some_seconds,
+    string_matches,
+    tokens,
+    tuples,
+    values,
+)
 
 paths = st.lists(
     st.text(string.ascii_letters + string.digits + "-._~%", min_size=1, max_size=6), min_size=1, max_size=4
@@ -57,7 +67,7 @@ clusters = st.builds(
     health_check=st.none() | cluster_policies.health_checks,
     outlier=st.none() | cluster_policies.outliers,
     limits=cluster_policies.limits,
-    connect_timeout=seconds,
+    connect_timeout=some_seconds,
     idle_timeout=seconds,
 )
 zones = st.text(string.ascii_lowercase + "-", min_size=1, max_size=6)
