@@ -1,4 +1,4 @@
-"""What policies do with a route's requests and with a cluster's endpoints, a line each, for people. Pure."""
+"""How a route sends requests on and how a cluster's endpoints are used, a line each, for people. Pure."""
 
 from __future__ import annotations
 
@@ -17,46 +17,29 @@ from meshd.model.cluster_policies import (
 )
 from meshd.model.clusters import Cluster
 from meshd.model.request_policies import (
-    MILLION,
-    Fault,
     HashCookie,
     HashHeader,
     HashKey,
     HashQuery,
     HashSource,
-    Mirror,
-    RateLimit,
     Retry,
     Session,
     SessionCookie,
-    StringMatch,
-    TokenBucket,
 )
-from meshd.model.routes import Forward, Route, VirtualHost
+from meshd.model.routes import Forward
 
 
-def route_effects(route: Route, host: VirtualHost | None) -> Iterator[str]:
-    """What is done with the requests of a route of a virtual host, but for what the route says itself."""
-    if route.rate_limit is not None:
-        yield f"rate limit {_rate_limit(route.rate_limit)}"
-    elif host is not None and host.rate_limit is not None:
-        yield f"rate limit of the service {_rate_limit(host.rate_limit)}"
-    if route.fault is not None:
-        yield f"fault {_fault(route.fault)}"
-    if route.cors is not None:
-        origins = ", ".join(("~" if each.regex else "") + each.value for each in route.cors.origins)
-        yield f"CORS for {origins or 'no origin'}"
-    action = route.action
-    if isinstance(action, Forward):
-        if action.retry is not None and action.retry.attempts:
-            yield f"retry {_retry(action.retry)}"
-        if action.retry is not None and action.retry.per_try_timeout:
-            yield f"timeout of a try {action.retry.per_try_timeout:g} s"
-        yield from (f"mirror {_mirror(each)}" for each in action.mirrors)
-        if action.session is not None:
-            yield f"session by {_session(action.session)}"
-        if action.hash_keys:
-            yield f"hash on {', '.join(map(_hash_key, action.hash_keys))}"
+def route_effects(action: Forward) -> Iterator[str]:
+    """How a route sends its requests on, beside where to; what it does before that filter_texts tells."""
+    retry = action.retry
+    if retry is not None and retry.attempts:
+        yield f"retry {_retry(retry)}"
+    if retry is not None and retry.per_try_timeout:
+        yield f"timeout of a try {retry.per_try_timeout:g} s"
+    if action.session is not None:
+        yield f"session by {_session(action.session)}"
+    if action.hash_keys:
+        yield f"hash on {', '.join(map(_hash_key, action.hash_keys))}"
 
 
 def cluster_effects(cluster: Cluster) -> Iterator[str]:
@@ -78,39 +61,6 @@ def cluster_effects(cluster: Cluster) -> Iterator[str]:
         yield f"idle timeout {f'{cluster.idle_timeout:g} s' if cluster.idle_timeout else 'none'}"
 
 
-def _share(share: int) -> str:
-    return f"{100 * share / MILLION:g} %"
-
-
-def _rate_limit(limit: RateLimit) -> str:
-    parts = ((limit.all, "all"), (limit.each_client, "each client"))
-    return "; ".join(f"{_bucket(bucket)} ({whose})" for bucket, whose in parts if bucket is not None)
-
-
-def _bucket(bucket: TokenBucket) -> str:
-    return f"{bucket.tokens} in {bucket.interval:g} s, burst {bucket.burst}"
-
-
-def _fault(fault: Fault) -> str:
-    if fault.by_header:
-        what = f"as the request asks, up to {_share(max(fault.delay_share, fault.abort_share))}"
-    else:
-        what = ", ".join(
-            part
-            for part, share in (
-                (f"delay {fault.delay:g} s for {_share(fault.delay_share)}", fault.delay_share),
-                (f"status {fault.abort} for {_share(fault.abort_share)}", fault.abort_share),
-            )
-            if share
-        )
-    only = " ".join(map(_condition, fault.headers))
-    return f"{what or 'of no request'}{f', with {only}' if only else ''}"
-
-
-def _condition(match: StringMatch) -> str:
-    return f"{match.name}{'~' if match.regex else '='}{match.value}"
-
-
 def _retry(retry: Retry) -> str:
     causes = [
         *(["connect-failure"] if retry.connect_failure else []),
@@ -118,10 +68,6 @@ def _retry(retry: Retry) -> str:
         *map(str, retry.statuses),
     ]
     return f"{retry.attempts} times on {', '.join(causes)}"
-
-
-def _mirror(mirror: Mirror) -> str:
-    return f"{_share(mirror.share)} to {mirror.cluster}"
 
 
 def _session(session: Session) -> str:

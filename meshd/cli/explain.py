@@ -91,6 +91,8 @@ def explanation_text(found: ExplanationView) -> Iterator[str]:
             yield f"  Action   {found.action}"
         yield from (f"  Policy   {name}" for name in found.policies)
         yield from (f"  Does     {effect}" for effect in found.effects)
+    for text in found.filters:
+        yield f"  Filter   {text}"
     total = sum(share.weight for share in found.clusters)
     for share in found.clusters:
         part = f"{100 * share.weight / total:.3g} %" if total else "0 %"

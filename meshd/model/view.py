@@ -238,6 +238,8 @@ class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
     """Its place among the routes of its virtual host, from 0."""
     match: str
     action: str
+    filters: tuple[str, ...] = ()
+    """What the route does with it besides sending it on, a text for each, in their order."""
     clusters: tuple[ShareView, ...]
     timeout: float
     """Seconds; 0: none."""
