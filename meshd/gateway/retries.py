@@ -27,7 +27,10 @@ def retry(rule: Rule) -> Retry:
     if asked is None:
         return msgspec.structs.replace(CONNECT_RETRY, per_try_timeout=per_try)
     found = Retry(
-        attempts=asked.attempts or _ATTEMPTS, reset=True, statuses=asked.codes, per_try_timeout=per_try
+        attempts=asked.attempts or _ATTEMPTS,
+        reset=True,
+        statuses=tuple(sorted(asked.codes)),
+        per_try_timeout=per_try,
     )
     if asked.backoff is None:
         return found

@@ -46,6 +46,7 @@ def _retries(draw: st.DrawFn) -> Retry:
         per_try_timeout=draw(seconds),
         backoff=backoff,
         max_backoff=round(backoff + more, 3),
+        least_backoff=draw(seconds),
     )
 
 
