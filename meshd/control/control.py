@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshd import log
+from meshd.control.access import NOTHING_ASKED, Access
 from meshd.control.directory import Directory, Files
 from meshd.control.server import AdsServer
 from meshd.gateway.translate import translate
@@ -18,6 +19,7 @@ from meshd.kube.collection import Collection
 from meshd.kube.httproute import HTTPRoute
 from meshd.kube.objects import Key
 from meshd.model.status import ConfigStatus, ObjectStatus, Severity
+from meshd.tls_files import TlsFileError
 from meshd.xds.resources import ResourceSet, resource_set
 
 _logger = logging.getLogger("meshd.control")
@@ -34,6 +36,7 @@ class Options:
     manifests: Path
     listen: tuple[str, ...]
     """gRPC addresses: HOST:PORT, unix:PATH."""
+    access: Access = NOTHING_ASKED
 
 
 class Control:
@@ -47,7 +50,7 @@ class Control:
         self._ignored: frozenset[Key] = frozenset()
         self._first = True
         self.resources = ResourceSet()
-        self.server = AdsServer()
+        self.server = AdsServer(options.access)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set. Raises ControlError."""
@@ -58,6 +61,8 @@ class Control:
                 raise ControlError(
                     f"cannot listen on {address}: in use, or not an address of this host"
                 ) from None
+            except TlsFileError as error:
+                raise ControlError(f"TLS: {error}") from None
             log.event(_logger, logging.INFO, "listening", address=address, port=port)
         await self.server.start()
         following = asyncio.create_task(self._follow(), name="manifests")
