@@ -31,8 +31,8 @@ MAX_BACKOFF = 10.0
 """Seconds; the bounds of the random wait between two attempts to connect."""
 WARMING_TIMEOUT = 15.0
 """Seconds to wait for a cluster's endpoints before it is taken to have none (Envoy's own default)."""
-LET_IN_SECONDS = 1.0
-"""For a control plane to refuse a stream: one that says nothing for so long has taken it."""
+LET_IN_SECONDS = 0.25
+"""For a control plane to take or refuse a stream. One that says nothing for so long waits to be asked."""
 _OF_AGE = "max connection age"
 """What a gRPC server says that ends a connection only because it is old."""
 _logger = logging.getLogger("meshd.agent.ads")
@@ -134,9 +134,9 @@ class AdsClient:
             stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
             call = stub.DeltaAggregatedResources(metadata=self._control.metadata())
             try:
-                for request in self._stream.connected():
-                    await call.write(request)
                 if await _let_in(call):
+                    for request in self._stream.connected():
+                        await call.write(request)
                     self.connected = True
                     self._backoff = FIRST_BACKOFF
                     self.connects += 1
@@ -231,7 +231,10 @@ class AdsClient:
 
 
 async def _let_in(call: grpc.aio.StreamStreamCall[object, object]) -> bool:
-    """Whether the server has taken the stream. It need not say anything: it may know that we have all."""
+    """Whether the server has taken the stream, or may have; if not, to read says why.
+
+    It is waited for before anything is written: of a call that ended under a write gRPC forgets the reason.
+    """
     answered = asyncio.ensure_future(call.initial_metadata())
     ended = asyncio.ensure_future(call.code())
     try:

@@ -53,13 +53,13 @@ class Stream:
     peer: str
     kind: str
     """``delta`` or ``sotw``."""
+    identities: tuple[Identity, ...]
+    """That the client has shown to have."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     node: str = ""
     """The client's id, once it has said it."""
     namespace: str = ""
     """That its callers are all of; empty: of several."""
-    identities: tuple[Identity, ...] = ()
-    """That the client has shown to have."""
     rejections: dict[str, Rejection] = field(default_factory=dict)
     """The last NACK of each type (CDS, ...) whose last response was refused."""
 
@@ -132,9 +132,7 @@ class AdsServer:
         requests: AsyncIterator[discovery_pb2.DiscoveryRequest],
         context: grpc.aio.ServicerContext[discovery_pb2.DiscoveryRequest, discovery_pb2.DiscoveryResponse],
     ) -> None:
-        await self._serve(
-            Stream(SotwStream(self._resources.of("")), context.peer(), "sotw"), requests, context
-        )
+        await self._serve(SotwStream, "sotw", requests, context)
 
     async def _delta(
         self,
@@ -143,26 +141,28 @@ class AdsServer:
             discovery_pb2.DeltaDiscoveryRequest, discovery_pb2.DeltaDiscoveryResponse
         ],
     ) -> None:
-        await self._serve(
-            Stream(DeltaStream(self._resources.of("")), context.peer(), "delta"), requests, context
-        )
+        await self._serve(DeltaStream, "delta", requests, context)
 
     async def _serve(
         self,
-        stream: Stream,
+        machine: type[DeltaStream] | type[SotwStream],
+        kind: str,
         requests: AsyncIterator[discovery_pb2.DiscoveryRequest | discovery_pb2.DeltaDiscoveryRequest],
         context: grpc.aio.ServicerContext[
             discovery_pb2.DiscoveryRequest | discovery_pb2.DeltaDiscoveryRequest,
             discovery_pb2.DiscoveryResponse | discovery_pb2.DeltaDiscoveryResponse,
         ],
     ) -> None:
+        peer = context.peer()
         try:
-            stream.identities = await self._access.identify(context)
+            identities = await self._access.identify(context)
         except UnauthenticatedError as error:
-            log.event(_logger, logging.WARNING, "stream refused", peer=stream.peer, reason=error)
+            log.event(_logger, logging.WARNING, "stream refused", peer=peer, reason=error)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
         # So that the client knows to be let in, though there may be nothing for it to be sent.
         await context.send_initial_metadata(())
+        # Not earlier: what is published while we wait is for the streams that there are.
+        stream = Stream(machine(self._resources.of("")), peer, kind, identities)
         self.streams.add(stream)
         reading = asyncio.ensure_future(self._receive(stream, requests))
 
