@@ -29,12 +29,6 @@ def directory() -> Iterator[Path]:
         yield Path(path)
 
 
-def _filters(peer: envoy.EnvoyProcess) -> int:
-    """How many filters without effect of their own its listener has."""
-    dump = peer.admin("/config_dump?resource=dynamic_listeners")
-    return sum(dump.count(f'"name": "envoy.filters.http.{name}"') for name in ("cors", "fault"))
-
-
 @pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
 def test_every_policy(directory: Path, delta: bool) -> None:
     bare, all_of_it = everything.snapshot(()), everything.snapshot()
@@ -42,11 +36,9 @@ def test_every_policy(directory: Path, delta: bool) -> None:
         ads.publish(bare)
         with envoy.running(bootstrap(ads.socket_path, delta), directory) as peer:
             until_in_force(peer, ads, bare)
-            assert _filters(peer) == 0
             ads.publish(all_of_it)
             until_in_force(peer, ads, all_of_it)
             routes = peer.admin("/config_dump?resource=dynamic_route_configs")
-            assert _filters(peer) == 2
             assert all(f'"path_separated_prefix": "/{name}"' in routes for name in everything.ROUTES)
 
 
