@@ -1,8 +1,13 @@
-"""The ``meshd.io`` annotations of a Service."""
+"""How ports are treated: a Service's ``meshd.io`` annotations, and the RoutePolicies that win over these."""
 
 from __future__ import annotations
 
+import msgspec
+
+from meshd.gateway.policies import Merged
+from meshd.gateway.shares import parts_per_million
 from meshd.kube.objects import Service
+from meshd.kube.routepolicy import RoutePolicySpec
 from meshd.model.listeners import FailurePolicy, HttpOptions
 from meshd.model.status import Problem, Severity
 
@@ -64,6 +69,33 @@ def fast_path(service: Service) -> tuple[bool, tuple[Problem, ...]]:
     if value in ("on", "off"):
         return value == "on", ()
     return True, (_warning(FAST_PATH, f"{value!r} must be on or off; on is used"),)
+
+
+def failure_policy_of(policies: Merged[RoutePolicySpec], annotated: FailurePolicy) -> FailurePolicy:
+    """A port's failure policy."""
+    said = None if policies.spec is None else policies.spec.failure_policy
+    return annotated if said is None else FailurePolicy(said.lower())
+
+
+def http_options_of(policies: Merged[RoutePolicySpec], annotated: HttpOptions) -> HttpOptions:
+    """A port's HTTP options."""
+    said = None if policies.spec is None else policies.spec.access_log
+    if said is None:
+        return annotated
+    return msgspec.structs.replace(annotated, access_log_share=parts_per_million(said))
+
+
+def overridden(service: Service, policies: Merged[RoutePolicySpec]) -> tuple[Problem, ...]:
+    """Warnings about annotations that say what a policy says, too."""
+    spec = policies.spec
+    if spec is None:
+        return ()
+    by_policy = {FAILURE_POLICY: spec.failure_policy, FAST_PATH: spec.fast_path}
+    return tuple(
+        _warning(name, f"{' and '.join(policies.names)} says it, too, and wins")
+        for name, said in by_policy.items()
+        if said is not None and name in service.metadata.annotations
+    )
 
 
 def unknown_annotations(service: Service) -> tuple[Problem, ...]:

@@ -6,12 +6,16 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from meshd.gateway import options
-from meshd.gateway.attached import Attached, PortKey, RouteKey, attach_all
+import msgspec
+
+from meshd.gateway import options, upstreams
+from meshd.gateway.attached import Attached, RouteKey, attach_all
 from meshd.gateway.endpoints import SERVICE_NAME, endpoint_set
+from meshd.gateway.policies import Policies, attach
 from meshd.gateway.protocols import protocol
 from meshd.gateway.references import Backends
-from meshd.gateway.rules import CONNECT_RETRY
+from meshd.gateway.retries import CONNECT_RETRY
+from meshd.gateway.shaping import PortKey, Shaping, rate_limit
 from meshd.kube.collection import Objects
 from meshd.kube.httproute import HTTPRoute
 from meshd.kube.objects import EndpointSlice, Key, Service
@@ -19,7 +23,7 @@ from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
 from meshd.model.snapshot import Snapshot
-from meshd.model.status import ConfigStatus, ObjectStatus, Problem, Severity
+from meshd.model.status import ConfigStatus, ObjectStatus, ParentStatus, Problem, Severity
 
 DEFAULT_ROUTE = "default"
 """Name of the route of an HTTP port that no HTTPRoute is attached to: all to the service's own endpoints."""
@@ -40,24 +44,31 @@ class _Build:
     """The snapshot in the making."""
 
     attached: Attached
+    policies: Policies
+    shaping: Shaping
     listeners: dict[str, Listener] = field(default_factory=dict)
     route_configs: dict[str, RouteConfig] = field(default_factory=dict)
     clusters: dict[str, Cluster] = field(default_factory=dict)
     endpoints: dict[str, EndpointSet] = field(default_factory=dict)
     owners: dict[tuple[str, int], str] = field(default_factory=dict)
     """Which listener has an address and port."""
+    spoken: dict[str, set[Protocol]] = field(default_factory=dict)
+    """By the RoutePolicies for ports: what these speak."""
 
 
 def translate(objects: Objects, last_accepted: Mapping[RouteKey, HTTPRoute]) -> Translation:
     """Translate all objects. Deterministic: the same objects come to an equal snapshot."""
     services = objects.services
-    attached = attach_all(objects.routes, last_accepted, Backends(services, tuple(objects.grants.values())))
+    policies = attach(objects)
+    shaping = Shaping(services, policies)
+    backends = Backends(services, tuple(objects.grants.values()))
+    attached = attach_all(objects.routes, last_accepted, backends, shaping)
     slices: dict[tuple[str, str], list[EndpointSlice]] = {}
     for (namespace, _), slice_ in objects.slices.items():
         owner = slice_.metadata.labels.get(SERVICE_NAME)
         if owner:
             slices.setdefault((namespace, owner), []).append(slice_)
-    build = _Build(attached)
+    build = _Build(attached, policies, shaping)
     problems = {key: list(found) for key, found in objects.problems.items()}
     for (namespace, name), service in services.items():
         found = _service(build, service, slices.get((namespace, name), []))
@@ -65,8 +76,16 @@ def translate(objects: Objects, last_accepted: Mapping[RouteKey, HTTPRoute]) -> 
             problems.setdefault(Key("Service", namespace, name), []).extend(found)
     for (namespace, name), route_problems in attached.problems.items():
         problems.setdefault(Key("HTTPRoute", namespace, name), []).extend(route_problems)
+    for key, policy_problems in policies.problems.items():
+        problems.setdefault(key, []).extend(policy_problems)
+    for key in policies.statuses:
+        if build.spoken.get(str(key)) == {Protocol.TCP}:
+            message = "no port that it is for speaks HTTP, so it does nothing there"
+            found = [Problem(field="spec.targetRefs", message=message, severity=Severity.WARNING)]
+            problems.setdefault(key, []).extend(found)
+    parents = policies.statuses | {Key("HTTPRoute", *key): found for key, found in attached.parents.items()}
     snapshot = Snapshot(0, build.listeners, build.route_configs, build.clusters, build.endpoints)
-    return Translation(snapshot, _status(objects, attached, problems), attached.accepted)
+    return Translation(snapshot, _status(objects, parents, problems), attached.accepted)
 
 
 def _addresses(service: Service) -> tuple[str, ...]:
@@ -79,9 +98,9 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
     spec = service.spec
     if spec.type == "ExternalName":
         return []
-    policy, problems = options.failure_policy(service)
+    failure_policy, problems = options.failure_policy(service)
     http, more = options.http_options(service)
-    fast_path, bad = options.fast_path(service)
+    _, bad = options.fast_path(service)
     problems += more + bad + options.unknown_annotations(service)
     addresses = _addresses(service)
     full_name = f"{service.metadata.namespace}/{service.metadata.name}"
@@ -91,8 +110,9 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
     for i, port in enumerate(spec.ports):
         if port.protocol != "TCP":
             continue
-        name = f"{full_name}:{port.port}"
-        build.clusters[name] = Cluster(name=name)
+        cluster = upstreams.cluster(service, port, build.policies)
+        name = cluster.name
+        build.clusters[name] = cluster
         build.endpoints[name] = endpoint_set(name, service, port, slices)
         free = tuple(a for a in addresses if build.owners.setdefault((a, port.port), name) == name)
         for address in addresses:
@@ -109,6 +129,18 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
         port_key: PortKey = ((service.metadata.namespace, service.metadata.name), port.port)
         routes = build.attached.routes(port_key)
         spoken = protocol(port, bool(routes))
+        policies = build.policies.port(port_key[0], port.name)
+        for policy in policies.names:
+            build.spoken.setdefault(policy, set()).add(spoken)
+        problems += tuple(p for p in options.overridden(service, policies) if p not in problems)
+        if not routes.get(""):
+            routes[""] = (build.shaping.of_port(_default_route(name), port_key),)
+        fast_path = any(route.fast_path for each in routes.values() for route in each)
+        if not fast_path:  # which the listener says
+            routes = {
+                each: tuple(msgspec.structs.replace(route, fast_path=True) for route in found)
+                for each, found in routes.items()
+            }
         consumers = tuple((each, f"{name}/from/{each}") for each in routes if each)
         build.listeners[name] = Listener(
             name=name,
@@ -119,30 +151,29 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
             cluster=name,
             route_config=name if spoken is Protocol.HTTP else "",
             consumers=consumers,
-            failure_policy=policy,
-            http=http if spoken is Protocol.HTTP else HttpOptions(),
+            failure_policy=options.failure_policy_of(policies, failure_policy),
+            http=options.http_options_of(policies, http) if spoken is Protocol.HTTP else HttpOptions(),
             fast_path=fast_path or spoken is not Protocol.HTTP,
         )
         if spoken is Protocol.HTTP:
-            build.route_configs[name] = _route_config(name, routes.get("") or _default_routes(name))
-            for namespace, config in consumers:
-                build.route_configs[config] = _route_config(config, routes[namespace])
+            limit = rate_limit(policies.spec.rate_limit) if policies.spec is not None else None
+            for namespace, config in (("", name), *consumers):
+                host = VirtualHost(name=config, routes=routes[namespace], rate_limit=limit)
+                build.route_configs[config] = RouteConfig(name=config, virtual_hosts=(host,))
     return list(problems)
 
 
-def _default_routes(name: str) -> tuple[Route, ...]:
+def _default_route(name: str) -> Route:
     forward = Forward(clusters=(WeightedCluster(name=name),), retry=CONNECT_RETRY)
-    return (Route(name=DEFAULT_ROUTE, action=forward),)
+    return Route(name=DEFAULT_ROUTE, action=forward)
 
 
-def _route_config(name: str, routes: tuple[Route, ...]) -> RouteConfig:
-    return RouteConfig(name=name, virtual_hosts=(VirtualHost(name=name, routes=routes),))
-
-
-def _status(objects: Objects, attached: Attached, problems: dict[Key, list[Problem]]) -> ConfigStatus:
+def _status(
+    objects: Objects, parents: Mapping[Key, tuple[ParentStatus, ...]], problems: dict[Key, list[Problem]]
+) -> ConfigStatus:
     generations = {key: found.metadata.generation for key, found in objects.by_key.items()}
     keys = {key for key, found in problems.items() if found}
-    keys |= {Key("HTTPRoute", namespace, name) for namespace, name in attached.parents}
+    keys |= parents.keys()
     return ConfigStatus(
         objects=tuple(
             ObjectStatus(
@@ -151,9 +182,7 @@ def _status(objects: Objects, attached: Attached, problems: dict[Key, list[Probl
                 name=key.name,
                 source=objects.sources.get(key, key.name if key.kind == "File" else ""),
                 generation=generations.get(key, 0),
-                parents=attached.parents.get((key.namespace, key.name), ())
-                if key.kind == "HTTPRoute"
-                else (),
+                parents=parents.get(key, ()),
                 problems=tuple(problems.get(key, ())),
             )
             for key in sorted(keys)

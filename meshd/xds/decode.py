@@ -79,7 +79,7 @@ def cluster(message: cluster_pb2.Cluster) -> Cluster:
     if eds.service_name not in ("", name):
         raise UnsupportedError(name, "eds_cluster_config.service_name", "must be the cluster's name")
     facts = metadata.own_fields(message.metadata)
-    metadata.only(facts, {HEALTH_PORT, LATENCY_FACTOR}, name, "metadata")
+    metadata.only(facts, {HEALTH_PORT, LATENCY_FACTOR, metadata.POLICIES}, name, "metadata")
     return Cluster(
         name=name,
         balancing=balancing.read(message),
@@ -89,6 +89,7 @@ def cluster(message: cluster_pb2.Cluster) -> Cluster:
         limits=limits.read(message.circuit_breakers, name, "circuit_breakers"),
         connect_timeout=seconds(message, "connect_timeout", DEFAULT_CONNECT_TIMEOUT),
         idle_timeout=_upstream_idle_timeout(message),
+        policies=metadata.texts(facts, metadata.POLICIES, name, "metadata"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 
@@ -117,7 +118,12 @@ def _route(message: route_components_pb2.Route, name: str, where: str) -> Route:
         raise UnsupportedError(name, f"{where}.action", "must be set")
     request, response = _edits(message, name, where)
     fields = metadata.own_fields(message.metadata)
-    metadata.only(fields, {"fast_path"}, name, f"{where}.metadata")
+    about = f"{where}.metadata"
+    metadata.only(fields, {"fast_path", metadata.POLICIES, retries.LEAST_BACKOFF}, name, about)
+    least_backoff = metadata.seconds(fields, retries.LEAST_BACKOFF, name, about)
+    if least_backoff and isinstance(action, Forward) and action.retry is not None:
+        retry = msgspec.structs.replace(action.retry, least_backoff=least_backoff)
+        action = msgspec.structs.replace(action, retry=retry)
     return Route(
         name=message.name,
         match=match,
@@ -127,7 +133,8 @@ def _route(message: route_components_pb2.Route, name: str, where: str) -> Route:
         cors=filters.cors,
         fault=filters.fault,
         rate_limit=filters.rate_limit,
-        fast_path=metadata.flag(fields, "fast_path", True, name, f"{where}.metadata"),
+        fast_path=metadata.flag(fields, "fast_path", True, name, about),
+        policies=metadata.texts(fields, metadata.POLICIES, name, about),
     )
 
 

@@ -5,7 +5,7 @@ What xDS has no field for travels in the resource's metadata (meshd.xds.metadata
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, protocol_pb2
@@ -138,7 +138,7 @@ def cluster(model: Cluster) -> cluster_pb2.Cluster:
             http_protocol_options=protocol_pb2.Http1ProtocolOptions(enable_trailers=True)
         ),
     )
-    facts: dict[str, str | bool | int | Mapping[str, str]] = {}
+    facts: dict[str, str | bool | float | Sequence[str] | Mapping[str, str]] = {}
     message = cluster_pb2.Cluster(
         name=model.name,
         type=cluster_pb2.Cluster.EDS,
@@ -161,6 +161,8 @@ def cluster(model: Cluster) -> cluster_pb2.Cluster:
         message.outlier_detection.CopyFrom(outliers.write(model.outlier))
         if model.outlier.latency_factor:
             facts[LATENCY_FACTOR] = model.outlier.latency_factor
+    if model.policies:
+        facts[metadata.POLICIES] = model.policies
     if facts:
         message.metadata.CopyFrom(metadata.write(facts))
     return message

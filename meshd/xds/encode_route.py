@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.type.matcher.v3 import string_pb2
@@ -59,7 +61,7 @@ def route(model: Route) -> route_components_pb2.Route:
         response_headers_to_add=header_edits.options(model.response_headers),
         response_headers_to_remove=model.response_headers.remove,
         typed_per_filter_config=http_filters.configs(http_filters.of_route(model)),
-        metadata=metadata.write({} if model.fast_path else {"fast_path": False}),
+        metadata=metadata.write(_facts(model)),
     )
     if isinstance(model.action, Forward):
         message.route.CopyFrom(_forward(model.action, model.match))
@@ -68,6 +70,19 @@ def route(model: Route) -> route_components_pb2.Route:
     else:
         message.direct_response.CopyFrom(_direct(model.action))
     return message
+
+
+def _facts(model: Route) -> dict[str, bool | float | Sequence[str]]:
+    """What Envoy knows nothing of."""
+    facts: dict[str, bool | float | Sequence[str]] = {}
+    if not model.fast_path:
+        facts["fast_path"] = False
+    if model.policies:
+        facts[metadata.POLICIES] = model.policies
+    retry = model.action.retry if isinstance(model.action, Forward) else None
+    if retry is not None and retry.least_backoff:
+        facts[retries.LEAST_BACKOFF] = retry.least_backoff
+    return facts
 
 
 def _match(model: RouteMatch) -> route_components_pb2.RouteMatch:

@@ -5,7 +5,8 @@ Envoy and others leave that alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 from envoy.config.core.v3 import base_pb2
 from google.protobuf import struct_pb2
@@ -14,7 +15,9 @@ from meshd.xds.unsupported import UnsupportedError
 
 METADATA = "io.meshd"
 
-Facts = Mapping[str, str | bool | int | Mapping[str, str]]
+POLICIES = "policies"
+"""Of routes and clusters: those that shaped it."""
+Facts = Mapping[str, str | bool | float | Sequence[str] | Mapping[str, str]]
 _Fields = Mapping[str, struct_pb2.Value]
 
 
@@ -58,6 +61,28 @@ def count(fields: _Fields, name: str, default: int, most: int, resource: str, wh
     if fields[name].WhichOneof("kind") != "number_value" or not value.is_integer() or not 0 <= value <= most:
         raise UnsupportedError(resource, f"{where}.{name}", f"must be a whole number from 0 to {most}")
     return int(value)
+
+
+def seconds(fields: _Fields, name: str, resource: str, where: str) -> float:
+    """A fact that is a time; 0 where it is not there. Raises UnsupportedError."""
+    if name not in fields:
+        return 0.0
+    value = fields[name].number_value
+    if fields[name].WhichOneof("kind") != "number_value" or not 0 <= value < math.inf:
+        raise UnsupportedError(resource, f"{where}.{name}", "must be a number of seconds")
+    return value
+
+
+def texts(fields: _Fields, name: str, resource: str, where: str) -> tuple[str, ...]:
+    """A fact that is a list of strings; none where it is not there. Raises UnsupportedError."""
+    if name not in fields:
+        return ()
+    values = fields[name].list_value.values
+    if fields[name].WhichOneof("kind") != "list_value" or any(
+        value.WhichOneof("kind") != "string_value" for value in values
+    ):
+        raise UnsupportedError(resource, f"{where}.{name}", "must be a list of strings")
+    return tuple(value.string_value for value in values)
 
 
 def only(fields: _Fields, known: set[str], resource: str, where: str) -> None:

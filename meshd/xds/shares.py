@@ -13,8 +13,13 @@ _PARTS = {_Fraction.HUNDRED: 100, _Fraction.TEN_THOUSAND: 10_000, _Fraction.MILL
 
 
 def fraction(share: int) -> percent_pb2.FractionalPercent:
-    """A share, in parts per million."""
-    return _Fraction(numerator=share, denominator=_Fraction.MILLION)
+    """A share, in parts per million.
+
+    By the coarsest denominator: it is the unit, too, in which a request may ask for a share of faults
+    (x-envoy-fault-*-percentage), and that is percent where the policy is in whole percents.
+    """
+    denominator = next(each for each, parts in _PARTS.items() if share % (MILLION // parts) == 0)
+    return _Fraction(numerator=share * _PARTS[denominator] // MILLION, denominator=denominator)
 
 
 def runtime_fraction(share: int) -> base_pb2.RuntimeFractionalPercent:

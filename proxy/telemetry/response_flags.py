@@ -14,12 +14,17 @@ class Flag(enum.StrEnum):
 
     DOWNSTREAM_TERMINATED = "DC"
     """The client went away before the response was complete."""
+    DELAY_INJECTED = "DI"
+    """The route's fault policy had the request wait."""
     DOWNSTREAM_PROTOCOL_ERROR = "DPE"
     DURATION_TIMEOUT = "DT"
+    FAULT_INJECTED = "FI"
+    """The route's fault policy gave the answer."""
     LOCAL_RESET = "LR"
     NO_CLUSTER = "NC"
     NO_ROUTE = "NR"
     OVERLOAD = "OM"
+    RATE_LIMITED = "RL"
     STREAM_IDLE_TIMEOUT = "SI"
     UPSTREAM_TERMINATED = "UC"
     """The server closed the connection while a request was out."""
@@ -38,9 +43,17 @@ def joined(*flags: Flag) -> str:
     return ",".join(flags)
 
 
+def with_earlier(earlier: str, flags: str) -> str:
+    """Flags of a request that had others before."""
+    return f"{earlier},{flags}" if earlier and flags else earlier or flags
+
+
 VIA_UPSTREAM: Final = "via_upstream"
 DIRECT_RESPONSE: Final = "direct_response"
 ROUTE_NOT_FOUND: Final = "route_not_found"
+CORS_RESPONSE: Final = "cors_response"
+FAULT_ABORT: Final = "fault_filter_abort"
+RATE_LIMITED: Final = "local_rate_limited"
 CLUSTER_NOT_FOUND: Final = "cluster_not_found"
 NO_HEALTHY_UPSTREAM: Final = "no_healthy_upstream"
 NO_WEIGHT: Final = "no_cluster_has_weight"

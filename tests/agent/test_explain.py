@@ -138,6 +138,7 @@ def test_where_it_goes() -> None:
         "  Match    * /*",
         "  Cluster  a  50 %, healthy endpoints 1 of 2",
         "  Cluster  b  50 %, healthy endpoints 0 of 0",
+        "    Does   balancing random",
         "  Timeout  2.5 s",
         "  Path     kernel",
     ]
@@ -179,7 +180,7 @@ def test_a_caller_of_a_namespace_with_routes_of_its_own() -> None:
 def test_what_the_node_and_the_service_say_comes_first() -> None:
     request = ExplainedRequest(service="shop/web", method="GET", target="/")
     assert explain(SNAPSHOT, request, rules_of, "--fast-path off").reason == "--fast-path off"
-    assert explain(SNAPSHOT, request, lambda *_: "off by annotation").reason == "off by annotation"
+    assert explain(SNAPSHOT, request, lambda *_: "off for the service").reason == "off for the service"
 
 
 def test_services_that_are_none() -> None:

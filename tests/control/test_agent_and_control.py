@@ -85,8 +85,8 @@ def test_bad_edits_leave_the_good_state_and_are_reported(
                 ("{", "web.yaml File web.yaml: "),
                 (web(path="nonsense"), "web.yaml HTTPRoute web: spec.rules[0].matches[0].path.value"),
                 (
-                    web().replace("backendRefs", "retry: {}\n    backendRefs"),
-                    "web.yaml HTTPRoute web: spec.rules[0].retry",
+                    web().replace("backendRefs", "sessionPersistence: {sessionName: ' '}\n    backendRefs"),
+                    "web.yaml HTTPRoute web: spec.rules[0].sessionPersistence.sessionName",
                 ),
             ):
                 file.write_text(text)

@@ -192,7 +192,7 @@ def test_paths_that_are_too_long_need_no_entry() -> None:
     ("change", "reason"),
     [
         ({"protocol": Protocol.TCP}, "opaque TCP"),
-        ({"fast_path": False}, "off by annotation"),
+        ({"fast_path": False}, "off for the service"),
         ({"http": HttpOptions(via="1.1 x")}, "Via is added"),
         (
             {"http": HttpOptions(via="", max_request_head_bytes=2047)},

@@ -124,7 +124,7 @@ def test_what_a_foreign_filter_policy_is_read_as() -> None:
     configs[http_filters.FAULT].Pack(fault)
     configs[http_filters.SESSION].Pack(stateful_session_pb2.StatefulSessionPerRoute(disabled=True))
     route = _read(message)
-    assert route.cors == Cors(origins=(), methods=("GET", "PUT"))
+    assert route.cors == Cors(origins=(), methods=("GET", "PUT"), max_age=-1, forward_unmatched=True)
     assert route.fault == Fault(abort=503, abort_share=500_000)
     assert route.action == _DIRECT
 
@@ -142,12 +142,6 @@ _REFUSED: list[tuple[str, Message, str, Callable[..., object]]] = [
     (http_filters.CORS, cors_pb2.CorsPolicy(), "max_age", lambda m: setattr(m, "max_age", "long")),
     (http_filters.CORS, cors_pb2.CorsPolicy(), "filter_enabled", lambda m: m.filter_enabled.SetInParent()),
     (http_filters.CORS, cors_pb2.CorsPolicy(), "shadow_enabled", lambda m: m.shadow_enabled.SetInParent()),
-    (
-        http_filters.CORS,
-        cors_pb2.CorsPolicy(),
-        "forward_not_matching_preflights",
-        lambda m: m.forward_not_matching_preflights.SetInParent(),
-    ),
     (
         http_filters.FAULT,
         fault_pb2.HTTPFault(),

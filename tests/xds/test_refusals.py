@@ -159,6 +159,14 @@ ROUTES: list[tuple[str, Callable[[route_components_pb2.Route], object]]] = [
         lambda m: m.metadata.filter_metadata["io.meshd"].update({"fast_path": "no"}),
     ),
     (
+        "metadata.policies",
+        lambda m: m.metadata.filter_metadata["io.meshd"].update({"policies": [1]}),
+    ),
+    (
+        "metadata.least_backoff",
+        lambda m: m.metadata.filter_metadata["io.meshd"].update({"least_backoff": -1}),
+    ),
+    (
         "request_headers_to_add[0].header.value",
         lambda m: m.request_headers_to_add.add().header.CopyFrom(
             base_pb2.HeaderValue(key="a", value="%REQ(x)%")

@@ -7,22 +7,24 @@ from google.protobuf import wrappers_pb2
 
 from meshd.model.request_policies import MILLION, Cors
 from meshd.xds import shares, string_matches
+from meshd.xds.packing import wrapped
 from meshd.xds.unsupported import UnsupportedError, only
 
 _ORIGIN = "origin"
-_BROWSERS_MAX_AGE = 5
-"""Seconds that a browser keeps a preflight's answer that does not say (Fetch, "CORS-preflight cache")."""
+_UNSAID = -1
+"""As a maximal age: a preflight's answer does not tell it."""
 
 
 def write(model: Cors) -> cors_pb2.CorsPolicy:
-    """The policy. Preflights of other origins go on to the server (forward_not_matching_preflights)."""
+    """The policy."""
     return cors_pb2.CorsPolicy(
         allow_origin_string_match=[string_matches.write(each) for each in model.origins],
         allow_methods=", ".join(model.methods),
         allow_headers=", ".join(model.headers),
         expose_headers=", ".join(model.expose),
-        max_age=str(model.max_age),
+        max_age=str(model.max_age) if model.max_age >= 0 else "",
         allow_credentials=wrappers_pb2.BoolValue(value=model.credentials),
+        forward_not_matching_preflights=wrappers_pb2.BoolValue(value=model.forward_unmatched),
     )
 
 
@@ -39,9 +41,6 @@ def read(message: cors_pb2.CorsPolicy, name: str, where: str) -> Cors:
         here = f"{where}.filter_enabled"
         if shares.read_runtime(message.filter_enabled, name, here) != MILLION:
             raise UnsupportedError(name, here, "only 100 %")
-    forward = message.forward_not_matching_preflights
-    if message.HasField("forward_not_matching_preflights") and not forward.value:
-        raise UnsupportedError(name, f"{where}.forward_not_matching_preflights", "only true")
     if message.max_age and not message.max_age.isdecimal():
         raise UnsupportedError(name, f"{where}.max_age", "must be a whole number of seconds")
     return Cors(
@@ -52,8 +51,10 @@ def read(message: cors_pb2.CorsPolicy, name: str, where: str) -> Cors:
         methods=_list(message.allow_methods),
         headers=_list(message.allow_headers),
         expose=_list(message.expose_headers),
-        max_age=int(message.max_age) if message.max_age else _BROWSERS_MAX_AGE,
+        max_age=int(message.max_age) if message.max_age else _UNSAID,
         credentials=message.allow_credentials.value,
+        # "If not specified, default to true".
+        forward_unmatched=bool(wrapped(message, "forward_not_matching_preflights", 1)),
     )
 
 

@@ -7,7 +7,7 @@ from envoy.extensions.filters.http.fault.v3 import fault_pb2
 
 from meshd.model.request_policies import Fault
 from meshd.xds import shares, string_matches
-from meshd.xds.packing import duration, seconds
+from meshd.xds.packing import duration, number, seconds, wrapped
 from meshd.xds.unsupported import UnsupportedError, only
 
 
@@ -30,12 +30,14 @@ def write(model: Fault) -> fault_pb2.HTTPFault:
         message.delay.percentage.CopyFrom(shares.fraction(model.delay_share))
     if message.HasField("abort"):
         message.abort.percentage.CopyFrom(shares.fraction(model.abort_share))
+    if model.max_active:
+        message.max_active_faults.CopyFrom(number(model.max_active))
     return message
 
 
 def read(message: fault_pb2.HTTPFault, name: str, where: str) -> Fault:
     """The reverse of ``write``. Raises UnsupportedError."""
-    only(message, {"delay", "abort", "headers"}, name, where)
+    only(message, {"delay", "abort", "headers", "max_active_faults"}, name, where)
     delay, delay_by_header = _delay(message.delay, name, f"{where}.delay")
     abort, abort_by_header = _abort(message.abort, name, f"{where}.abort")
     if (delay_by_header and abort) or (delay and abort_by_header):
@@ -50,6 +52,7 @@ def read(message: fault_pb2.HTTPFault, name: str, where: str) -> Fault:
             for i, each in enumerate(message.headers)
         ),
         by_header=delay_by_header or abort_by_header,
+        max_active=wrapped(message, "max_active_faults", 0),
     )
 
 

@@ -13,6 +13,8 @@ from meshd.model.request_policies import Retry
 from meshd.xds.packing import duration, number, pack, seconds, wrapped
 from meshd.xds.unsupported import UnsupportedError, only
 
+LEAST_BACKOFF = "least_backoff"
+"""In the metadata of a route: seconds. Envoy knows no such bound."""
 _PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 _SELECTION_ATTEMPTS = 5
 """How often a host is drawn until it is one that has not been tried; what Istio sets."""

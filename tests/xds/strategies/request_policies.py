@@ -46,6 +46,7 @@ def _retries(draw: st.DrawFn) -> Retry:
         per_try_timeout=draw(seconds),
         backoff=backoff,
         max_backoff=round(backoff + more, 3),
+        least_backoff=draw(seconds),
     )
 
 
@@ -71,7 +72,8 @@ cors = st.builds(
     methods=tuples(st.sampled_from(["GET", "PUT", "*"])),
     headers=tuples(tokens),
     expose=tuples(tokens),
-    max_age=st.integers(0, 86400),
+    max_age=st.integers(-1, 86400),
+    forward_unmatched=st.booleans(),
     credentials=st.booleans(),
 )
 faults = st.one_of(
@@ -83,7 +85,7 @@ faults = st.one_of(
         abort_share=_shares,
         headers=tuples(string_matches),
     ),
-    st.builds(Fault, delay=some_seconds, delay_share=_shares),
+    st.builds(Fault, delay=some_seconds, delay_share=_shares, max_active=st.integers(0, 1000)),
     st.builds(Fault, abort=_statuses, abort_share=_shares),
     st.builds(
         Fault,

@@ -69,6 +69,7 @@ clusters = st.builds(
     limits=cluster_policies.limits,
     connect_timeout=some_seconds,
     idle_timeout=seconds,
+    policies=tuples(names),
 )
 zones = st.text(string.ascii_lowercase + "-", min_size=1, max_size=6)
 localities = st.just("") | st.tuples(*[st.just("") | zones] * 3).map("/".join).filter(lambda x: x != "//")
@@ -195,6 +196,7 @@ def routes(draw: st.DrawFn) -> Route:
         fault=draw(st.none() | request_policies.faults),
         rate_limit=draw(st.none() | request_policies.rate_limits),
         fast_path=draw(st.booleans()),
+        policies=draw(tuples(names)),
     )
 
 
