@@ -5,7 +5,7 @@ What xDS has no field for travels in the resource's metadata (meshd.xds.metadata
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, protocol_pb2
@@ -53,11 +53,8 @@ def ads() -> config_source_pb2.ConfigSource:
     )
 
 
-def listener(model: Listener, filters: Set[str] = frozenset()) -> listener_pb2.Listener:
-    """A listener with one filter chain: HTTP with routes over RDS, or TCP to the cluster.
-
-    ``filters``: what its routes use (http_filters.used).
-    """
+def listener(model: Listener) -> listener_pb2.Listener:
+    """A listener with one filter chain: HTTP with routes over RDS, or TCP to the cluster."""
     facts: dict[str, str | bool | int | Mapping[str, str]] = {
         "service": model.service,
         "failure_policy": model.failure_policy.value,
@@ -72,9 +69,7 @@ def listener(model: Listener, filters: Set[str] = frozenset()) -> listener_pb2.L
             facts[CONSUMERS] = dict(model.consumers)
         if model.http.access_log_share != MILLION:
             facts[ACCESS_LOG_SHARE] = model.http.access_log_share
-        network_filter = listener_components_pb2.Filter(
-            name=HCM_FILTER, typed_config=pack(_http(model, filters))
-        )
+        network_filter = listener_components_pb2.Filter(name=HCM_FILTER, typed_config=pack(_http(model)))
     else:
         proxy = tcp_proxy_pb2.TcpProxy(
             stat_prefix=model.name, cluster=model.cluster, idle_timeout=duration(0)
@@ -94,13 +89,13 @@ def listener(model: Listener, filters: Set[str] = frozenset()) -> listener_pb2.L
     )
 
 
-def _http(model: Listener, filters: Set[str]) -> http_connection_manager_pb2.HttpConnectionManager:
+def _http(model: Listener) -> http_connection_manager_pb2.HttpConnectionManager:
     options: HttpOptions = model.http
     hcm = http_connection_manager_pb2.HttpConnectionManager
     return hcm(
         stat_prefix=model.name,
         rds=http_connection_manager_pb2.Rds(route_config_name=model.route_config, config_source=ads()),
-        http_filters=http_filters.chain(filters),
+        http_filters=http_filters.chain(),
         common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
             idle_timeout=duration(options.idle_timeout)
         ),

@@ -1,12 +1,13 @@
 """The HTTP filters of a listener, and what its routes say to them (typed_per_filter_config).
 
-A listener has only the filters that its routes use, in the order in which our proxy does the same. Each does
-nothing by itself: what is to be done stands in the routes.
+A listener has them all, in the order in which our proxy does the same, and all disabled: the config of a
+route enables a filter for its requests (HttpFilter.disabled). So no listener changes, and no connection with
+it, when a route begins to use one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
 from meshd.model.request_policies import Cors, Fault, RateLimit, Session
-from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost
+from meshd.model.routes import Forward, Route, VirtualHost
 from meshd.xds.packing import pack, unpack
 from meshd.xds.policies import cors, faults, rate_limits, sessions
 from meshd.xds.unsupported import UnsupportedError, only
@@ -49,33 +50,11 @@ _WITHOUT_MEANING = {RATE_LIMIT: {"stat_prefix"}, SESSION: {"stat_prefix"}, ROUTE
 """Fields of the idle config that may be set nevertheless."""
 
 
-def used(route_configs: Iterable[RouteConfig]) -> frozenset[str]:
-    """The filters that these routes need, but the router."""
-    found: set[str] = set()
-    for config in route_configs:
-        for host in config.virtual_hosts:
-            found |= _needed(of_host(host))
-            for route in host.routes:
-                found |= _needed(of_route(route))
-    return frozenset(found)
-
-
-def _needed(policies: Policies) -> set[str]:
-    given = {
-        CORS: policies.cors,
-        FAULT: policies.fault,
-        RATE_LIMIT: policies.rate_limit,
-        SESSION: policies.session,
-    }
-    return {name for name, policy in given.items() if policy is not None}
-
-
-def chain(names: Set[str]) -> list[http_connection_manager_pb2.HttpFilter]:
-    """A listener's filters: those named, and the router."""
+def chain() -> list[http_connection_manager_pb2.HttpFilter]:
+    """A listener's filters."""
     return [
-        _HttpFilter(name=name, typed_config=pack(_IDLE[name]))
-        for name in _ORDER
-        if name in names or name == ROUTER
+        _HttpFilter(name=name, typed_config=pack(config), disabled=name != ROUTER)
+        for name, config in _IDLE.items()
     ]
 
 
@@ -88,7 +67,7 @@ def read_chain(filters: Sequence[http_connection_manager_pb2.HttpFilter], name: 
     last = -1
     for i, each in enumerate(filters):
         here = f"{where}[{i}]"
-        only(each, {"name", "typed_config"}, name, here)
+        only(each, {"name", "typed_config", "disabled"}, name, here)
         kind = by_type.get(each.typed_config.TypeName())
         if kind is None:
             holds = each.typed_config.type_url or "nothing"
@@ -96,6 +75,8 @@ def read_chain(filters: Sequence[http_connection_manager_pb2.HttpFilter], name: 
         config = type(_IDLE[kind])()
         unpack(each.typed_config, config, name, f"{here}.typed_config")
         only(config, _WITHOUT_MEANING.get(kind, set()), name, f"{here}.typed_config")
+        if kind == ROUTER and each.disabled:
+            raise UnsupportedError(name, f"{here}.disabled", "only false for the router")
         if each.name != kind and kind != ROUTER:
             # The routes' configs go by this name.
             raise UnsupportedError(name, f"{here}.name", f"must be {kind}")

@@ -19,31 +19,17 @@ class Namespaces:
 
     def __init__(self, resources: ResourceSet) -> None:
         self._all = resources
-        self._plain = resources
+        self._plain: ResourceSet | None = None
         self._own: dict[str, dict[str, Resource]] = {}
         """By namespace: the route configs that replace those of these names."""
         self._views: dict[str, ResourceSet] = {}
-        listeners, configs = dict(resources.of(LISTENER)), dict(resources.of(ROUTE_CONFIG))
-        for name, resource in resources.of(LISTENER).items():
-            listener = resource.source
-            if isinstance(listener, Listener) and listener.consumers:
-                plain = msgspec.structs.replace(listener, consumers=())
-                filters = resource.filters
-                listeners[name] = pack(name, encode.listener(plain, filters), plain, filters)
-                for namespace, own in listener.consumers:
-                    config = configs.pop(own).source
-                    assert isinstance(config, RouteConfig)
-                    config = msgspec.structs.replace(config, name=listener.route_config)
-                    replaced = pack(config.name, encode.route_config(config), config)
-                    self._own.setdefault(namespace, {})[config.name] = replaced
-        if self._own:
-            by_type = {**resources.by_type, LISTENER: listeners, ROUTE_CONFIG: configs}
-            self._plain = ResourceSet(resources.version, by_type)
 
     def of(self, namespace: str) -> ResourceSet:
         """What a client gets whose callers are all of a namespace; "": all there is, as an agent needs it."""
         if not namespace:
             return self._all
+        if self._plain is None:
+            self._plain = self._split()
         if namespace not in self._own:
             return self._plain
         if namespace not in self._views:
@@ -51,3 +37,23 @@ class Namespaces:
             by_type = {**self._plain.by_type, ROUTE_CONFIG: configs}
             self._views[namespace] = ResourceSet(self._plain.version, by_type)
         return self._views[namespace]
+
+    def _split(self) -> ResourceSet:
+        """Take the namespaces' own routes out. Returns the view of those that have none."""
+        resources = self._all
+        listeners, configs = dict(resources.of(LISTENER)), dict(resources.of(ROUTE_CONFIG))
+        for name, resource in resources.of(LISTENER).items():
+            listener = resource.source
+            if isinstance(listener, Listener) and listener.consumers:
+                plain = msgspec.structs.replace(listener, consumers=())
+                listeners[name] = pack(name, encode.listener(plain), plain)
+                for namespace, own in listener.consumers:
+                    config = configs.pop(own).source
+                    assert isinstance(config, RouteConfig)
+                    config = msgspec.structs.replace(config, name=listener.route_config)
+                    replaced = pack(config.name, encode.route_config(config), config)
+                    self._own.setdefault(namespace, {})[config.name] = replaced
+        if not self._own:
+            return resources
+        by_type = {**resources.by_type, LISTENER: listeners, ROUTE_CONFIG: configs}
+        return ResourceSet(resources.version, by_type)

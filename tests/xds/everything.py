@@ -88,7 +88,7 @@ _ORIGINS = (
     StringMatch(name="origin", value="https://a.example"),
     StringMatch(name="origin", value="https://.*", regex=True),
 )
-_ROUTES: dict[str, Route] = {
+ROUTES: dict[str, Route] = {
     "retry": Route(
         name="retry",
         action=_to(
@@ -151,6 +151,7 @@ _ROUTES: dict[str, Route] = {
     "direct": Route(name="direct", action=DirectResponse(status=503, body="x" * 5000)),
     "slow": Route(name="slow", action=_to(), fast_path=False),
 }
+"""A route for each kind of policy, by the path that it takes."""
 
 
 def routes() -> tuple[Route, ...]:
@@ -165,7 +166,7 @@ def routes() -> tuple[Route, ...]:
             rate_limit=route.rate_limit,
             fast_path=route.fast_path,
         )
-        for name, route in _ROUTES.items()
+        for name, route in ROUTES.items()
     )
 
 

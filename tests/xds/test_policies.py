@@ -205,26 +205,6 @@ def test_policies_that_contradict_themselves_are_not_encoded() -> None:
         _message(Route(name="r", action=_DIRECT, rate_limit=RateLimit()))
 
 
-def test_a_listener_has_the_filters_that_its_routes_use() -> None:
-    host = VirtualHost(name="v", routes=(_POLICIES,))
-    config = RouteConfig(name="a", virtual_hosts=(host,))
-    names = [each.name for each in http_filters.chain(http_filters.used([config]))]
-    assert names == [
-        http_filters.CORS,
-        http_filters.FAULT,
-        http_filters.RATE_LIMIT,
-        http_filters.SESSION,
-        http_filters.ROUTER,
-    ]
-    assert http_filters.used([_config_of(Route(name="r", action=_DIRECT))]) == set()
-    limited = VirtualHost(name="v", rate_limit=_POLICIES.rate_limit)
-    assert http_filters.used([RouteConfig(name="a", virtual_hosts=(limited,))]) == {http_filters.RATE_LIMIT}
-
-
-def _config_of(route: Route) -> RouteConfig:
-    return RouteConfig(name="a", virtual_hosts=(VirtualHost(name="v", routes=(route,)),))
-
-
 def test_balancing_config_of_another_policy_is_refused() -> None:
     message = encode.cluster(cluster("a"))
     message.lb_policy = cluster_pb2.Cluster.RING_HASH

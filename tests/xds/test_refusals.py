@@ -79,17 +79,17 @@ HCM: list[tuple[str, Callable[[http_connection_manager_pb2.HttpConnectionManager
     ("http2_protocol_options", lambda m: m.http2_protocol_options.SetInParent()),
     ("access_log", lambda m: m.access_log.add(name="x")),
     ("codec_type", lambda m: setattr(m, "codec_type", m.HTTP2)),
-    ("http_filters[1].typed_config", lambda m: m.http_filters.add(name="envoy.filters.http.cors")),
+    ("http_filters[5].typed_config", lambda m: m.http_filters.add(name="envoy.filters.http.cors")),
     ("http_filters", lambda m: m.ClearField("http_filters")),
-    ("http_filters[1]", lambda m: m.http_filters.append(m.http_filters[0])),
-    ("http_filters[0].disabled", lambda m: setattr(m.http_filters[0], "disabled", True)),
+    ("http_filters[5]", lambda m: m.http_filters.append(m.http_filters[0])),
+    ("http_filters[4].disabled", lambda m: setattr(m.http_filters[4], "disabled", True)),
     ("http_filters[0].is_optional", lambda m: setattr(m.http_filters[0], "is_optional", True)),
-    ("http_filters[1]", lambda m: _add_filter(m, "envoy.filters.http.cors", cors_pb2.Cors())),
-    ("http_filters[1].name", lambda m: _add_filter(m, "mine", cors_pb2.Cors())),
+    ("http_filters[5]", lambda m: _add_filter(m, "envoy.filters.http.cors", cors_pb2.Cors())),
+    ("http_filters[5].name", lambda m: _add_filter(m, "mine", cors_pb2.Cors())),
     (
         "http_filters[1].typed_config.max_active_faults",
-        lambda m: _add_filter(
-            m, "envoy.filters.http.fault", fault_pb2.HTTPFault(max_active_faults=wrappers_pb2.UInt32Value())
+        lambda m: m.http_filters[1].typed_config.Pack(
+            fault_pb2.HTTPFault(max_active_faults=wrappers_pb2.UInt32Value())
         ),
     ),
     ("upgrade_configs[1]", lambda m: m.upgrade_configs.add(upgrade_type="CONNECT")),
