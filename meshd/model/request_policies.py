@@ -36,6 +36,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Before the first try again; doubled each time, and fully jittered (retry_back_off.base_interval)."""
     max_backoff: float = 0.25
     """retry_back_off.max_interval."""
+    least_backoff: float = 0.0
+    """No wait is shorter, whatever the jitter; Envoy knows no such bound (HTTPRouteRetry.backoff)."""
 
 
 class Mirror(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
