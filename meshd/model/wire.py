@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from meshd.model.outcomes import EndpointTally
 from meshd.model.snapshot import Delta
 from meshd.model.workload import Workload
 
@@ -149,4 +150,13 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     gauges: dict[str, float] = {}
 
 
-FromWorker = Hello | Holding | Applied | Enrolled | Stats
+class Outcomes(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How requests to endpoints ended since the last message of this kind; of clusters that eject outliers.
+
+    Comes unasked, soon after they did.
+    """
+
+    endpoints: tuple[EndpointTally, ...]
+
+
+FromWorker = Hello | Holding | Applied | Enrolled | Stats | Outcomes
