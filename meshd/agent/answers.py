@@ -18,6 +18,7 @@ from meshd.agent.config_in_force import ConfigInForce
 from meshd.agent.enrolment import Enrolment
 from meshd.agent.explain import CannotExplainError, explain
 from meshd.agent.flow_views import flow_views
+from meshd.agent.health.health import EndpointHealth
 from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.metrics import exposition
 from meshd.agent.options import Options
@@ -52,6 +53,7 @@ class Parts(NamedTuple):
     splicers: Splicers
     config: ConfigInForce
     ads: AdsClient
+    health: EndpointHealth
 
 
 class Answers:

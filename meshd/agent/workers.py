@@ -16,19 +16,21 @@ from meshd import log
 from meshd.agent.supervision import START_SECONDS, Supervision
 from meshd.agent.worker_slot import WorkerSlot
 from meshd.fdchannel import ChannelError, FdChannel
-from meshd.model.wire import Applied, Enrolled, FromWorker, Hello, Holding, Stats, ToWorker
+from meshd.model.wire import Applied, Enrolled, FromWorker, Hello, Holding, Outcomes, Stats, ToWorker
 
 _logger = logging.getLogger("meshd.agent.workers")
 _decoder = msgspec.msgpack.Decoder(FromWorker)
 
 
 class Greeting(NamedTuple):
-    """What the agent does with a worker that presented itself."""
+    """What the agent does with a worker that presented itself, and with what it says unasked."""
 
     configure: Callable[[WorkerSlot, Hello], None]
     """Sends Configure, the workloads that the worker lacks, and the snapshot."""
     holding: Callable[[WorkerSlot, Holding, tuple[int, ...]], None]
     """Takes over the descriptors of a workload that the worker already serves."""
+    outcomes: Callable[[Outcomes], None]
+    """Takes what the worker tells of endpoints."""
 
 
 class Workers:
@@ -174,6 +176,9 @@ class Workers:
                 slot.enrolled.add(uid)
             case Stats():
                 slot.collected(message)
+                return
+            case Outcomes():
+                self._greeting.outcomes(message)
                 return
             case Hello() | Holding():
                 _close(fds)
