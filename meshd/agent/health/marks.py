@@ -22,7 +22,7 @@ class By(enum.Enum):
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
-    """Why an endpoint is left out, and since when (seconds of the Unix epoch)."""
+    """Why an endpoint is left out, and since when (seconds of CLOCK_MONOTONIC)."""
 
     by: By
     reason: str
