@@ -8,6 +8,7 @@ import time
 from random import Random
 from typing import Protocol
 
+from proxy.exchanges.load import Loads
 from proxy.http1.heads import http_date
 from proxy.http1.request_parser import RequestParser
 from proxy.http1.response_parser import ResponseParser
@@ -45,6 +46,7 @@ class Runtime:
         self.config = ConfigInForce()
         self.stats = RequestStats()
         self.counters = Counters()
+        self.loads = Loads()
         self.requests = RequestParser()
         self.responses = ResponseParser()
         self.access_log = access_log

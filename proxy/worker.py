@@ -21,6 +21,7 @@ from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
 from meshd.datapath.loading.layout import Layout
 from meshd.fdchannel import ChannelError, FdChannel
+from meshd.limit_page import LimitPage
 from meshd.model.snapshot import Delta, Snapshot, difference
 from meshd.model.wire import (
     AddWorkload,
@@ -33,6 +34,7 @@ from meshd.model.wire import (
     Holding,
     RemoveWorkload,
     Replace,
+    ShareLimits,
     Stats,
     ToWorker,
     Update,
@@ -168,6 +170,13 @@ class Worker:
                 channel.send(self._stats(request))
             case Configure():
                 self._configure(message, fds)
+            case ShareLimits(workers=workers, rows=rows):
+                (fd,) = fds
+                try:
+                    page = LimitPage(fd, workers)
+                finally:
+                    os.close(fd)
+                self._runtime.loads.share(page, rows, self._index)
             case Drain(seconds=seconds):
                 self.stop(seconds)
 
@@ -303,6 +312,7 @@ class Worker:
         for uid in tuple(self._served):
             self._remove(uid)
         self._runtime.close()
+        self._runtime.loads.close()
         if self._access_log is not None:
             self._access_log.close()
         # The maps stay open to the process's end: connections that close now look into them.

@@ -18,6 +18,7 @@ from meshd.agent.enrolment import Enrolment
 from meshd.agent.health.health import EndpointHealth
 from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.options import Options
+from meshd.agent.shared_limits import SharedLimits
 from meshd.agent.splicers import Splicers
 from meshd.agent.worker_slot import WorkerSlot
 from meshd.agent.workers import Greeting, Workers
@@ -55,7 +56,9 @@ class Agent:
                 lambda *held: self._enrolment.take_over(*held),
                 lambda told: self._health.take(told.endpoints),
             ),
+            lambda index: self._limits.worker_ended(index),
         )
+        self._limits = SharedLimits(options.workers)
         self._health = EndpointHealth(options.run_dir / "health.msgpack")
         self._enrolment = Enrolment(datapath, self._workers, self._home_fd)
         self._counts = KernelCounts(
@@ -97,6 +100,7 @@ class Agent:
         if restored:
             self._configured.set()
             self._desired = self._health.restore(self._config.snapshot)
+            self._limits.follow(self._desired)
             await self._counts.config(self._config.snapshot)
         try:
             async with (
@@ -131,6 +135,7 @@ class Agent:
             self._counts.close()
             self._splicers.close()
             answers.close()
+            self._limits.close()
             os.close(self._home_fd)
             log.event(_logger, logging.INFO, "agent stopped", node=options.node, left="workers and programs")
 
@@ -189,6 +194,7 @@ class Agent:
             ),
             self._datapath.worker_fds(),
         )
+        slot.send(self._limits.message(), self._limits.fds())
         slot.send(Replace(snapshot=self._config.announced.as_delta()))
         self._enrolment.introduce(slot, hello)
 
@@ -206,6 +212,8 @@ class Agent:
     async def _put_into_force(self) -> None:
         """What is desired, with what we know of its endpoints. Raises NotAppliedError."""
         await self._health.keep()
+        if self._limits.follow(self._desired):
+            self._workers.broadcast(self._limits.message(), self._limits.fds())
         try:
             await self._config.change(lambda _: self._health.marked(self._desired))
         except CaptureError as error:

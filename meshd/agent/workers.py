@@ -36,9 +36,16 @@ class Greeting(NamedTuple):
 class Workers:
     """All worker slots of the node. ``run`` owns every task, socket and process start in here."""
 
-    def __init__(self, count: int, run_dir: Path, greeting: Greeting) -> None:
+    def __init__(
+        self,
+        count: int,
+        run_dir: Path,
+        greeting: Greeting,
+        ended: Callable[[int], None] = lambda index: None,
+    ) -> None:
+        """``ended``: is told of each worker process that has ended, by its place."""
         self.slots = tuple(WorkerSlot(index) for index in range(count))
-        self._supervision = Supervision(run_dir)
+        self._supervision = Supervision(run_dir, ended)
         self._greeting = greeting
 
     def listen(self) -> socket.socket:

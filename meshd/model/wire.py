@@ -64,6 +64,18 @@ class Replace(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """From nothing."""
 
 
+class ShareLimits(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Count together with the other workers what is out to these clusters, instead of what was said before.
+
+    Comes before the config that has their limits. fds: the memory (meshd.limit_page).
+    """
+
+    workers: int
+    """It has cells for so many."""
+    rows: dict[str, int]
+    """By cluster name."""
+
+
 class Collect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Asks for ``Stats``."""
 
@@ -76,7 +88,7 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     seconds: float
 
 
-ToWorker = Configure | AddWorkload | RemoveWorkload | Update | Replace | Collect | Drain
+ToWorker = Configure | AddWorkload | RemoveWorkload | Update | Replace | ShareLimits | Collect | Drain
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
