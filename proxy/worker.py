@@ -22,6 +22,7 @@ from meshd.datapath.heartbeat import Heartbeat
 from meshd.datapath.loading.layout import Layout
 from meshd.fdchannel import ChannelError, FdChannel
 from meshd.limit_page import LimitPage
+from meshd.model.outcomes import EndpointTally
 from meshd.model.snapshot import Delta, Snapshot, difference
 from meshd.model.wire import (
     AddWorkload,
@@ -32,6 +33,7 @@ from meshd.model.wire import (
     Enrolled,
     Hello,
     Holding,
+    Outcomes,
     RemoveWorkload,
     Replace,
     ShareLimits,
@@ -136,6 +138,7 @@ class Worker:
                 workloads=tuple(self._served),
             )
         )
+        self._runtime.outcomes.report = lambda told: _tell(channel, told)
         for served in self._served.values():
             channel.send(Holding(workload=served.workload), served.fds)
         log.event(_logger, logging.INFO, "agent connected", holding=len(self._served))
@@ -312,8 +315,13 @@ class Worker:
         for uid in tuple(self._served):
             self._remove(uid)
         self._runtime.close()
-        self._runtime.loads.close()
         if self._access_log is not None:
             self._access_log.close()
         # The maps stay open to the process's end: connections that close now look into them.
         os.close(self._home_fd)
+
+
+def _tell(channel: FdChannel[ToWorker], told: tuple[EndpointTally, ...]) -> None:
+    # Without an agent nobody ejects: what an earlier one was not told is of no use to the next.
+    with contextlib.suppress(ChannelError):
+        channel.send(Outcomes(endpoints=told))

@@ -7,7 +7,7 @@ import logging
 import os
 
 from meshd import log
-from meshd.limit_page import MAX_ROWS, LimitPage, new_fd
+from meshd.limit_page import MAX_ROWS, LimitPage, Resource, new_fd
 from meshd.model.cluster_policies import Limits
 from meshd.model.snapshot import Snapshot
 from meshd.model.wire import ShareLimits
@@ -24,27 +24,30 @@ class SharedLimits:
         self._workers = workers
         self._fd = new_fd(workers)
         self._page = LimitPage(self._fd, workers)
+        self._limited: frozenset[str] = frozenset()
         self._rows: dict[str, int] = {}
+        """Of those, as far as there is room."""
         self._freed: list[int] = []
         self._fresh = 0
         """The first row that was never given away."""
 
     def follow(self, snapshot: Snapshot) -> bool:
         """Give rows to the clusters that have limits. Whether any changed: then workers are to be told."""
-        limited = {name for name, cluster in snapshot.clusters.items() if cluster.limits != _NONE}
-        if limited == self._rows.keys():
+        limited = frozenset(name for name, each in snapshot.clusters.items() if each.limits != _NONE)
+        if limited == self._limited:
             return False
+        self._limited = limited
         for name in self._rows.keys() - limited:
             heapq.heappush(self._freed, self._rows.pop(name))
-        changed = sorted(limited - self._rows.keys())
-        for number, name in enumerate(changed):
+        new = sorted(limited - self._rows.keys())
+        for number, name in enumerate(new):
             row = self._free_row()
             if row is None:
                 log.event(
                     _logger,
                     logging.ERROR,
                     "too many clusters with limits: each worker keeps them for itself",
-                    clusters=len(changed) - number,
+                    clusters=len(new) - number,
                     most=MAX_ROWS,
                 )
                 break
@@ -63,6 +66,13 @@ class SharedLimits:
         """What it had out has ended with it."""
         for row in self._rows.values():
             self._page.clear(row, worker)
+
+    def loads(self) -> dict[str, dict[str, int]]:
+        """What all workers have out to each cluster that has limits, by resource."""
+        return {
+            name: {resource.name.lower(): self._page.total(row, resource) for resource in Resource}
+            for name, row in self._rows.items()
+        }
 
     def close(self) -> None:
         """Workers go on with the memory."""

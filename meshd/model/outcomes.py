@@ -14,6 +14,8 @@ class Run(msgspec.Struct, omit_defaults=True, array_like=True):
     """Before the first request that ended otherwise; where none did, all."""
     last: int = 0
     """After the last one that ended otherwise; where none did, all."""
+    most: int = 0
+    """The longest there was."""
     broken: bool = False
     """One did."""
 
@@ -24,6 +26,7 @@ class Run(msgspec.Struct, omit_defaults=True, array_like=True):
             self.broken = True
             return
         self.last += 1
+        self.most = max(self.most, self.last)
         if not self.broken:
             self.first += 1
 

@@ -8,9 +8,11 @@ from typing import Protocol
 from meshd.model.clusters import Endpoint
 from meshd.model.request_policies import Retry
 from proxy.exchanges import failures
+from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.client import Client
 from proxy.exchanges.exchange_state import DISPATCH_WAYS, DispatchState
-from proxy.exchanges.pool import ConnectionLimitError, Pool
+from proxy.exchanges.load import Resource
+from proxy.exchanges.pool import LimitReachedError, Pool
 from proxy.exchanges.upstream import Upstream, User
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
@@ -56,6 +58,7 @@ class Dispatch:
     """One request's search for a response. Holds the endpoint's count while the request is out."""
 
     __slots__ = (
+        "_attempt",
         "_backoff",
         "_balancer",
         "_client",
@@ -90,6 +93,8 @@ class Dispatch:
         self._backoff: asyncio.TimerHandle | None = None
         self._connect_retries = 0 if retry is None else retry.attempts
         self._failed: tuple[tuple[str, int], ...] = ()
+        self._attempt: Attempt | None = None
+        """What is out, if anything is."""
         self._heads: ResponseHeads
         self._replayed = False
         self._state = _NEW
@@ -122,6 +127,8 @@ class Dispatch:
 
     def leave(self) -> None:
         """The request is out no more."""
+        if self._state is _CONNECTING:
+            self.pool.forget(self)
         if self._state is not _OVER:
             self._to(_OVER)
         if self._backoff is not None:
@@ -152,6 +159,9 @@ class Dispatch:
         return self._pick()
 
     def _free_endpoint(self) -> None:
+        if self._attempt is not None:
+            self._attempt.end()
+            self._attempt = None
         if self.endpoint is not None and self._balancer is not None:
             self._balancer.finished(self.endpoint)
             self.endpoint = None
@@ -159,6 +169,9 @@ class Dispatch:
     # -- a connection --------------------------------------------------------------------------------
 
     def _use_or_connect(self) -> None:
+        if not self._has_room():
+            self._fail_for_requests()
+            return
         upstream = self._idle()
         if self._exchange.request.head.method not in IDEMPOTENT:
             # It must not be sent twice, so look twice at the connection.
@@ -170,6 +183,18 @@ class Dispatch:
         else:
             self._connect()
 
+    def _has_room(self) -> bool:
+        """Whether one more request may be out to the cluster."""
+        return self.pool.load.has_room(Resource.REQUESTS, self.pool.cluster.limits.requests)
+
+    def _fail_for_requests(self) -> None:
+        cluster = self.pool.cluster
+        self._overflow(f"requests ({cluster.limits.requests})")
+
+    def _overflow(self, what: str) -> None:
+        self._client.runtime.counters.add("upstream_overflows_total")
+        self._exchange.fail(failures.overflow(self.pool.cluster.name, what))
+
     def _idle(self) -> Upstream | None:
         return self._client.own_connection(self.pool) or self.pool.take()
 
@@ -180,12 +205,15 @@ class Dispatch:
             self._client.hold_for_upstream()
         try:
             self.pool.connect(self)
-        except ConnectionLimitError:
-            self._exchange.fail(failures.too_many_connections(self.pool.cluster.name))
+        except LimitReachedError as error:
+            self._overflow(str(error))
 
     def connected(self, upstream: Upstream) -> bool:
         """Pool: the connection stands. False: it is not wanted any more."""
         if self._state is not _CONNECTING:
+            return False
+        if not self._has_room():
+            self._fail_for_requests()
             return False
         self._begin(upstream)
         return True
@@ -213,6 +241,14 @@ class Dispatch:
         delay = _FIRST_BACKOFF * 2 ** (len(self._failed) - 1) * (0.5 + runtime.random())
         self._backoff = runtime.loop.call_later(delay, self._after_backoff)
 
+    def withdrawn(self) -> None:
+        """Pool: the endpoint takes no new requests any more. It has got nothing of this one."""
+        refusal = self._pick_again()
+        if refusal is not None:
+            self._exchange.fail(refusal)
+        else:
+            self._use_or_connect()
+
     def _after_backoff(self) -> None:
         refusal = self._pick_again()
         if refusal is not None:
@@ -222,8 +258,15 @@ class Dispatch:
 
     # -- an answer -----------------------------------------------------------------------------------
 
+    def failed(self, refusal: Refusal) -> None:
+        """The client is told that there is no response, or no end of it."""
+        if self._attempt is not None:
+            self._attempt.failed(refusal)
+
     def _begin(self, upstream: Upstream) -> None:
         self._to(_WAITING)
+        assert self.endpoint is not None
+        self._attempt = Attempt(self.pool, self.endpoint)
         self._await_answer(upstream)
         upstream.write(self.unanswered)
         if not upstream.write_paused:
@@ -252,6 +295,8 @@ class Dispatch:
             if response.status >= 200 or response.status == 101:
                 self._to(_OVER)
                 self.unanswered = b""
+                if self._attempt is not None:
+                    self._attempt.answered(response.status)
                 self._exchange.respond(response, data, at)
             else:
                 self._exchange.interim(response)

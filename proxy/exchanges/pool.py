@@ -1,8 +1,8 @@
 """Upstream connections of one workload to one endpoint, kept for reuse. Made in the workload's namespace.
 
 A request that finds none idle waits. For each that waits a connection is made, as far as the cluster's limit
-allows, and the first one that is there, new or given back, goes to who has waited longest. As in Envoy, a pool
-that has none may always make one: else who waits in it would wait for connections of other pools.
+allows, and the first one that is there, new or given back, goes to who has waited longest. As in Envoy, a
+pool that has none may always make one: else who waits in it would wait for connections of other pools.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OpenSocket = Callable[[socket.AddressFamily], socket.socket]
 """A new non-blocking TCP socket in the workload's namespace, marked as the proxy's own. Raises OSError."""
 
 
-class OverflowError(Exception):
+class LimitReachedError(Exception):
     """A limit is reached. The message says of what there are too many."""
 
 
@@ -47,6 +47,9 @@ class Waiter(Protocol):
 
     def connect_failed(self, reason: str, timed_out: bool) -> None:
         """It could not be made."""
+
+    def withdrawn(self) -> None:
+        """The endpoint takes no new requests any more."""
 
 
 class Pool:
@@ -65,7 +68,7 @@ class Pool:
         self._open_socket = open_socket
         self._idle: deque[Upstream] = deque()
         self._all: set[Upstream] = set()
-        self._connecting: set[asyncio.Task[None] | None] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
         self._waiting: dict[Waiter, None] = {}
         """In the order of their coming."""
         self.load = runtime.loads.of(cluster.name)
@@ -80,12 +83,12 @@ class Pool:
         return None
 
     def connect(self, waiter: Waiter) -> None:
-        """Wait for a connection; ``waiter`` hears of it later. Raises OverflowError."""
+        """Wait for a connection; ``waiter`` hears of it later. Raises LimitReachedError."""
         limits = self.cluster.limits
         if not self.load.has_room(Resource.PENDING, limits.pending):
-            raise OverflowError(f"requests that wait for a connection ({limits.pending})")
+            raise LimitReachedError(f"requests that wait for a connection ({limits.pending})")
         if len(self._all) + len(self._connecting) >= MAX_CONNECTIONS:
-            raise OverflowError(f"connections from this pod to one endpoint ({MAX_CONNECTIONS})")
+            raise LimitReachedError(f"connections from this pod to one endpoint ({MAX_CONNECTIONS})")
         self._waiting[waiter] = None
         self.load.add(Resource.PENDING)
         self._connect_for_waiting()
@@ -130,7 +133,7 @@ class Pool:
             task.cancel()
         for waiter in tuple(self._waiting):
             self._take_out(waiter)
-            waiter.connect_failed("the endpoint has been removed", False)
+            waiter.withdrawn()
         while self._idle:
             self._idle.pop().close()
         for upstream in tuple(self._all):
@@ -189,6 +192,11 @@ class Pool:
         limit = self.cluster.limits.connections
         return mine < MAX_CONNECTIONS and self.load.has_room(Resource.CONNECTIONS, limit)
 
+    def _no_longer_connecting(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connecting.discard(task)
+
     def _connect_ended(self, task: asyncio.Task[None]) -> None:
         self._connecting.discard(task)
         if task.cancelled():
@@ -216,7 +224,7 @@ class Pool:
             if sock is not None:
                 sock.close()
             raise
-        self._connecting.discard(asyncio.current_task())
+        self._no_longer_connecting()
         self._all.add(upstream)
         self.runtime.counters.add("upstream_connections_total")
         self._offer(upstream)
@@ -225,6 +233,8 @@ class Pool:
         if sock is not None:
             sock.close()
         self.runtime.counters.add("upstream_connect_failures_total")
+        # As in Envoy (LocalOriginConnectFailed).
+        self.runtime.outcomes.record(self.cluster, self._endpoint, 503, None)
         log.event(
             _logger,
             logging.DEBUG,
@@ -233,7 +243,7 @@ class Pool:
             endpoint=f"{self._endpoint.address}:{self._endpoint.port}",
             reason=reason,
         )
-        self._connecting.discard(asyncio.current_task())
+        self._no_longer_connecting()
         self.load.remove(Resource.CONNECTIONS)
         if self._waiting:
             waiter = next(iter(self._waiting))

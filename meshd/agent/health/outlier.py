@@ -261,6 +261,6 @@ def _mean_latency(sums: _Sums, enough: int) -> float | None:
 
 
 def _continued(row: int, run: Run) -> tuple[int, int]:
-    """How long a row of errors is after a report, and how long it, or the one that the report ends, was."""
+    """How long a row of errors is after a report, and how long the longest was within it."""
     first = row + run.first
-    return (run.last if run.broken else first), max(first, run.last)
+    return (run.last if run.broken else first), max(first, run.most)
