@@ -85,6 +85,7 @@ class Agent:
                 self._config,
                 self._ads,
                 self._health,
+                self._limits,
             ),
         )
 

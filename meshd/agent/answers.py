@@ -24,6 +24,7 @@ from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.metrics import exposition
 from meshd.agent.options import Options
 from meshd.agent.processes import resident_bytes
+from meshd.agent.shared_limits import SharedLimits
 from meshd.agent.splicers import Splicers
 from meshd.agent.totals import Totals
 from meshd.agent.views import endpoint_views, left_out_views, route_views, service_views
@@ -58,6 +59,7 @@ class Parts(NamedTuple):
     config: ConfigInForce
     ads: AdsClient
     health: EndpointHealth
+    limits: SharedLimits
 
 
 class Answers:
@@ -124,6 +126,7 @@ class Answers:
             capture=self._capture_view(),
             objects=self._parts.ads.status.objects,
             health=self._health_view(),
+            loads=self._parts.limits.loads(),
         )
 
     def _health_view(self) -> HealthView:

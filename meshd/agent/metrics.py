@@ -45,6 +45,7 @@ class _Node(Collector):
             )
         yield from _capture(self._status)
         yield from _health(self._status.health)
+        yield _loads(self._status.loads)
         yield from _control(self._status)
         yield from _processes(self._status)
 
@@ -127,6 +128,18 @@ def _health(health: HealthView) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "meshd_endpoints_left_out", "Endpoints left out by probe or ejection.", value=health.left_out
     )
+
+
+def _loads(loads: Mapping[str, Mapping[str, int]]) -> Metric:
+    family = GaugeMetricFamily(
+        "meshd_cluster_load",
+        "What is out from the node to a cluster that has limits.",
+        labels=("cluster", "resource"),
+    )
+    for cluster, counts in sorted(loads.items()):
+        for resource, count in counts.items():
+            family.add_metric((cluster, resource), count)
+    return family
 
 
 def _control(status: StatusView) -> Iterable[Metric]:

@@ -121,6 +121,8 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     objects: tuple[ObjectStatus, ...]
     """Routes, and objects with problems, as the control plane reports them."""
     health: HealthView = HealthView()
+    loads: dict[str, dict[str, int]] = {}
+    """What is out from the node to each cluster that has limits: connections, pending, requests, retries."""
 
 
 class WorkloadView(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from tests.support.http_bed import (
     Bed,
     Script,
     answering,
+    by_connection,
     config,
     eventually,
     get,
@@ -161,7 +162,7 @@ def test_who_goes_before_the_answer_tells_nothing_of_the_server() -> None:
         asked.set()
         sock.recv(1)
 
-    with server(script) as upstream:
+    with server(by_connection(script, answering(ok()))) as upstream:
         proxy = _bed(upstream.port, told, Outlier())
         try:
             with proxy.connect() as client:
@@ -169,10 +170,12 @@ def test_who_goes_before_the_answer_tells_nothing_of_the_server() -> None:
                 assert asked.wait(10)
             proxy.present = False
             eventually(lambda: any(entry.flags == "DC" for entry in proxy.log.entries))
-            proxy.call(proxy.runtime.outcomes.close)
+            proxy.present = True
+            _ask(proxy)
+            eventually(lambda: told.reports)
         finally:
             proxy.close()
-    assert told.reports == []
+    assert told.requests() == 1
 
 
 def test_without_a_policy_nothing_is_told() -> None:
@@ -181,10 +184,13 @@ def test_without_a_policy_nothing_is_told() -> None:
         proxy = _bed(upstream.port, told, None)
         try:
             _ask(proxy, 2)
-            proxy.call(lambda: None)
+            cluster = Cluster(name="web", outlier=Outlier())
+            proxy.apply(config((upstream.port,), cluster=cluster, generation=2))
+            _ask(proxy)
+            eventually(lambda: told.reports)
         finally:
             proxy.close()
-    assert told.reports == []
+    assert told.requests() == 1
 
 
 def test_a_row_that_ejects_is_told_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
