@@ -71,7 +71,7 @@ class HealthCheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     unhealthy_after: int = 3
     healthy_after: int = 2
     port: int = 0
-    """Asked there; 0: at the endpoint's own (Endpoint.HealthCheckConfig.port_value)."""
+    """Asked there, where an endpoint has no health_port of its own; 0: at the endpoint's own port."""
 
 
 class Outlier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
