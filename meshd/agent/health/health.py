@@ -100,7 +100,7 @@ class EndpointHealth:
             if key[0] in self._clusters:
                 self._clusters[key[0]].restore(key[1:], ejection)
         self._restored.clear()
-        targets = {key: each for name in reach for key, each in self._targets(name)}
+        targets = {key: each for name in reach for key, each in self._targets(received, name)}
         self._prober.follow(targets)
         self.probed_endpoints = len(targets)
         self._set_intervals()
@@ -173,13 +173,16 @@ class EndpointHealth:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _targets(self, cluster: str) -> Iterable[tuple[EndpointKey, tuple[Target, bool]]]:
-        health = self._clusters.get(cluster)
+    def _targets(self, received: Snapshot, cluster: str) -> Iterable[tuple[EndpointKey, tuple[Target, bool]]]:
+        health, found = self._clusters.get(cluster), received.endpoints.get(cluster)
         check = self._policies[cluster].health_check if health is not None else None
-        if health is not None and check is not None:
-            for address, port in health.probes:
-                target = Target(cluster, address, port, check)
-                yield (cluster, address, port), (target, (address, port) in health.marks)
+        if health is None or found is None or check is None:
+            return
+        for each in found.endpoints:
+            at = each.address, each.port
+            if at in health.probes:
+                target = Target(cluster, each.address, each.health_port or check.port or each.port, check)
+                yield (cluster, *at), (target, at in health.marks)
 
     def _set_intervals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -25,18 +25,14 @@ class Target:
     cluster: str
     address: str
     port: int
+    """Where it is asked, which may be another one than where its requests go."""
     check: HealthCheck
-
-    @property
-    def probed_port(self) -> int:
-        """Where it is asked."""
-        return self.check.port or self.port
 
     @property
     def authority(self) -> str:
         """``address:port`` as a URL and Host have it."""
         host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{host}:{self.probed_port}"
+        return f"{host}:{self.port}"
 
 
 def new_session() -> aiohttp.ClientSession:
@@ -90,7 +86,7 @@ def host_field(target: Target, http: HttpProbe) -> str:
 
 
 async def _connect(target: Target) -> None:
-    _, writer = await asyncio.open_connection(target.address, target.probed_port)
+    _, writer = await asyncio.open_connection(target.address, target.port)
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()

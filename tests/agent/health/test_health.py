@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from meshd.agent.health.health import EndpointHealth
@@ -16,7 +17,7 @@ from meshd.model.cluster_policies import HealthCheck, HttpProbe, Outlier, TcpPro
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.outcomes import EndpointTally, Tally
-from meshd.model.snapshot import Snapshot
+from meshd.model.snapshot import Delta, Snapshot
 from tests.control.running import until
 from tests.support.moody_server import Mood, MoodyServer, moody_server
 
@@ -172,6 +173,21 @@ def test_tcp_probes_want_a_connection_and_may_go_to_another_port(tmp_path: Path)
         assert node.reason(9) == "Connection refused (ECONNREFUSED)"
         await server.start()
         await until(lambda: node.usable() == {9}, "taken back")
+
+    _run(scenario, tmp_path)
+
+
+def test_an_endpoint_may_have_a_port_of_its_own_for_probes(tmp_path: Path) -> None:
+    async def scenario(node: Node, server: MoodyServer) -> None:
+        check = HealthCheck(probe=HTTP.probe, port=9, interval=0.02)
+        received = _snapshot(check, 10)
+        (one,) = received.endpoints["ns/web:80"].endpoints
+        own = EndpointSet(
+            name="ns/web:80", endpoints=(msgspec.structs.replace(one, health_port=server.port),)
+        )
+        node.take(received.apply(Delta(generation=2, endpoints=(own,))))
+        await until(lambda: node.health.probes["passed"] > 1, "two probes")
+        assert node.usable() == {10}
 
     _run(scenario, tmp_path)
 
