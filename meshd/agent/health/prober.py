@@ -52,6 +52,9 @@ class Prober:
             if watch is None:
                 watch = self._watches[key] = _Watch(key, target)
                 self._wait(watch, 0.0 if at_once else target.check.interval * self._random())
+            elif watch.target != target and watch.timer is not None:
+                watch.timer.cancel()
+                self._wait(watch, target.check.interval * self._random())
             watch.target = target
 
     async def run(self) -> None:

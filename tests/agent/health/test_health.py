@@ -150,6 +150,15 @@ def test_a_cluster_whose_name_is_no_host_is_asked_by_address(tmp_path: Path) -> 
     _run(scenario, tmp_path)
 
 
+def test_a_probe_that_changes_is_made_in_its_new_time(tmp_path: Path) -> None:
+    async def scenario(node: Node, server: MoodyServer) -> None:
+        node.take(_snapshot(HealthCheck(probe=HTTP.probe, interval=1000.0), server.port))
+        node.take(_snapshot(HTTP, server.port))
+        await until(lambda: node.health.probes["passed"], "a probe")
+
+    _run(scenario, tmp_path)
+
+
 def test_statuses_are_as_the_policy_says(tmp_path: Path) -> None:
     async def scenario(node: Node, server: MoodyServer) -> None:
         probe = HttpProbe(path="/", statuses=((200, 299), (404, 404)))
