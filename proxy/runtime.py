@@ -8,11 +8,13 @@ import time
 from random import Random
 from typing import Protocol
 
+from proxy.exchanges.load import Loads
 from proxy.http1.heads import http_date
 from proxy.http1.request_parser import RequestParser
 from proxy.http1.response_parser import ResponseParser
 from proxy.in_force import ConfigInForce
 from proxy.telemetry.access_log import AccessLogEntry
+from proxy.telemetry.outcomes import Outcomes
 from proxy.telemetry.stats import Counters, RequestStats
 
 SWEEP_SECONDS = 0.25
@@ -45,6 +47,8 @@ class Runtime:
         self.config = ConfigInForce()
         self.stats = RequestStats()
         self.counters = Counters()
+        self.loads = Loads()
+        self.outcomes = Outcomes(self.loop)
         self.requests = RequestParser()
         self.responses = ResponseParser()
         self.access_log = access_log
@@ -84,8 +88,10 @@ class Runtime:
         return self.downstream_connections >= self._max_downstream
 
     def close(self) -> None:
-        """Stop the sweep."""
+        """Stop the sweep, and whatever else is timed."""
         self._sweep.cancel()
+        self.outcomes.close()
+        self.loads.close()
 
     def _on_sweep(self) -> None:
         self._sweep = self.loop.call_later(SWEEP_SECONDS, self._on_sweep)

@@ -7,12 +7,15 @@ from typing import Protocol
 
 from meshd.model.request_policies import Retry
 from proxy.exchanges import failures
+from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.client import Client
 from proxy.exchanges.destination import Destination
 from proxy.exchanges.exchange_state import DISPATCH_WAYS, DispatchState
 from proxy.exchanges.kept_request import KeptRequest
-from proxy.exchanges.pool import ConnectionLimitError
-from proxy.exchanges.retry_state import Cause, RetryState
+from proxy.exchanges.load import Resource
+from proxy.exchanges.pool import LimitReachedError, Pool
+from proxy.exchanges.retries import Retries
+from proxy.exchanges.retry_state import Cause
 from proxy.exchanges.upstream import Upstream, User
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
@@ -57,12 +60,13 @@ class Dispatch:
     """One request's search for a response."""
 
     __slots__ = (
+        "_attempt",
         "_client",
         "_exchange",
         "_heads",
         "_kept",
         "_replayed",
-        "_retry",
+        "_retries",
         "_state",
         "_timer",
         "_try_seconds",
@@ -84,10 +88,13 @@ class Dispatch:
         """
         self._exchange = exchange
         self._client = client
+        self._attempt: Attempt | None = None
+        """What is out, if anything is."""
         self._heads: ResponseHeads
         self._kept = kept
         self._replayed = False
-        self._retry = None if retry is None else RetryState(retry)
+        self._retries = None if retry is None else Retries(retry, client.runtime.counters)
+        """None: there is no other try."""
         self._state = _NEW
         self._timer: asyncio.TimerHandle | None = None
         """Of the state: it ends with it."""
@@ -113,8 +120,8 @@ class Dispatch:
         upstream = self._exchange.upstream
         was_whole = self._kept.is_whole
         self._kept.add(data, upstream is not None)
-        if was_whole and not self._kept.is_whole and self._retry is not None:
-            self._retry = None
+        if was_whole and not self._kept.is_whole and self._retries is not None:
+            self._give_up_retries(self._retries)
             self._client.runtime.counters.add("upstream_retries_abandoned_total")
         if upstream is not None:
             upstream.write(data)
@@ -123,14 +130,27 @@ class Dispatch:
 
     def leave(self) -> None:
         """The request is out no more."""
+        if self._state is _CONNECTING and self.destination is not None:
+            self.destination.pool.forget(self)
         if self._state is not _OVER:
             self._to(_OVER)
+        self._end_attempt()
+        if self._retries is not None:
+            self._retries.end()
         if self.destination is not None:
             self.destination.leave()
+
+    def failed(self, refusal: Refusal) -> None:
+        """The client is told that there is no response, or no end of it."""
+        if self._attempt is not None:
+            self._attempt.failed(refusal)
 
     # -- a connection --------------------------------------------------------------------------------
 
     def _use_or_connect(self, destination: Destination) -> None:
+        if not _has_room(destination.pool):
+            self._fail_for_requests(destination.pool)
+            return
         upstream = self._idle(destination)
         if self._exchange.request.head.method not in IDEMPOTENT:
             # It must not be sent twice, so look twice at the connection.
@@ -152,12 +172,22 @@ class Dispatch:
             self._client.hold_for_upstream()
         try:
             destination.pool.connect(self)
-        except ConnectionLimitError:
-            self._exchange.fail(failures.too_many_connections(destination.cluster.name))
+        except LimitReachedError as error:
+            self._overflow(destination.pool, str(error))
+
+    def _fail_for_requests(self, pool: Pool) -> None:
+        self._overflow(pool, f"requests ({pool.cluster.limits.requests})")
+
+    def _overflow(self, pool: Pool, what: str) -> None:
+        self._client.runtime.counters.add("upstream_overflows_total")
+        self._exchange.fail(failures.overflow(pool.cluster.name, what))
 
     def connected(self, upstream: Upstream) -> bool:
         """Pool: the connection stands. False: it is not wanted any more."""
         if self._state is not _CONNECTING:
+            return False
+        if not _has_room(upstream.pool):
+            self._fail_for_requests(upstream.pool)
             return False
         self._begin(upstream)
         return True
@@ -169,10 +199,24 @@ class Dispatch:
             refusal = failures.no_connection(self.destination.endpoint, reason, timed_out)
             self._try_failed(Cause.CONNECT, refusal)
 
+    def withdrawn(self) -> None:
+        """Pool: the endpoint takes no new requests any more. It has got nothing of this one."""
+        self._go_elsewhere()
+
+    def _go_elsewhere(self) -> None:
+        assert self.destination is not None
+        refusal = self.destination.pick_again()
+        if refusal is not None:
+            self._exchange.fail(refusal)
+        else:
+            self._use_or_connect(self.destination)
+
     # -- an answer -----------------------------------------------------------------------------------
 
     def _begin(self, upstream: Upstream) -> None:
         self._to(_WAITING)
+        if self.destination is not None and self.destination.endpoint is not None:
+            self._attempt = Attempt(upstream.pool, self.destination.endpoint)
         self._await_answer(upstream)
         upstream.write(self._kept.read())
         if not upstream.write_paused:
@@ -202,13 +246,16 @@ class Dispatch:
             if response is None:
                 return
             if response.status >= 200 or response.status == 101:
+                if self._attempt is not None:
+                    self._attempt.answered(response.status)
                 if not self._is_retried(response, data, at):
                     self._to(_OVER)
                     self._kept.drop()
                     self._exchange.respond(response, data, at)
                 return
             # The next server's might say otherwise. Envoy does not try again after it, either.
-            self._retry = None
+            if self._retries is not None:
+                self._give_up_retries(self._retries)
             self._exchange.interim(response)
 
     def lost(self) -> None:
@@ -229,6 +276,7 @@ class Dispatch:
             self._try_failed(Cause.RESET, failures.closed_unanswered())
             return
         assert self.destination is not None
+        self._end_attempt()
         self._replayed = True
         self._client.runtime.counters.add("upstream_replays_total")
         refusal = self.destination.pick_again()
@@ -250,50 +298,53 @@ class Dispatch:
 
     def _try_failed(self, cause: Cause, refusal: Refusal) -> None:
         """This try has come to nothing: another one follows, or ``refusal`` is the answer."""
-        retry = self._retry
-        if retry is None or not retry.asks(cause) or not self._may_try_again(retry):
+        self.failed(refusal)
+        self._end_attempt()
+        retries = self._retries
+        if retries is None or not retries.state.asks(cause) or not self._may_try_again(retries):
             self._exchange.fail(refusal)
         else:
-            self._try_again(retry, cause)
+            self._try_again(retries, cause)
 
     def _is_retried(self, response: Response, data: bytes, at: int) -> bool:
         """Whether a final response is one that the policy has the client not see. Then it is forgotten."""
-        retry = self._retry
-        if retry is None:
+        retries = self._retries
+        if retries is None:
             return False
-        if response.status < 200 or not retry.asks_for(response.status) or _is_rate_limit(response):
-            if retry.has_begun:
-                self._client.runtime.counters.add("upstream_retries_success_total")
+        if response.status == 101 or not retries.asks_for(response):
+            retries.succeed()
             return False
-        if not self._may_try_again(retry):
+        if not self._may_try_again(retries):
             return False
+        self._end_attempt()
         self._part(response_is_whole(response, data, at))
-        self._try_again(retry, Cause.RESET)
+        self._try_again(retries, Cause.RESET)
         return True
 
-    def _may_try_again(self, retry: RetryState) -> bool:
-        """Whether one more try is allowed; then it counts as begun. Else the log tells why not."""
-        counters = self._client.runtime.counters
-        if not retry.take():
-            counters.add("upstream_retries_limit_exceeded_total")
-            self._exchange.mark(Flag.UPSTREAM_RETRY_LIMIT)
-            return False
-        counters.add("upstream_retries_total")
-        return True
+    def _may_try_again(self, retries: Retries) -> bool:
+        assert self.destination is not None
+        why_not = retries.why_not(self.destination.pool)
+        if why_not is not None:
+            self._exchange.mark(why_not)
+        return why_not is None
 
-    def _try_again(self, retry: RetryState, cause: Cause) -> None:
+    def _give_up_retries(self, retries: Retries) -> None:
+        retries.end()
+        self._retries = None
+
+    def _try_again(self, retries: Retries, cause: Cause) -> None:
         destination, runtime = self.destination, self._client.runtime
         assert destination is not None
         destination.fail()
         if cause is Cause.RESET:
-            self._wait(retry.backoff(runtime.random()))
+            self._wait(retries.state.backoff(runtime.random()))
             return
         runtime.counters.add("upstream_connect_retries_total")
-        if retry.may_go_on_at_once() and destination.pick_again() is None and destination.is_fresh():
+        if retries.state.may_go_on_at_once() and destination.pick_again() is None and destination.is_fresh():
             self._use_or_connect(destination)
         else:
             # Nowhere else to go: soon there may be, for an endpoint often ends before the mesh hears of it.
-            self._wait(retry.patience(runtime.random()))
+            self._wait(retries.state.patience(runtime.random()))
 
     def _wait(self, seconds: float) -> None:
         self._to(_BACKOFF)
@@ -301,15 +352,12 @@ class Dispatch:
         self.destination.leave()
         if not self._exchange.request_done:
             self._client.hold_for_upstream()
-        self._timer = self._client.runtime.loop.call_later(seconds, self._after_backoff)
+        self._timer = self._client.runtime.loop.call_later(seconds, self._go_elsewhere)
 
-    def _after_backoff(self) -> None:
-        assert self.destination is not None
-        refusal = self.destination.pick_again()
-        if refusal is not None:
-            self._exchange.fail(refusal)
-        else:
-            self._use_or_connect(self.destination)
+    def _end_attempt(self) -> None:
+        if self._attempt is not None:
+            self._attempt.end()
+            self._attempt = None
 
     def _part(self, is_ended: bool = False) -> None:
         """Leave the connection. ``is_ended``: its server has no more to say, so that it can be used again."""
@@ -331,6 +379,6 @@ class Dispatch:
             self._timer = None
 
 
-def _is_rate_limit(response: Response) -> bool:
-    """Whether an Envoy says that it has let too many requests through: another one would not help."""
-    return any(name.lower() == b"x-envoy-ratelimited" for name, _ in response.fields)
+def _has_room(pool: Pool) -> bool:
+    """Whether one more request may be out to the pool's cluster."""
+    return pool.load.has_room(Resource.REQUESTS, pool.cluster.limits.requests)

@@ -291,11 +291,15 @@ class Exchange:
             return
         self.account.flags = response_flags.with_earlier(self.account.flags, refusal.flags)
         self.account.details = refusal.details
+        if self.dispatch is not None:
+            self.dispatch.failed(refusal)
         if self.state in (_STREAMING, _TUNNEL):
             self._abort()
             self._client.cut()
         else:
-            self._answer(refusal.status, heads.PLAIN_TEXT, heads.message_body(refusal.message))
+            self._answer(
+                refusal.status, (*heads.PLAIN_TEXT, *refusal.headers), heads.message_body(refusal.message)
+            )
 
     def cancel(self) -> None:
         """The client is gone."""

@@ -21,11 +21,11 @@ def no_endpoint(cluster: str) -> Refusal:
     return Refusal(503, message, flags, response_flags.NO_HEALTHY_UPSTREAM)
 
 
-def too_many_connections(cluster: str) -> Refusal:
-    """The bound on connections is reached."""
-    message = f"too many connections to cluster {cluster}"
+def overflow(cluster: str, what: str) -> Refusal:
+    """A limit on what is out to a cluster is reached. ``what``: of what there are too many."""
+    message = f"cluster {cluster} has too many {what}"
     flags = response_flags.joined(Flag.UPSTREAM_OVERFLOW)
-    return Refusal(503, message, flags, response_flags.UPSTREAM_OVERFLOW)
+    return Refusal(503, message, flags, response_flags.UPSTREAM_OVERFLOW, (("x-envoy-overloaded", "true"),))
 
 
 def no_connection(endpoint: Endpoint, reason: str, timed_out: bool) -> Refusal:
