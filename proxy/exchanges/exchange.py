@@ -8,8 +8,10 @@ from typing import ClassVar
 
 from proxy.exchanges import failures
 from proxy.exchanges.client import Client, Headers, Relay
+from proxy.exchanges.destination import Destination
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
+from proxy.exchanges.kept_request import MAX_KEPT_BODY_BYTES, KeptRequest
 from proxy.exchanges.report import Account, report
 from proxy.exchanges.upstream import Upstream
 from proxy.http1 import heads
@@ -115,11 +117,10 @@ class Exchange:
             self.fail(failures.bad_request_body(str(error)))
             return len(data)
         self.account.bytes_received += end
-        taken = data if end == len(data) else data[:end]
+        self.request_done = body.done
         if self.dispatch is not None:
-            self.dispatch.more(taken)
+            self.dispatch.more(data if end == len(data) else data[:end])
         if body.done:
-            self.request_done = True
             self._arm_timeout()
         return end
 
@@ -148,8 +149,16 @@ class Exchange:
             client.forwarded_for(),
         )
         head = heads.request_head(request.head.method, decision.target, fields)
-        data = head + body if body else head
-        dispatch = self.dispatch = Dispatch(self, client, balancer, data, decision.retry)
+        retry, limit, try_seconds = decision.retry, 0, 0.0
+        if retry is not None:
+            if retry.attempts and (retry.reset or retry.statuses):
+                limit = MAX_KEPT_BODY_BYTES
+            # As in Envoy: the route's own timeout would come first.
+            if not 0 < decision.timeout <= retry.per_try_timeout:
+                try_seconds = retry.per_try_timeout
+        dispatch = self.dispatch = Dispatch(
+            self, client, Destination(client, balancer), KeptRequest(head, body, limit), retry, try_seconds
+        )
         return dispatch
 
     # -- the response --------------------------------------------------------------------------------
@@ -176,6 +185,10 @@ class Exchange:
         self._response_keeps_alive = response.keep_alive
         self._relay = self._client.begin(self.request, response, self._decision.response_edit)
         self._pass_on(data, at)
+
+    def mark(self, flag: Flag) -> None:
+        """What comes next, a response or a failure, is the last word, for a reason that the log tells."""
+        self.account.flags = response_flags.with_earlier(self.account.flags, response_flags.joined(flag))
 
     def _response_begins(self, response: Response) -> None:
         self.account.status = response.status
@@ -276,7 +289,7 @@ class Exchange:
         """End with an answer of our own, or by cutting off the server's if it has begun."""
         if self.state is _ENDED:
             return
-        self.account.flags = refusal.flags
+        self.account.flags = response_flags.with_earlier(self.account.flags, refusal.flags)
         self.account.details = refusal.details
         if self.dispatch is not None:
             self.dispatch.failed(refusal)
@@ -291,7 +304,8 @@ class Exchange:
     def cancel(self) -> None:
         """The client is gone."""
         if self.state is not _ENDED:
-            self.account.flags = response_flags.joined(Flag.DOWNSTREAM_TERMINATED)
+            gone = response_flags.joined(Flag.DOWNSTREAM_TERMINATED)
+            self.account.flags = response_flags.with_earlier(self.account.flags, gone)
             self.account.details = response_flags.DOWNSTREAM_REMOTE_DISCONNECT
             self._abort()
 
@@ -330,7 +344,8 @@ class Exchange:
         self._to(_ENDED)
         self._disarm_timeout()
         upstream, self.upstream = self.upstream, None
-        endpoint = None if self.dispatch is None else self.dispatch.endpoint
+        destination = None if self.dispatch is None else self.dispatch.destination
+        endpoint = None if destination is None else destination.endpoint
         report(self._client, self.request, self.account, endpoint, upstream, self.logged)
         if self.dispatch is not None:
             self.dispatch.leave()

@@ -63,6 +63,13 @@ def route_timeout(seconds: float) -> Refusal:
     return Refusal(504, message, flags, response_flags.RESPONSE_TIMEOUT)
 
 
+def try_timeout(seconds: float) -> Refusal:
+    """A try's time for a response's head is over."""
+    message = f"no response within {seconds:g} s"
+    flags = response_flags.joined(Flag.UPSTREAM_TIMEOUT)
+    return Refusal(504, message, flags, response_flags.PER_TRY_TIMEOUT)
+
+
 def stream_idle(seconds: float, request_done: bool) -> Refusal:
     """No byte for too long, from the side whose turn it was."""
     status, side = (504, "server") if request_done else (408, "client")
