@@ -1,4 +1,4 @@
-"""A route's status as Gateway API wants it on the object (apis/v1 shared_types.go, RouteParentStatus). Pure."""
+"""A route's status as Gateway API wants it on the object (RouteParentStatus). Pure."""
 
 from __future__ import annotations
 

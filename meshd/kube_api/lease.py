@@ -1,4 +1,4 @@
-"""Who of several replicas leads: a coordination.k8s.io/v1 Lease, by the rules of client-go's leaderelection. Pure.
+"""Who of several replicas leads: a Lease, by the rules of client-go's leaderelection. Pure.
 
 Clocks of two machines are never compared: a holder is gone when its record has not changed for the lease's
 duration by our own clock.
@@ -57,7 +57,7 @@ class Election:
     def __init__(self, identity: str) -> None:
         """``identity``: ours; no two candidates have the same."""
         self.identity = identity
-        self._seen: Spec | None = None
+        self._seen: Lease | None = None
         self._seen_at = 0.0
         self._renewed_at: float | None = None
 
@@ -74,8 +74,8 @@ class Election:
             spec = Spec(self.identity, int(DURATION), stamp, stamp, 0)
             return Lease(Metadata(name, namespace), spec)
         held = lease.spec
-        if held != self._seen:
-            self._seen, self._seen_at = held, now
+        if lease != self._seen:
+            self._seen, self._seen_at = lease, now
         if held.holder_identity == self.identity:
             spec = msgspec.structs.replace(held, lease_duration_seconds=int(DURATION), renew_time=stamp)
         else:
@@ -88,8 +88,7 @@ class Election:
         return msgspec.structs.replace(lease, spec=spec)
 
     def written(self, lease: Lease, now: float) -> None:
-        """What was wanted has been written. ``now``: when it was begun, so that we never lead for too long."""
-        self._seen, self._seen_at = lease.spec, now
+        """What was wanted has been written. ``now``: when that was begun: we must not lead for too long."""
         self._renewed_at = now
 
     def released(self, lease: Lease) -> Lease:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from meshd.kube_api.lease import DURATION, RENEW_DEADLINE, Election, Lease
 
@@ -15,15 +16,21 @@ class _Store:
 
     def __init__(self) -> None:
         self.lease: Lease | None = None
+        self._version = 0
 
     def round(self, election: Election, now: float) -> bool:
         seen = self.lease
         wanted = election.wanted(seen, "meshd", "meshd-system", now, WALL)
         if wanted is None:
             return False
-        self.lease = wanted
+        self.write(wanted)
         election.written(wanted, now)
         return True
+
+    def write(self, lease: Lease) -> None:
+        self._version += 1
+        metadata = replace(lease.metadata, resource_version=str(self._version))
+        self.lease = replace(lease, metadata=metadata)
 
 
 def test_the_first_leads_until_it_is_silent() -> None:
@@ -70,7 +77,7 @@ def test_two_never_lead_at_once(steps: list[tuple[int, float, bool]], skews: lis
         began = now + skews[who]
         wanted = candidates[who].wanted(store.lease, "meshd", "ns", began, WALL)
         if wanted is not None:
-            store.lease = wanted
+            store.write(wanted)
             if not lost:
                 candidates[who].written(wanted, began)
         leading = [i for i, each in enumerate(candidates) if each.leads(now + skews[i])]
