@@ -103,7 +103,7 @@ class Agent:
                     "agent started",
                     node=options.node,
                     instance=options.instance,
-                    control=options.control,
+                    control=str(options.control),
                     workers=options.workers,
                     restored=restored,
                     fast_path=options.fast_path.mode,

@@ -137,7 +137,7 @@ class Answers:
 
     def _control_view(self) -> ControlView:
         return ControlView(
-            target=self._options.control,
+            target=str(self._options.control),
             connected=self._parts.ads.connected,
             synced=self._parts.ads.synced,
             version=self._parts.ads.version,

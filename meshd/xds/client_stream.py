@@ -17,14 +17,14 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.service.discovery.v3 import discovery_pb2
-from google.protobuf import any_pb2, struct_pb2
+from google.protobuf import any_pb2, wrappers_pb2
 from google.protobuf.message import Message
 
 from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import Listener
 from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Delta, Snapshot, difference
-from meshd.model.status import ConfigStatus
+from meshd.model.status import ConfigStatus, ObjectStatus
 from meshd.xds import decode, decode_listener, decode_route, warming
 from meshd.xds.resources import (
     CLUSTER,
@@ -34,9 +34,9 @@ from meshd.xds.resources import (
     ROUTE_CONFIG,
     SHORT,
     STATUS,
-    STATUS_NAME,
     status_from,
 )
+from meshd.xds.server_stream import WILDCARD
 from meshd.xds.unsupported import UnsupportedError
 
 MAX_ERROR_DETAIL = 4096
@@ -44,14 +44,14 @@ MAX_ERROR_DETAIL = 4096
 _INVALID_ARGUMENT = 3  # google.rpc.Code
 
 _Message = TypeVar("_Message", bound=Message)
-_Model = Cluster | EndpointSet | Listener | RouteConfig | ConfigStatus
+_Model = Cluster | EndpointSet | Listener | RouteConfig | ObjectStatus
 
 
-def _status(message: struct_pb2.Struct) -> ConfigStatus:
+def _status(message: wrappers_pb2.StringValue) -> ObjectStatus:
     try:
         return status_from(message)
-    except msgspec.ValidationError as error:
-        raise UnsupportedError(STATUS_NAME, "resource", str(error)) from None
+    except msgspec.MsgspecError as error:
+        raise UnsupportedError("status", "value", str(error)) from None
 
 
 def _decoder(
@@ -70,7 +70,7 @@ _DECODERS = {
     ENDPOINTS: _decoder(endpoint_pb2.ClusterLoadAssignment, decode.endpoints),
     LISTENER: _decoder(listener_pb2.Listener, decode_listener.listener),
     ROUTE_CONFIG: _decoder(route_pb2.RouteConfiguration, decode_route.route_config),
-    STATUS: _decoder(struct_pb2.Struct, _status),
+    STATUS: _decoder(wrappers_pb2.StringValue, _status),
 }
 
 
@@ -112,11 +112,21 @@ class ClientStream:
         self._listeners: dict[str, Listener] = {}
         self._route_configs: dict[str, RouteConfig] = {}
         self._in_force = Snapshot()
-        self.status = ConfigStatus()
+        self._statuses: dict[str, ObjectStatus] = {}
+        self._version = ""
+        self._to_send: list[discovery_pb2.DeltaDiscoveryRequest] = []
+        """The subscriptions that follow from the last response."""
+
+    @property
+    def status(self) -> ConfigStatus:
+        """What the control plane says of the user's objects; without any where it is not one of meshd's."""
+        statuses = sorted(self._statuses.values(), key=lambda each: (each.kind, each.namespace, each.name))
+        return ConfigStatus(version=self._version, objects=tuple(statuses))
 
     def connected(self) -> list[discovery_pb2.DeltaDiscoveryRequest]:
         """The requests that open a stream. Versions brought along keep the server from sending all again."""
-        self._kinds[STATUS].subscribed = {STATUS_NAME}
+        self._kinds[STATUS].subscribed = {WILDCARD}
+        self._to_send = []
         requests = []
         for type_url in ORDER:
             kind = self._kinds[type_url]
@@ -147,13 +157,14 @@ class ClientStream:
             return Received(type_url, response.nonce, response.system_version_info, (), (), rejected)
         kind = self._kinds[type_url]
         kind.seen = True
+        self._version = response.system_version_info
         kind.answered.update(resource.name for resource in response.resources)
         kind.answered.update(response.removed_resources)
         for resource in response.resources:
             name = str(resource.name)
             try:
                 model = decoder(resource.resource, name)
-                if not isinstance(model, ConfigStatus) and model.name != name:
+                if not isinstance(model, ObjectStatus) and model.name != name:
                     raise UnsupportedError(name, "name", f"the resource inside is called {model.name!r}")
             except UnsupportedError as error:
                 rejected[name] = kind.rejected[name] = f"{error.field}: {error.why}"
@@ -164,6 +175,8 @@ class ClientStream:
             accepted.append(name)
         for name in response.removed_resources:
             self._drop(type_url, name)
+        # Now: what nothing refers to any more is not to stay in force until the next response.
+        self._to_send = self._subscriptions()
         return Received(
             type_url,
             response.nonce,
@@ -183,7 +196,7 @@ class ClientStream:
         elif isinstance(model, RouteConfig):
             self._route_configs[name] = model
         else:
-            self.status = model
+            self._statuses[name] = model
 
     def _drop(self, type_url: str, name: str) -> None:
         kind = self._kinds[type_url]
@@ -196,7 +209,7 @@ class ClientStream:
         elif type_url == ROUTE_CONFIG:
             self._route_configs.pop(name, None)
         elif type_url == STATUS:
-            self.status = ConfigStatus()
+            self._statuses.pop(name, None)
         elif name in kind.subscribed:
             # A cluster that has no endpoints resource has no endpoints; nothing is to be waited for.
             self._endpoints[name] = EndpointSet(name=name)
@@ -260,7 +273,6 @@ class ClientStream:
 
         Subscriptions come first: so a server that orders by ACKs knows of them before it goes on.
         """
-        requests = self._subscriptions()
         answer = discovery_pb2.DeltaDiscoveryRequest(
             type_url=received.type_url, response_nonce=received.nonce
         )
@@ -270,7 +282,7 @@ class ClientStream:
         if reasons:
             message = "; ".join(reasons)[:MAX_ERROR_DETAIL]
             answer.error_detail.code, answer.error_detail.message = _INVALID_ARGUMENT, message
-        return [*requests, answer]
+        return [*self._to_send, answer]
 
     def _referred(self) -> dict[str, set[str]]:
         """The names that other resources refer to, by type."""

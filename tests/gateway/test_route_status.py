@@ -57,7 +57,7 @@ def test_the_status_as_the_api_has_it() -> None:
     metadata["generation"] = 7
     translation = translated(service("web", {"port": 80, "name": "a"}), route)
     # As it comes to an agent.
-    (told,) = (each for each in status_from(status_message(translation.status)).objects if each.parents)
+    told = status_from(status_message(status(translation, "r")))
     assert told == status(translation, "r")
     resolved = {
         "type": "ResolvedRefs",

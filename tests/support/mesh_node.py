@@ -34,11 +34,12 @@ class MeshNodeError(Exception):
 class MeshNode:
     """An agent and its workers under an instance name of their own. A context manager: nothing stays."""
 
-    def __init__(self, control: str, *options: str) -> None:
+    def __init__(self, control: str, *options: str, seconds: float = _SECONDS) -> None:
         """Start an agent that takes its config from ``control``, HOST:PORT or unix:PATH.
 
-        ``options``: more of its command line.
+        ``options``: more of its command line. ``seconds``: that it may take to come where it should.
         """
+        self._seconds = seconds
         self.instance = f"mt{secrets.token_hex(4)}"
         self._directory = tempfile.TemporaryDirectory(prefix="mt-node-")
         self._pods = Path(self._directory.name) / "workloads"
@@ -81,6 +82,11 @@ class MeshNode:
             f"serve {sorted(wanted)}",
         )
 
+    @property
+    def agent_pid(self) -> int:
+        """The agent."""
+        return self._agent.pid
+
     def worker_pids(self) -> list[int]:
         """The proxy workers."""
         files = sorted(run_dir(self.instance).glob("worker-*.pid"))
@@ -111,12 +117,12 @@ class MeshNode:
         return msgspec.json.decode(text, type=kind) if text else None
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + self._seconds
         while not condition():
             if self._agent.poll() is not None:
                 raise MeshNodeError(f"the agent ended with {self._agent.returncode}\n{self.log()}")
             if time.monotonic() > deadline:
-                raise MeshNodeError(f"the agent did not {what} within {_SECONDS:g} s\n{self.log()}")
+                raise MeshNodeError(f"the agent did not {what} within {self._seconds:g} s\n{self.log()}")
             time.sleep(0.02)
 
     def log(self) -> str:
