@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
@@ -31,6 +30,7 @@ _KEEP_ALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
 )
 """A watch is silent for minutes: only this tells that its server is gone (30 s, like client-go's pings)."""
+_SHORT = aiohttp.ClientTimeout(total=30.0, sock_connect=CONNECT_SECONDS)
 _statuses = msgspec.json.Decoder(Status)
 _AddressInfo = tuple[int, int, int, str, tuple[object, ...]]
 
@@ -98,15 +98,15 @@ class Client:
                 if len(rest) > MAX_LINE_BYTES:
                     raise ApiError(0, "", f"a line of a watch is longer than {MAX_LINE_BYTES} bytes")
 
-    async def patch_status(
-        self, resource: Resource, namespace: str, name: str, status: Mapping[str, object]
-    ) -> None:
-        """Merge ``status`` into an object's. Raises ApiError, CredentialError, KubeConfigError."""
-        body = json.dumps({"status": status}).encode()
-        limits = aiohttp.ClientTimeout(total=LIST_SECONDS, sock_connect=CONNECT_SECONDS)
-        path = f"{resource.path_in(namespace)}/{name}/status"
+    async def get(self, path: str) -> bytes:
+        """An object. Raises ApiError, CredentialError, KubeConfigError."""
+        async with self._answer("GET", path, _SHORT, {}) as response:
+            return await response.read()
+
+    async def send(self, method: str, path: str, body: bytes, content_type: str = "application/json") -> None:
+        """Create, replace or patch an object. Raises ApiError, CredentialError, KubeConfigError."""
         query = {"fieldManager": "meshd"}
-        async with self._answer("PATCH", path, limits, query, body) as response:
+        async with self._answer(method, path, _SHORT, query, body, content_type) as response:
             await response.read()
 
     @contextlib.asynccontextmanager
@@ -117,6 +117,7 @@ class Client:
         limits: aiohttp.ClientTimeout,
         query: Mapping[str, str],
         body: bytes | None = None,
+        content_type: str = "",
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         credential = await self._access.credentials.current()
         session = await self._session_of(credential)
@@ -124,7 +125,7 @@ class Client:
         if credential.token:
             headers["Authorization"] = f"Bearer {credential.token}"
         if body is not None:
-            headers["Content-Type"] = "application/merge-patch+json"
+            headers["Content-Type"] = content_type
         try:
             async with session.request(
                 method,
@@ -136,7 +137,7 @@ class Client:
                 server_hostname=self._access.server_name or None,
                 allow_redirects=False,
             ) as response:
-                if response.status != 200:
+                if response.status not in (200, 201):
                     await self._refuse(response)
                 yield response
         except (aiohttp.ClientError, OSError) as error:

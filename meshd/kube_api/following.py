@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
-from meshd.kube_api.access import Access
 from meshd.kube_api.client import Client
 from meshd.kube_api.reflection import Name
 from meshd.kube_api.reflector import Reflector
@@ -24,9 +23,9 @@ State = Mapping[Resource, Mapping[Name, Kept]]
 class Following:
     """Level-triggered: however many changes there were, what is given out is what there is now."""
 
-    def __init__(self, access: Access, resources: Sequence[Resource], namespace: str = "") -> None:
+    def __init__(self, client: Client, resources: Sequence[Resource], namespace: str = "") -> None:
         """``namespace``: the one to follow; empty: all."""
-        self._access = access
+        self._client = client
         self._resources = resources
         self._namespace = namespace
         self._changed = asyncio.Event()
@@ -39,21 +38,20 @@ class Following:
 
     async def states(self) -> AsyncGenerator[State, None]:
         """What there is, from when all kinds have been listed, and again after each change."""
-        async with Client(self._access) as client:
-            self.reflectors = tuple(
-                Reflector(client, resource, self._changed.set, self._namespace)
-                for resource in self._resources
-            )
-            tasks = {asyncio.create_task(each.run(), name=each.resource.kind) for each in self.reflectors}
-            try:
-                while True:
-                    await self._change(tasks)
-                    if all(each.settled for each in self.reflectors):
-                        yield {each.resource: dict(each.reflection.objects) for each in self.reflectors}
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+        self.reflectors = tuple(
+            Reflector(self._client, resource, self._changed.set, self._namespace)
+            for resource in self._resources
+        )
+        tasks = {asyncio.create_task(each.run(), name=each.resource.kind) for each in self.reflectors}
+        try:
+            while True:
+                await self._change(tasks)
+                if all(each.settled for each in self.reflectors):
+                    yield {each.resource: dict(each.reflection.objects) for each in self.reflectors}
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _change(self, tasks: set[asyncio.Task[None]]) -> None:
         """Until something has changed, and it is quiet."""

@@ -11,13 +11,19 @@ from typing import Any
 
 from aiohttp import web
 
-from meshd.kube_api.resource import Resource
+from meshd.control.cluster_source import RESOURCES
+from meshd.kube_api.leading import LEASES
 
 Object = dict[str, Any]
-SERVICES = Resource("Service", "v1", "services")
-ROUTES = Resource("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes")
-NAMESPACES = Resource("Namespace", "v1", "namespaces")
+NAMESPACES, SERVICES, SLICES, ROUTES, _ = RESOURCES
 _GONE = {"kind": "Status", "apiVersion": "v1", "code": 410, "reason": "Expired", "message": "too old"}
+
+
+def _status(code: int, reason: str) -> web.Response:
+    return web.json_response(
+        {"kind": "Status", "code": code, "reason": reason, "message": reason}, status=code
+    )
+
 
 Interceptor = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
@@ -29,13 +35,15 @@ class Server:
         self.version = 100
         self.objects: dict[tuple[str, str, str], Object] = {}
         """By plural, namespace, name."""
-        self.installed = {SERVICES.plural: SERVICES, ROUTES.plural: ROUTES, NAMESPACES.plural: NAMESPACES}
+        self.installed = {each.plural: each for each in (*RESOURCES, LEASES)}
         self.history: list[tuple[int, str, str, Object]] = []
         self.oldest = 0
         """Watches from before this version are 410."""
         self.lists: list[dict[str, str]] = []
         self.watches: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        """Of all requests but those of leases."""
         self.patches: list[tuple[str, Object]] = []
         self.open_watches: set[web.StreamResponse] = set()
         self.intercept: Interceptor | None = None
@@ -44,12 +52,21 @@ class Server:
         self._pages: dict[str, list[Object]] = {}
         self.url = ""
 
-    async def put(self, plural: str, name: str, namespace: str = "default", **fields: Any) -> Object:
+    async def put(
+        self,
+        plural: str,
+        name: str,
+        namespace: str = "default",
+        labels: dict[str, str] | None = None,
+        **fields: Any,
+    ) -> Object:
         key = (plural, namespace, name)
         kind = "MODIFIED" if key in self.objects else "ADDED"
         uid = self.objects[key]["metadata"]["uid"] if key in self.objects else f"uid-{self.version + 1}"
         self.version += 1
-        metadata = {"name": name, "namespace": namespace, "resourceVersion": str(self.version), "uid": uid}
+        metadata: Object = {"name": name, "resourceVersion": str(self.version), "uid": uid}
+        metadata |= {"namespace": namespace} if namespace else {}
+        metadata |= {"labels": labels} if labels else {}
         made = {"metadata": metadata, **fields}
         self.objects[key] = made
         await self._tell(kind, plural, made)
@@ -83,24 +100,52 @@ class Server:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.headers.append(dict(request.headers))
+        if "/leases" not in request.path:
+            self.paths.append(request.path)
         if self.intercept is not None:
             answer = await self.intercept(request)
             if answer is not None:
                 return answer
         parts = request.path.strip("/").split("/")
-        if request.method == "PATCH":
-            body = await request.json()
-            self.patches.append((request.path, body))
-            return web.json_response({})
-        plural = parts[-1]
-        namespace = parts[parts.index("namespaces") + 1] if "namespaces" in parts[:-1] else ""
+        at = 3 if parts[0] == "apis" else 2
+        namespace = ""
+        if parts[at] == "namespaces" and len(parts) > at + 2:
+            namespace, at = parts[at + 1], at + 2
+        plural, *named = parts[at:]
         if plural not in self.installed:
-            return web.json_response({"kind": "Status", "code": 404, "reason": "NotFound"}, status=404)
+            return _status(404, "NotFound")
+        if named or request.method == "POST":
+            return await self._one(request, plural, namespace, named)
         if request.query.get("watch") == "true":
             self.watches.append(dict(request.query))
             return await self._watch(request, plural, namespace)
         self.lists.append(dict(request.query))
         return self._list(request, plural, namespace)
+
+    async def _one(
+        self, request: web.Request, plural: str, namespace: str, named: list[str]
+    ) -> web.StreamResponse:
+        """An object: read, created, replaced, or its status patched."""
+        given = await request.json() if request.can_read_body else {}
+        name = named[0] if named else given["metadata"]["name"]
+        held = self.objects.get((plural, namespace, name))
+        if request.method == "POST" and held is not None:
+            return _status(409, "AlreadyExists")
+        if request.method != "POST" and held is None:
+            return _status(404, "NotFound")
+        if request.method != "GET":
+            version = given.get("metadata", {}).get("resourceVersion", "")
+            if held is not None and version and version != held["metadata"]["resourceVersion"]:
+                return _status(409, "Conflict")
+            if request.method == "PATCH":
+                assert named[1:] == ["status"]
+                assert request.content_type == "application/merge-patch+json"
+                self.patches.append((request.path, given))
+                given = {**(held or {}), "status": given["status"]}
+            fields = {key: value for key, value in given.items() if key != "metadata"}
+            held = await self.put(plural, name, namespace, **fields)
+        resource = self.installed[plural]
+        return web.json_response({"kind": resource.kind, "apiVersion": resource.api_version, **(held or {})})
 
     def _list(self, request: web.Request, plural: str, namespace: str) -> web.Response:
         resource = self.installed[plural]
@@ -154,7 +199,7 @@ class Server:
                     if version <= after and kind != "BOOKMARK":
                         continue
                     if whose == plural and (
-                        kind == "BOOKMARK" or namespace in ("", made["metadata"]["namespace"])
+                        kind == "BOOKMARK" or namespace in ("", made["metadata"].get("namespace"))
                     ):
                         full = {"kind": resource.kind, "apiVersion": resource.api_version, **made}
                         line = json.dumps({"type": kind, "object": full}).encode() + b"\n"

@@ -246,8 +246,8 @@ def test_several_kinds_and_bursts() -> None:
     async def run() -> None:
         server = Server()
         await server.put("services", "a")
-        async with server.running():
-            states = Following(access(server), (SERVICES, ROUTES, NAMESPACES)).states()
+        async with server.running(), Client(access(server)) as client:
+            states = Following(client, (SERVICES, ROUTES, NAMESPACES)).states()
             async with contextlib.aclosing(states):
                 first = await asyncio.wait_for(anext(states), LONG)
                 assert {kind.kind: len(found) for kind, found in first.items()} == {
