@@ -61,7 +61,7 @@ class Agent:
             self._enrolment,
             datapath.flow_count,
         )
-        self._config = ConfigInForce(datapath, self._workers, options.run_dir / "config.msgpack")
+        self._config = ConfigInForce(datapath, self._workers, options.run_dir / "config.journal")
         self._ads = AdsClient(options.control, options.node, {"version": __version__}, self._on_change)
         self._answers = Answers(
             options,
