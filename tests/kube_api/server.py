@@ -162,7 +162,7 @@ class Server:
         page, rest = items[:limit], items[limit:]
         metadata: Object = {"resourceVersion": str(version)}
         if rest:
-            token = f"{version}-{len(rest)}"
+            token = f"{version}-{plural}-{len(rest)}"
             self._pages[token] = rest
             metadata["continue"] = token
             metadata["remainingItemCount"] = len(rest)
