@@ -15,6 +15,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from meshd import __version__, log
 from meshd.control.access import NOTHING_ASKED, Access, UnauthenticatedError
 from meshd.control.identity import Identity, why_not
+from meshd.xds import grpc_listeners
 from meshd.xds.delta_stream import DeltaStream
 from meshd.xds.namespaces import Namespaces
 from meshd.xds.resources import SHORT, ResourceSet
@@ -60,6 +61,8 @@ class Stream:
     """The client's id, once it has said it."""
     namespace: str = ""
     """That its callers are all of; empty: of several."""
+    grpc: bool = False
+    """A gRPC client that routes its calls itself."""
     rejections: dict[str, Rejection] = field(default_factory=dict)
     """The last NACK of each type (CDS, ...) whose last response was refused."""
 
@@ -124,8 +127,12 @@ class AdsServer:
         self._resources = Namespaces(resources)
         self._published.set()
         for stream in self.streams:
-            stream.machine.publish(self._resources.of(stream.namespace))
+            stream.machine.publish(self._seen_by(stream))
             stream.wake.set()
+
+    def _seen_by(self, stream: Stream) -> ResourceSet:
+        resources = self._resources.of(stream.namespace)
+        return grpc_listeners.view(resources, stream.namespace) if stream.grpc else resources
 
     async def _sotw(
         self,
@@ -231,8 +238,9 @@ class AdsServer:
         stream.namespace = _namespace(node)
         if reason := why_not(stream.identities, stream.node, stream.namespace):
             raise DeniedError(reason)
-        if stream.namespace:  # nothing has been sent yet
-            stream.machine = type(stream.machine)(self._resources.of(stream.namespace))
+        stream.grpc = node.user_agent_name.startswith(grpc_listeners.AGENT)
+        if stream.namespace or stream.grpc:  # nothing has been sent yet
+            stream.machine = type(stream.machine)(self._seen_by(stream))
         log.event(
             _logger,
             logging.INFO,
