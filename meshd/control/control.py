@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshd import log
+from meshd import heap, log
 from meshd.control.access import NOTHING_ASKED, Access
 from meshd.control.directory import Directory, Files
 from meshd.control.server import AdsServer
@@ -77,11 +77,14 @@ class Control:
             log.event(_logger, logging.INFO, "stopped")
 
     async def _follow(self) -> None:
-        root = self._options.manifests
+        root, first = self._options.manifests, True
         try:
             async for files in Directory(root).versions():
                 await asyncio.to_thread(self._take, files)
                 self.server.publish(self.resources)
+                if first:
+                    heap.trim()
+                    first = False
         except OSError as error:
             raise ControlError(f"manifests directory {root}: {error.strerror}") from None
 
