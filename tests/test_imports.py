@@ -42,6 +42,7 @@ PURE = (
     "meshd.agent.kernel_totals",
     "meshd.agent.totals",
     "meshd.agent.views",
+    "proxy.filters",
     "proxy.routing",
 )
 """Modules and packages that decide and do no I/O."""

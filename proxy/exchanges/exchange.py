@@ -11,7 +11,9 @@ from proxy.exchanges.client import Client, Headers, Relay
 from proxy.exchanges.destination import Destination
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
+from proxy.exchanges.filtering import Filtering
 from proxy.exchanges.kept_request import MAX_KEPT_BODY_BYTES, KeptRequest
+from proxy.exchanges.mirroring import MirroredRequest, mirror
 from proxy.exchanges.report import Account, report
 from proxy.exchanges.upstream import Upstream
 from proxy.http1 import heads
@@ -20,11 +22,13 @@ from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
 from proxy.routing.balancing import Balancer
-from proxy.routing.decision import Answer, ForwardTo
+from proxy.routing.decision import Answer, Decision, ForwardTo
+from proxy.routing.header_edit import NO_EDIT, Edit
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
 
 _NEW = ExchangeState.NEW
+_DELAYED = ExchangeState.DELAYED
 _DISPATCHED = ExchangeState.DISPATCHED
 _STREAMING = ExchangeState.STREAMING
 _TUNNEL = ExchangeState.TUNNEL
@@ -40,7 +44,9 @@ class Exchange:
     __slots__ = (
         "_body",
         "_client",
+        "_copies",
         "_decision",
+        "_filtering",
         "_last_activity",
         "_relay",
         "_response_keeps_alive",
@@ -48,6 +54,7 @@ class Exchange:
         "_upstream_eof",
         "account",
         "dispatch",
+        "edit",
         "request",
         "request_done",
         "state",
@@ -65,7 +72,11 @@ class Exchange:
         self.account = Account(started)
         self.dispatch: Dispatch | None = None
         self.upstream: Upstream | None = None
+        self.edit: Edit = NO_EDIT
+        """What is done to the head of the answer, whoever gives it."""
         self._decision: ForwardTo
+        self._filtering: Filtering | None = None
+        self._copies: tuple[MirroredRequest, ...] = ()
         self._relay: Relay
         self._response_keeps_alive = False
         self._timeout: asyncio.TimerHandle | None = None
@@ -94,15 +105,30 @@ class Exchange:
                 return len(data)
             self.account.bytes_received = end - at
             self.request_done = self._body.done
+        if isinstance(decision, ForwardTo):
+            self.edit = decision.response_edit
+        if decision.filters is None:
+            self.proceed(decision, data[at:end])
+        else:
+            self._filtering = Filtering(self, client, decision, decision.filters, data[at:end])
+            self._filtering.start()
+        return end
+
+    def delayed(self) -> None:
+        """It waits, as its route's fault policy says."""
+        self._to(_DELAYED)
+        self.account.flags = response_flags.joined(Flag.DELAY_INJECTED)
+
+    def proceed(self, decision: Decision, body: bytes) -> None:
+        """Do what is decided. ``body``: what has come of the request's."""
         if isinstance(decision, Answer):
-            self.account.flags = decision.flags
+            self.account.flags = response_flags.with_earlier(self.account.flags, decision.flags)
             self.account.details = decision.details
             self._answer(decision.status, decision.headers, decision.body)
-            return end
-        self._decision = decision
-        self.account.cluster = decision.cluster
-        self._send(data[at:end])
-        return end
+        else:
+            self._decision = decision
+            self.account.cluster = decision.cluster
+            self._send(body)
 
     def feed_request(self, data: bytes) -> int:
         """More of the request's body; returns where the request ends in ``data``."""
@@ -117,11 +143,16 @@ class Exchange:
             self.fail(failures.bad_request_body(str(error)))
             return len(data)
         self.account.bytes_received += end
+        taken = data if end == len(data) else data[:end]
+        for copy in self._copies:
+            copy.more(taken, body.done)
         self.request_done = body.done
         if self.dispatch is not None:
-            self.dispatch.more(data if end == len(data) else data[:end])
-        if body.done:
-            self._arm_timeout()
+            self.dispatch.more(taken)
+            if body.done:
+                self._arm_timeout()
+        elif self._filtering is not None:
+            self._filtering.more(taken)
         return end
 
     def _send(self, body: bytes) -> None:
@@ -137,6 +168,11 @@ class Exchange:
             self._arm_timeout()
         self._to(_DISPATCHED)
         dispatch.start()
+        # Of what goes nowhere there is no copy, and none of what may become a tunnel.
+        if decision.mirrors and self.state is not _ENDED and not self.request.upgrade:
+            self._copies = mirror(
+                client, decision, self.request.head.method, self.account.sent or [], body, self.request_done
+            )
 
     def _write_down(self, balancer: Balancer, body: bytes) -> Dispatch:
         """The request as it goes to a server."""
@@ -183,7 +219,7 @@ class Exchange:
         self._to(_STREAMING)
         self._response_begins(response)
         self._response_keeps_alive = response.keep_alive
-        self._relay = self._client.begin(self.request, response, self._decision.response_edit)
+        self._relay = self._client.begin(self.request, response, self.edit)
         self._pass_on(data, at)
 
     def mark(self, flag: Flag) -> None:
@@ -239,7 +275,7 @@ class Exchange:
         self._response_begins(response)
         self._body = UntilCloseBody()
         self.request_done = False
-        self._relay = self._client.switch(response, self._decision.response_edit)
+        self._relay = self._client.switch(response, self.edit)
         self._pass_on(data, at)
         self._client.request_goes_on()
 
@@ -297,9 +333,8 @@ class Exchange:
             self._abort()
             self._client.cut()
         else:
-            self._answer(
-                refusal.status, (*heads.PLAIN_TEXT, *refusal.headers), heads.message_body(refusal.message)
-            )
+            headers = self.edit.of_answer((*heads.PLAIN_TEXT, *refusal.headers))
+            self._answer(refusal.status, headers, heads.message_body(refusal.message))
 
     def cancel(self) -> None:
         """The client is gone."""
@@ -343,6 +378,10 @@ class Exchange:
             self.account.bytes_sent = self._relay.passed
         self._to(_ENDED)
         self._disarm_timeout()
+        if self._filtering is not None:
+            self._filtering.leave()
+        for copy in self._copies:
+            copy.abandon()
         upstream, self.upstream = self.upstream, None
         destination = None if self.dispatch is None else self.dispatch.destination
         endpoint = None if destination is None else destination.endpoint
