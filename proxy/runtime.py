@@ -8,12 +8,14 @@ import time
 from random import Random
 from typing import Protocol
 
+from proxy.exchanges.load import Loads
 from proxy.http1.heads import http_date
 from proxy.http1.request_parser import RequestParser
 from proxy.http1.response_parser import ResponseParser
 from proxy.in_force import ConfigInForce
 from proxy.node_buckets import NodeBuckets
 from proxy.telemetry.access_log import AccessLogEntry
+from proxy.telemetry.outcomes import Outcomes
 from proxy.telemetry.stats import Counters, RequestStats
 
 SWEEP_SECONDS = 0.25
@@ -47,6 +49,8 @@ class Runtime:
         self.config = ConfigInForce()
         self.stats = RequestStats()
         self.counters = Counters()
+        self.loads = Loads()
+        self.outcomes = Outcomes(self.loop)
         self.requests = RequestParser()
         self.responses = ResponseParser()
         self.access_log = access_log
@@ -92,8 +96,10 @@ class Runtime:
         return self.downstream_connections >= self._max_downstream
 
     def close(self) -> None:
-        """Stop the sweep, and let go of the buckets."""
+        """Stop the sweep, and whatever else is timed. The buckets are let go of."""
         self._sweep.cancel()
+        self.outcomes.close()
+        self.loads.close()
         self.buckets.close()
 
     def _on_sweep(self) -> None:

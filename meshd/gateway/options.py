@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from meshd.gateway.policies import Merged
@@ -31,7 +33,22 @@ def _warning(annotation: str, message: str) -> Problem:
     return Problem(field=f"metadata.annotations[{annotation}]", message=message, severity=Severity.WARNING)
 
 
-def failure_policy(service: Service) -> tuple[FailurePolicy, tuple[Problem, ...]]:
+class ServiceOptions(NamedTuple):
+    """What a Service's annotations say."""
+
+    failure_policy: FailurePolicy
+    http: HttpOptions
+
+
+def service_options(service: Service) -> tuple[ServiceOptions, list[Problem]]:
+    """What the annotations say, and what is wrong with them."""
+    policy, problems = _failure_policy(service)
+    http, more = _http_options(service)
+    _, bad = fast_path(service)
+    return ServiceOptions(policy, http), [*problems, *more, *bad, *_unknown(service)]
+
+
+def _failure_policy(service: Service) -> tuple[FailurePolicy, tuple[Problem, ...]]:
     """The service's failure policy; the default, open, where it is not given or wrong."""
     value = service.metadata.annotations.get(FAILURE_POLICY, FailurePolicy.OPEN.value)
     try:
@@ -42,7 +59,7 @@ def failure_policy(service: Service) -> tuple[FailurePolicy, tuple[Problem, ...]
         return FailurePolicy.OPEN, (problem,)
 
 
-def http_options(service: Service) -> tuple[HttpOptions, tuple[Problem, ...]]:
+def _http_options(service: Service) -> tuple[HttpOptions, tuple[Problem, ...]]:
     """The service's HTTP options; the defaults where they are not given or wrong."""
     default = HttpOptions()
     value = service.metadata.annotations.get(FORWARD_HEADERS)
@@ -98,7 +115,7 @@ def overridden(service: Service, policies: Merged[RoutePolicySpec]) -> tuple[Pro
     )
 
 
-def unknown_annotations(service: Service) -> tuple[Problem, ...]:
+def _unknown(service: Service) -> tuple[Problem, ...]:
     """Warnings about annotations with our prefix that nobody reads: misspelt ones."""
     return tuple(
         _warning(name, f"no such annotation; there are {', '.join(_OURS)}")

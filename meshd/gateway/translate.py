@@ -6,27 +6,21 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import msgspec
-
 from meshd.gateway import options, upstreams
 from meshd.gateway.attached import Attached, RouteKey, attach_all
 from meshd.gateway.endpoints import SERVICE_NAME, endpoint_set
+from meshd.gateway.listeners import listener
 from meshd.gateway.policies import Policies, attach
-from meshd.gateway.protocols import protocol
 from meshd.gateway.references import Backends
-from meshd.gateway.retries import CONNECT_RETRY
-from meshd.gateway.shaping import PortKey, Shaping, rate_limit
+from meshd.gateway.shaping import Shaping
 from meshd.kube.collection import Objects
 from meshd.kube.httproute import HTTPRoute
 from meshd.kube.objects import EndpointSlice, Key, Service
 from meshd.model.clusters import Cluster, EndpointSet
-from meshd.model.listeners import HttpOptions, Listener, Protocol
-from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
+from meshd.model.listeners import Listener, Protocol
+from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Snapshot
 from meshd.model.status import ConfigStatus, ObjectStatus, ParentStatus, Problem, Severity
-
-DEFAULT_ROUTE = "default"
-"""Name of the route of an HTTP port that no HTTPRoute is attached to: all to the service's own endpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +46,8 @@ class _Build:
     endpoints: dict[str, EndpointSet] = field(default_factory=dict)
     owners: dict[tuple[str, int], str] = field(default_factory=dict)
     """Which listener has an address and port."""
-    spoken: dict[str, set[Protocol]] = field(default_factory=dict)
-    """By the RoutePolicies for ports: what these speak."""
+    useful: dict[str, bool] = field(default_factory=dict)
+    """By the RoutePolicies for ports: whether any of these is captured and speaks HTTP."""
 
 
 def translate(objects: Objects, last_accepted: Mapping[RouteKey, HTTPRoute]) -> Translation:
@@ -79,8 +73,8 @@ def translate(objects: Objects, last_accepted: Mapping[RouteKey, HTTPRoute]) -> 
     for key, policy_problems in policies.problems.items():
         problems.setdefault(key, []).extend(policy_problems)
     for key in policies.statuses:
-        if build.spoken.get(str(key)) == {Protocol.TCP}:
-            message = "no port that it is for speaks HTTP, so it does nothing there"
+        if not build.useful.get(str(key), True):
+            message = "no Service's port that it is for is captured as HTTP: it does nothing there"
             found = [Problem(field="spec.targetRefs", message=message, severity=Severity.WARNING)]
             problems.setdefault(key, []).extend(found)
     parents = policies.statuses | {Key("HTTPRoute", *key): found for key, found in attached.parents.items()}
@@ -98,15 +92,12 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
     spec = service.spec
     if spec.type == "ExternalName":
         return []
-    failure_policy, problems = options.failure_policy(service)
-    http, more = options.http_options(service)
-    _, bad = options.fast_path(service)
-    problems += more + bad + options.unknown_annotations(service)
+    key = service.metadata.namespace, service.metadata.name
+    said, problems = options.service_options(service)
     addresses = _addresses(service)
-    full_name = f"{service.metadata.namespace}/{service.metadata.name}"
     if not addresses and spec.cluster_ip != "None" and spec.ports:
         message = "has no address, so nothing is captured for it; set it, or have it set by the cluster"
-        problems += (Problem(field="spec.clusterIP", message=message, severity=Severity.WARNING),)
+        problems.append(Problem(field="spec.clusterIP", message=message, severity=Severity.WARNING))
     for i, port in enumerate(spec.ports):
         if port.protocol != "TCP":
             continue
@@ -114,58 +105,25 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
         name = cluster.name
         build.clusters[name] = cluster
         build.endpoints[name] = endpoint_set(name, service, port, slices)
+        policies = build.policies.port(key, port.name)
+        problems += [p for p in options.overridden(service, policies) if p not in problems]
         free = tuple(a for a in addresses if build.owners.setdefault((a, port.port), name) == name)
         for address in addresses:
             if address not in free:
                 other = build.owners[address, port.port]
-                problems += (
-                    Problem(
-                        field=f"spec.ports[{i}].port",
-                        message=f"{address} port {port.port} belongs to {other} already; that one is served",
-                    ),
-                )
+                message = f"{address} port {port.port} belongs to {other} already; that one is served"
+                problems.append(Problem(field=f"spec.ports[{i}].port", message=message))
+        for policy in policies.names:
+            build.useful.setdefault(policy, False)
         if not free:
             continue
-        port_key: PortKey = ((service.metadata.namespace, service.metadata.name), port.port)
-        routes = build.attached.routes(port_key)
-        spoken = protocol(port, bool(routes))
-        policies = build.policies.port(port_key[0], port.name)
-        for policy in policies.names:
-            build.spoken.setdefault(policy, set()).add(spoken)
-        problems += tuple(p for p in options.overridden(service, policies) if p not in problems)
-        if not routes.get(""):
-            routes[""] = (build.shaping.of_port(_default_route(name), port_key),)
-        fast_path = any(route.fast_path for each in routes.values() for route in each)
-        if not fast_path:  # which the listener says
-            routes = {
-                each: tuple(msgspec.structs.replace(route, fast_path=True) for route in found)
-                for each, found in routes.items()
-            }
-        consumers = tuple((each, f"{name}/from/{each}") for each in routes if each)
-        build.listeners[name] = Listener(
-            name=name,
-            service=full_name,
-            addresses=free,
-            port=port.port,
-            protocol=spoken,
-            cluster=name,
-            route_config=name if spoken is Protocol.HTTP else "",
-            consumers=consumers,
-            failure_policy=options.failure_policy_of(policies, failure_policy),
-            http=options.http_options_of(policies, http) if spoken is Protocol.HTTP else HttpOptions(),
-            fast_path=fast_path or spoken is not Protocol.HTTP,
-        )
-        if spoken is Protocol.HTTP:
-            limit = rate_limit(policies.spec.rate_limit) if policies.spec is not None else None
-            for namespace, config in (("", name), *consumers):
-                host = VirtualHost(name=config, routes=routes[namespace], rate_limit=limit)
-                build.route_configs[config] = RouteConfig(name=config, virtual_hosts=(host,))
-    return list(problems)
-
-
-def _default_route(name: str) -> Route:
-    forward = Forward(clusters=(WeightedCluster(name=name),), retry=CONNECT_RETRY)
-    return Route(name=DEFAULT_ROUTE, action=forward)
+        routes = build.attached.routes((key, port.port))
+        found, configs = listener(service, port, free, routes, policies, build.shaping, said)
+        build.listeners[name] = found
+        build.route_configs.update((config.name, config) for config in configs)
+        if found.protocol is Protocol.HTTP:
+            build.useful.update(dict.fromkeys(policies.names, True))
+    return problems
 
 
 def _status(

@@ -53,7 +53,7 @@ class HttpProbe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
 
     path: str
     host: str = ""
-    """Empty: the cluster's name."""
+    """Empty: the cluster's name, or where that cannot be one ("/"), the endpoint's address and port."""
     statuses: tuple[tuple[int, int], ...] = ((200, 200),)
     """Of a healthy endpoint; ranges, both ends included."""
 

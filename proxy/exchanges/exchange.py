@@ -8,9 +8,11 @@ from typing import ClassVar
 
 from proxy.exchanges import failures
 from proxy.exchanges.client import Client, Headers, Relay
+from proxy.exchanges.destination import Destination
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.exchanges.filtering import Filtering
+from proxy.exchanges.kept_request import MAX_KEPT_BODY_BYTES, KeptRequest
 from proxy.exchanges.mirroring import MirroredRequest, mirror
 from proxy.exchanges.report import Account, report
 from proxy.exchanges.upstream import Upstream
@@ -183,8 +185,16 @@ class Exchange:
             client.forwarded_for(),
         )
         head = heads.request_head(request.head.method, decision.target, fields)
-        data = head + body if body else head
-        dispatch = self.dispatch = Dispatch(self, client, balancer, data, decision.retry)
+        retry, limit, try_seconds = decision.retry, 0, 0.0
+        if retry is not None:
+            if retry.attempts and (retry.reset or retry.statuses):
+                limit = MAX_KEPT_BODY_BYTES
+            # As in Envoy: the route's own timeout would come first.
+            if not 0 < decision.timeout <= retry.per_try_timeout:
+                try_seconds = retry.per_try_timeout
+        dispatch = self.dispatch = Dispatch(
+            self, client, Destination(client, balancer), KeptRequest(head, body, limit), retry, try_seconds
+        )
         return dispatch
 
     # -- the response --------------------------------------------------------------------------------
@@ -211,6 +221,10 @@ class Exchange:
         self._response_keeps_alive = response.keep_alive
         self._relay = self._client.begin(self.request, response, self.edit)
         self._pass_on(data, at)
+
+    def mark(self, flag: Flag) -> None:
+        """What comes next, a response or a failure, is the last word, for a reason that the log tells."""
+        self.account.flags = response_flags.with_earlier(self.account.flags, response_flags.joined(flag))
 
     def _response_begins(self, response: Response) -> None:
         self.account.status = response.status
@@ -313,11 +327,13 @@ class Exchange:
             return
         self.account.flags = response_flags.with_earlier(self.account.flags, refusal.flags)
         self.account.details = refusal.details
+        if self.dispatch is not None:
+            self.dispatch.failed(refusal)
         if self.state in (_STREAMING, _TUNNEL):
             self._abort()
             self._client.cut()
         else:
-            headers = self.edit.of_answer(heads.PLAIN_TEXT)
+            headers = self.edit.of_answer((*heads.PLAIN_TEXT, *refusal.headers))
             self._answer(refusal.status, headers, heads.message_body(refusal.message))
 
     def cancel(self) -> None:
@@ -367,7 +383,8 @@ class Exchange:
         for copy in self._copies:
             copy.abandon()
         upstream, self.upstream = self.upstream, None
-        endpoint = None if self.dispatch is None else self.dispatch.endpoint
+        destination = None if self.dispatch is None else self.dispatch.destination
+        endpoint = None if destination is None else destination.endpoint
         report(self._client, self.request, self.account, endpoint, upstream, self.logged)
         if self.dispatch is not None:
             self.dispatch.leave()

@@ -6,17 +6,20 @@ import asyncio
 import enum
 from collections.abc import Sequence
 
-from meshd.model.clusters import Endpoint
+from proxy.exchanges import failures
+from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.client import Client
-from proxy.exchanges.pool import ConnectionLimitError
+from proxy.exchanges.destination import Destination
+from proxy.exchanges.load import Resource
+from proxy.exchanges.pool import LimitReachedError
 from proxy.exchanges.upstream import Upstream
 from proxy.filters.shadow import drawn, shadow_fields
 from proxy.http1 import heads
 from proxy.http1.body import Body, BodyError, body_of
 from proxy.http1.field_values import Field
+from proxy.http1.refusal import Refusal
 from proxy.http1.response_heads import ResponseHeads
 from proxy.http1.response_parser import Response, ResponseError
-from proxy.routing.balancing import Balancer
 from proxy.routing.decision import ForwardTo
 from proxy.runtime import Runtime
 
@@ -44,31 +47,46 @@ def mirror(
     ``fields``: as they go to the request's own server. ``body``: what has come of its body; ``whole``: that
     is all.
     """
-    runtime = client.runtime
+    clusters = drawn(decision.mirrors, client.runtime.random)
+    if not clusters:
+        return ()
+    data = heads.request_head(method, decision.target, shadow_fields(fields)) + body
     copies = []
-    for name in drawn(decision.mirrors, runtime.random):
-        balancer = runtime.config.balancers.get(name)
-        endpoint = None if balancer is None else balancer.pick(runtime.random, client.ipv6)
-        if runtime.mirrored >= MAX_MIRRORED:
-            runtime.counters.add("mirrored_requests_dropped_total")
-        elif balancer is None or endpoint is None:
-            runtime.counters.add("mirrored_requests_failed_total")
-        else:
-            data = heads.request_head(method, decision.target, shadow_fields(fields)) + body
-            copy = MirroredRequest(runtime, balancer, endpoint, method, data, whole)
-            copy.start(client, decision.timeout or DEFAULT_SECONDS)
+    for name in clusters:
+        destination = _destination(client, name)
+        if destination is not None:
+            copy = MirroredRequest(client.runtime, destination, method, data, whole)
+            copy.start(decision.timeout or DEFAULT_SECONDS)
             copies.append(copy)
     return tuple(copies)
+
+
+def _destination(client: Client, cluster: str) -> Destination | None:
+    """None: there is nowhere to go, or no room for one more."""
+    runtime = client.runtime
+    balancer = runtime.config.balancers.get(cluster)
+    if runtime.mirrored >= MAX_MIRRORED:
+        runtime.counters.add("mirrored_requests_dropped_total")
+        return None
+    destination = None if balancer is None else Destination(client, balancer)
+    if destination is None or destination.pick() is not None:
+        runtime.counters.add("mirrored_requests_failed_total")
+        return None
+    if not destination.pool.load.has_room(Resource.REQUESTS, destination.cluster.limits.requests):
+        destination.leave()
+        runtime.counters.add("mirrored_requests_dropped_total")
+        return None
+    return destination
 
 
 class MirroredRequest:
     """One copy. It lives on when its request has been answered: until its own answer, or its time, ends."""
 
     __slots__ = (
-        "_balancer",
+        "_attempt",
         "_body",
         "_deadline",
-        "_endpoint",
+        "_destination",
         "_heads",
         "_keep_alive",
         "_runtime",
@@ -79,37 +97,36 @@ class MirroredRequest:
     )
 
     def __init__(
-        self, runtime: Runtime, balancer: Balancer, endpoint: Endpoint, method: str, data: bytes, whole: bool
+        self, runtime: Runtime, destination: Destination, method: str, data: bytes, whole: bool
     ) -> None:
-        """``data``: the head and what has come of the body. ``whole``: that is all."""
+        """``data``: the head and what has come of the body; ``whole``: that is all."""
         self._runtime = runtime
-        self._balancer = balancer
-        self._endpoint = endpoint
+        self._destination = destination
         self._heads = ResponseHeads(runtime.responses, method)
         self._unsent = data
         self._whole = whole
         self._state = _State.CONNECTING
         self._upstream: Upstream | None = None
+        self._attempt: Attempt | None = None
         self._body: Body | None = None
         self._keep_alive = False
         self._deadline: asyncio.TimerHandle
 
-    def start(self, client: Client, seconds: float) -> None:
-        """Send it, by a connection of the client's workload."""
+    def start(self, seconds: float) -> None:
+        """Send it, and wait so long for the end of its answer."""
         runtime = self._runtime
         runtime.mirrored += 1
         runtime.counters.add("mirrored_requests_total")
-        self._balancer.started(self._endpoint)
-        self._deadline = runtime.loop.call_later(seconds, self._fail)
-        pool = client.caller.pool(self._balancer.cluster, self._endpoint)
+        self._deadline = runtime.loop.call_later(seconds, self._fail, failures.route_timeout(seconds))
+        pool = self._destination.pool
         upstream = pool.take()
         if upstream is not None:
             self.connected(upstream)
             return
         try:
             pool.connect(self)
-        except ConnectionLimitError:
-            self._fail()
+        except LimitReachedError:
+            self._give_up("mirrored_requests_dropped_total")
 
     def more(self, data: bytes, whole: bool) -> None:
         """More of the request's body; ``whole``: there is none after it."""
@@ -136,14 +153,19 @@ class MirroredRequest:
             return False
         self._state = _State.WAITING
         self._upstream = upstream
+        assert self._destination.endpoint is not None
+        self._attempt = Attempt(upstream.pool, self._destination.endpoint)
         upstream.exchange = self
         self._write_unsent()
         return True
 
     def connect_failed(self, reason: str, timed_out: bool) -> None:
         """It could not be made."""
-        if self._state is _State.CONNECTING:
-            self._fail()
+        self._fail()
+
+    def withdrawn(self) -> None:
+        """The endpoint takes no new requests any more."""
+        self._fail()
 
     # -- for the connection --------------------------------------------------------------------------
 
@@ -163,13 +185,13 @@ class MirroredRequest:
                 if response is None:
                     return
                 if response.status == 101:
-                    self._fail()
+                    self._fail(failures.bad_response("the server changed protocols unasked"))
                 elif response.status >= 200:
                     self._begin(response)
             if self._state is _State.READING:
                 self._read(data, at)
-        except (ResponseError, BodyError):
-            self._fail()
+        except (ResponseError, BodyError) as error:
+            self._fail(failures.bad_response(str(error)))
 
     def upstream_eof(self) -> bool:
         """The server has sent its last byte; never True: ours has no use any more."""
@@ -180,10 +202,12 @@ class MirroredRequest:
 
     def upstream_lost(self) -> None:
         """The connection is gone."""
-        self._fail()
+        self._fail(failures.closed_unanswered())
 
     def _begin(self, response: Response) -> None:
         self._state = _State.READING
+        if self._attempt is not None:
+            self._attempt.answered(response.status)
         self._keep_alive = response.keep_alive
         self._body = body_of(response.length)
 
@@ -201,9 +225,13 @@ class MirroredRequest:
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def _fail(self) -> None:
-        if self._state is not _State.OVER:
-            self._give_up("mirrored_requests_failed_total")
+    def _fail(self, refusal: Refusal | None = None) -> None:
+        """``refusal``: what the client would be told, if this were its request; None: it is the pool's."""
+        if self._state is _State.OVER:
+            return
+        if self._attempt is not None and refusal is not None:
+            self._attempt.failed(refusal)
+        self._give_up("mirrored_requests_failed_total")
 
     def _give_up(self, counter: str) -> None:
         self._runtime.counters.add(counter)
@@ -212,11 +240,15 @@ class MirroredRequest:
 
     def _end(self) -> None:
         """Answered, or given up: the connection goes back to its pool if it may be used again."""
+        if self._state is _State.CONNECTING:
+            self._destination.pool.forget(self)
         self._state = _State.OVER
         self._unsent = b""
         self._deadline.cancel()
         self._runtime.mirrored -= 1
-        self._balancer.finished(self._endpoint)
+        self._destination.leave()
+        if self._attempt is not None:
+            self._attempt.end()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.exchange = None

@@ -419,8 +419,10 @@ def test_a_policy_for_what_speaks_no_http() -> None:
     opaque = service("web", {"port": 5432, "name": "tcp-db"})
     translation = translated(opaque, request(**TEAPOT))
     assert problems(translation, "p", "RoutePolicy") == [
-        "spec.targetRefs: no port that it is for speaks HTTP, so it does nothing there"
+        "spec.targetRefs: no Service's port that it is for is captured as HTTP: it does nothing there"
     ]
+    headless = service("web", HTTP, ip="None")
+    assert status(translated(headless, request(**TEAPOT)), "p", "RoutePolicy").problems
     both = service("web", HTTP, {"port": 5432, "name": "tcp-db"})
     assert status(translated(both, request(**TEAPOT)), "p", "RoutePolicy").problems == ()
 

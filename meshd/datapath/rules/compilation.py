@@ -36,7 +36,6 @@ PARSED_FIELDS = frozenset(
 
 _BALANCED = (RoundRobin(), RandomEndpoint())
 _NO_EDIT = HeaderEdit()
-_NO_LIMITS = cluster_policies.Limits()
 _MAX_TOTAL = 2**32 - 1
 
 
@@ -171,7 +170,8 @@ def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = D
             return f"there is no cluster {share.name}"
         if cluster.outlier is not None:
             return f"cluster {share.name} ejects endpoints by their answers"
-        if cluster.limits != _NO_LIMITS:
+        # Retries are the proxy's whoever sent the first try.
+        if cluster.limits != cluster_policies.Limits(retries=cluster.limits.retries):
             return f"cluster {share.name} has limits"
         if cluster.balancing not in _BALANCED:
             return f"cluster {share.name} is balanced by {type(cluster.balancing).__name__}"
