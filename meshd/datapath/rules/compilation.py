@@ -183,8 +183,10 @@ def _proxy_policy(route: Route, action: Forward) -> str:
     if not route.fast_path:
         return "off by policy"
     retry = action.retry
-    if retry is not None and (retry.reset or retry.statuses or retry.per_try_timeout):
+    if retry is not None and (retry.reset or retry.statuses):
         return "the route sends requests again"
+    if retry is not None and retry.per_try_timeout:
+        return "the route has a timeout for each try"
     if any(mirror.share > 0 for mirror in action.mirrors):
         return "the route mirrors requests"
     if action.session is not None:
