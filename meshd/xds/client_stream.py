@@ -26,6 +26,7 @@ from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Delta, Snapshot, difference
 from meshd.model.status import ConfigStatus
 from meshd.xds import decode, decode_listener, decode_route, warming
+from meshd.xds.packing import unpack
 from meshd.xds.resources import (
     CLUSTER,
     ENDPOINTS,
@@ -59,7 +60,7 @@ def _decoder(
 ) -> Callable[[any_pb2.Any, str], _Model]:
     def decoded(packed: any_pb2.Any, name: str) -> _Model:
         message = kind()
-        decode.unpack(packed, message, name, "resource")
+        unpack(packed, message, name, "resource")
         return read(message)
 
     return decoded

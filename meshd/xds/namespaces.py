@@ -28,7 +28,8 @@ class Namespaces:
             listener = resource.source
             if isinstance(listener, Listener) and listener.consumers:
                 plain = msgspec.structs.replace(listener, consumers=())
-                listeners[name] = pack(name, encode.listener(plain), plain)
+                filters = resource.filters
+                listeners[name] = pack(name, encode.listener(plain, filters), plain, filters)
                 for namespace, own in listener.consumers:
                     config = configs.pop(own).source
                     assert isinstance(config, RouteConfig)

@@ -16,7 +16,7 @@ from meshd.model.listeners import Listener
 from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Snapshot
 from meshd.model.status import ConfigStatus
-from meshd.xds import encode
+from meshd.xds import encode, http_filters
 
 PREFIX = "type.googleapis.com/"
 CLUSTER = PREFIX + "envoy.config.cluster.v3.Cluster"
@@ -51,6 +51,8 @@ class Resource:
     packed: any_pb2.Any
     source: _Source
     """What it was encoded from."""
+    filters: frozenset[str] = frozenset()
+    """Of a listener: what its routes use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,12 @@ def digest(parts: Mapping[str, str]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def pack(name: str, message: Message, source: _Source) -> Resource:
+def pack(name: str, message: Message, source: _Source, filters: frozenset[str] = frozenset()) -> Resource:
     """Pack and version a message. Serialisation is deterministic, so equal content has equal versions."""
     packed = any_pb2.Any()
     packed.type_url = PREFIX + message.DESCRIPTOR.full_name
     packed.value = message.SerializeToString(deterministic=True)
-    return Resource(name, hashlib.sha256(packed.value).hexdigest()[:16], packed, source)
+    return Resource(name, hashlib.sha256(packed.value).hexdigest()[:16], packed, source, filters)
 
 
 def status_message(status: ConfigStatus) -> struct_pb2.Struct:
@@ -108,6 +110,15 @@ def _with_integers(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _with_health_port(model: EndpointSet, cluster: Cluster | None) -> EndpointSet:
+    """The endpoints, each saying where it is probed: in xDS that is the endpoint's affair."""
+    port = cluster.health_check.port if cluster is not None and cluster.health_check is not None else 0
+    if not port:
+        return model
+    each = (msgspec.structs.replace(e, health_port=e.health_port or port) for e in model.endpoints)
+    return msgspec.structs.replace(model, endpoints=tuple(each))
+
+
 def resource_set(
     snapshot: Snapshot, status: ConfigStatus, previous: ResourceSet | None = None
 ) -> ResourceSet:
@@ -117,20 +128,30 @@ def resource_set(
     """
     old = previous or ResourceSet()
 
-    def kept(type_url: str, name: str, source: _Source) -> Resource | None:
+    def kept(
+        type_url: str, name: str, source: _Source, filters: frozenset[str] = frozenset()
+    ) -> Resource | None:
         before = old.of(type_url).get(name)
-        return before if before is not None and before.source == source else None
+        same = before is not None and (before.source, before.filters) == (source, filters)
+        return before if same else None
+
+    def listener(model: Listener) -> Resource:
+        configs = [snapshot.route_configs[n] for n in model.route_configs if n in snapshot.route_configs]
+        filters = http_filters.used(configs)
+        return kept(LISTENER, model.name, model, filters) or pack(
+            model.name, encode.listener(model, filters), model, filters
+        )
+
+    def endpoints(model: EndpointSet) -> Resource:
+        model = _with_health_port(model, snapshot.clusters.get(model.name))
+        return kept(ENDPOINTS, model.name, model) or pack(model.name, encode.endpoints(model), model)
 
     by_type: dict[str, dict[str, Resource]] = {
         CLUSTER: {
             n: kept(CLUSTER, n, c) or pack(n, encode.cluster(c), c) for n, c in snapshot.clusters.items()
         },
-        ENDPOINTS: {
-            n: kept(ENDPOINTS, n, e) or pack(n, encode.endpoints(e), e) for n, e in snapshot.endpoints.items()
-        },
-        LISTENER: {
-            n: kept(LISTENER, n, x) or pack(n, encode.listener(x), x) for n, x in snapshot.listeners.items()
-        },
+        ENDPOINTS: {n: endpoints(e) for n, e in snapshot.endpoints.items()},
+        LISTENER: {n: listener(x) for n, x in snapshot.listeners.items()},
         ROUTE_CONFIG: {
             n: kept(ROUTE_CONFIG, n, r) or pack(n, encode.route_config(r), r)
             for n, r in snapshot.route_configs.items()
