@@ -8,7 +8,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from meshd import log
+from meshd import heap, log
 from meshd.control.access import NOTHING_ASKED, Access
 from meshd.control.server import AdsServer
 from meshd.control.source import Files, Source, SourceError
@@ -76,13 +76,16 @@ class Control:
             log.event(_logger, logging.INFO, "stopped")
 
     async def _follow(self) -> None:
-        source = self._options.source
+        source, first = self._options.source, True
         try:
             async with contextlib.aclosing(source.versions()) as versions:
                 async for files in versions:
                     change = await asyncio.to_thread(self._take, files)
                     self.server.publish(self.resources)
                     source.taken(change)
+                    if first:
+                        heap.trim()
+                        first = False
         except SourceError as error:
             raise ControlError(str(error)) from None
 
