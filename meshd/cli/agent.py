@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
             fast_path = decide(wish, testing.result(), args.access_log_sample, bool(args.access_log))
     except (DatapathError, OSError) as error:
         raise CommandError(str(error)) from error
-    datapath.configure(HEARTBEAT_TIMEOUT, fast_path.on, fast_path.sample)
+    datapath.configure(HEARTBEAT_TIMEOUT, fast_path.on, fast_path.sample, bool(args.access_log))
     host, port = args.metrics_listen
     options = Options(
         node=args.node,

@@ -18,6 +18,7 @@ from meshd.model.listeners import Listener
 from meshd.model.routes import RouteConfig
 from meshd.model.status import ObjectStatus
 from meshd.xds import decode, decode_listener, decode_route
+from meshd.xds.packing import unpack
 from meshd.xds.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTE_CONFIG, STATUS, status_from
 from meshd.xds.unsupported import UnsupportedError
 
@@ -35,7 +36,7 @@ def _status(message: wrappers_pb2.StringValue) -> ObjectStatus:
 def _decoder(kind: type[_Message], read: Callable[[_Message], Model]) -> Callable[[any_pb2.Any, str], Model]:
     def decoded(packed: any_pb2.Any, name: str) -> Model:
         message = kind()
-        decode.unpack(packed, message, name, "resource")
+        unpack(packed, message, name, "resource")
         return read(message)
 
     return decoded

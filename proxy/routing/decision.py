@@ -7,10 +7,12 @@ API says more, the Gateway API's. Everything that does not depend on the request
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 
-from meshd.model.request_policies import Retry
+from meshd.model.request_policies import Mirror, Retry
 from meshd.model.routes import DirectResponse, Forward, Redirect, Route, RouteConfig, VirtualHost
+from proxy.filters.chain import Filters, filters_of
 from proxy.routing.header_edit import NO_EDIT, Edit
 from proxy.routing.match import predicate
 from proxy.routing.request_head import RequestHead
@@ -27,7 +29,9 @@ class ForwardTo:
 
     __slots__ = (
         "cluster",
+        "filters",
         "host",
+        "mirrors",
         "missing_cluster_status",
         "request_edit",
         "response_edit",
@@ -62,12 +66,16 @@ class ForwardTo:
         self.timeout = timeout
         self.retry = retry
         self.missing_cluster_status = missing_cluster_status
+        self.mirrors: tuple[Mirror, ...] = ()
+        """Who gets a copy."""
+        self.filters: Filters | None = None
+        """What comes before it is sent."""
 
 
 class Answer:
     """Answer the request without asking a server. Content-Length is left to whoever frames the response."""
 
-    __slots__ = ("body", "details", "flags", "headers", "route", "status")
+    __slots__ = ("body", "details", "filters", "flags", "headers", "route", "status")
 
     def __init__(
         self,
@@ -85,6 +93,8 @@ class Answer:
         self.body = body
         self.flags = flags
         self.details = details
+        self.filters: Filters | None = None
+        """What comes before it is answered."""
 
 
 Decision = ForwardTo | Answer
@@ -136,7 +146,7 @@ class _Forwarding:
         path = request.path
         if forward.path is not None:
             path = rewrite_path(path, self._route.match.path, forward.path)
-        return ForwardTo(
+        decision = ForwardTo(
             self._route,
             share.cluster,
             path if request.query is None else with_query(path, request.query),
@@ -147,6 +157,8 @@ class _Forwarding:
             forward.retry,
             forward.missing_cluster_status,
         )
+        decision.mirrors = forward.mirrors
+        return decision
 
 
 class _Redirecting:
@@ -179,22 +191,31 @@ class _Responding:
 
 
 class _CompiledRoute:
-    __slots__ = ("decide", "holds", "order")
+    __slots__ = ("_filters", "_take", "holds", "order")
 
-    def __init__(self, order: int, route: Route) -> None:
+    def __init__(self, order: int, route: Route, filters: Filters | None) -> None:
         self.order = order
+        self._filters = filters
         self.holds = predicate(route.match)
         action = route.action
         if isinstance(action, Forward):
-            self.decide = _Forwarding(route, action).decide
+            self._take = _Forwarding(route, action).decide
         elif isinstance(action, Redirect):
-            self.decide = _Redirecting(route, action).decide
+            self._take = _Redirecting(route, action).decide
         else:
-            self.decide = _Responding(route, action).decide
+            self._take = _Responding(route, action).decide
+
+    def decide(self, request: RequestHead, random: float) -> Decision:
+        decision = self._take(request, random)
+        decision.filters = self._filters
+        return decision
 
 
-def _compile(host: VirtualHost) -> PathIndex[_CompiledRoute]:
-    return PathIndex((route.match.path, _CompiledRoute(i, route)) for i, route in enumerate(host.routes))
+def _compile(config: str, host: VirtualHost) -> PathIndex[_CompiledRoute]:
+    return PathIndex(
+        (route.match.path, _CompiledRoute(i, route, filters_of(config, host, route)))
+        for i, route in enumerate(host.routes)
+    )
 
 
 class RouteTable:
@@ -205,7 +226,7 @@ class RouteTable:
     def __init__(self, config: RouteConfig) -> None:
         """Raises meshd.model.regex.RegexError."""
         self.config = config
-        self._hosts = HostIndex(config, _compile)
+        self._hosts = HostIndex(config, functools.partial(_compile, config.name))
 
     def decide(self, request: RequestHead, random: float) -> Decision:
         """What becomes of ``request``. ``random``: uniform in [0, 1), it picks among weighted clusters."""

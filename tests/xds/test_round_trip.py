@@ -11,7 +11,7 @@ from meshd.model.routes import RouteConfig
 from meshd.model.status import ObjectStatus, Problem, Severity
 from meshd.xds import decode, decode_listener, decode_route, encode
 from meshd.xds.resources import status_from, status_message
-from tests.xds import strategies
+from tests.xds.strategies import resources as strategies
 
 
 @given(strategies.clusters)
