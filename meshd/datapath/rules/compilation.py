@@ -33,7 +33,9 @@ PARSED_FIELDS = frozenset(
 )
 """Fields that the kernel's parser treats itself: it does not index them for conditions."""
 
-_BALANCED = (RoundRobin(), RandomEndpoint())
+_DRAWN = RoundRobin | RandomEndpoint
+"""What the kernel balances, by drawing: the workers tell it from which endpoints, and when not to
+(proxy.balancing.balancer.Balancer.weights)."""
 _NO_EDIT = HeaderEdit()
 _NO_LIMITS = cluster_policies.Limits()
 _MAX_TOTAL = 2**32 - 1
@@ -168,7 +170,7 @@ def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = D
             return f"cluster {share.name} ejects endpoints by their answers"
         if cluster.limits != _NO_LIMITS:
             return f"cluster {share.name} has limits"
-        if cluster.balancing not in _BALANCED:
+        if not isinstance(cluster.balancing, _DRAWN):
             return f"cluster {share.name} is balanced by {type(cluster.balancing).__name__}"
     return ""
 
