@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 
 from meshd import log
-from meshd.model.clusters import Cluster, EndpointSet, Health
+from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.regex import RegexError
 from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Delta, Snapshot
-from proxy.routing.balancing import Balancer
+from proxy.balancing.balancer import Balancer
 from proxy.routing.decision import RouteTable
 from proxy.routing.listener_rules import ListenerRules
 
@@ -61,8 +61,11 @@ class ConfigInForce:
             state = self._states[name, namespace] = ListenerState(listener, self._routes_of(listener))
         return state
 
-    def apply(self, delta: Delta) -> None:
-        """Put the next snapshot in force. Only what changed is compiled anew."""
+    def apply(self, delta: Delta, now: float = 0.0) -> None:
+        """Put the next snapshot in force. Only what changed is compiled anew.
+
+        ``now``: by the loop's clock, for endpoints that are new.
+        """
         snapshot = self.snapshot.apply(delta)
         for config in delta.route_configs:
             try:
@@ -72,27 +75,27 @@ class ConfigInForce:
                 log.event(_logger, logging.ERROR, "route config refused", name=config.name, reason=str(error))
         for name in self._tables.keys() - snapshot.route_configs.keys():
             del self._tables[name]
-        self._compile_clusters(snapshot, delta)
+        self._compile_clusters(snapshot, delta, now)
         self._renew_listeners(snapshot)
         self.snapshot = snapshot
 
     def usable(self) -> frozenset[EndpointKey]:
         """All endpoints that new requests may go to."""
+        in_sessions = {name for table in self._tables.values() for name in table.session_clusters}
         return frozenset(
-            (name, endpoint.address, endpoint.port)
+            (name, *address)
             for name, balancer in self.balancers.items()
-            for endpoint in balancer.endpoints.endpoints
-            if endpoint.health is Health.HEALTHY
+            for address in balancer.usable(name in in_sessions)
         )
 
-    def _compile_clusters(self, snapshot: Snapshot, delta: Delta) -> None:
+    def _compile_clusters(self, snapshot: Snapshot, delta: Delta, now: float) -> None:
         changed = {cluster.name for cluster in delta.clusters}
         changed.update(endpoints.name for endpoints in delta.endpoints)
         changed.update(delta.removed_endpoints)
         for name in changed & snapshot.clusters.keys():
             cluster: Cluster = snapshot.clusters[name]
             endpoints = snapshot.endpoints.get(name) or EndpointSet(name=name)
-            self.balancers[name] = Balancer(cluster, endpoints, self.balancers.get(name))
+            self.balancers[name] = Balancer(cluster, endpoints, self.balancers.get(name), now)
         for name in self.balancers.keys() - snapshot.clusters.keys():
             del self.balancers[name]
 

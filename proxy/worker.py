@@ -172,7 +172,7 @@ class Worker:
                 self.stop(seconds)
 
     def _apply(self, delta: Delta) -> None:
-        self._runtime.config.apply(delta)
+        self._runtime.config.apply(delta, self._runtime.loop.time())
         usable = self._runtime.config.usable()
         for served in self._served.values():
             served.caller.config_changed(usable)

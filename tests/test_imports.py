@@ -37,6 +37,7 @@ PURE = (
     "meshd.agent.kernel_totals",
     "meshd.agent.totals",
     "meshd.agent.views",
+    "proxy.balancing",
     "proxy.routing",
 )
 """Modules and packages that decide and do no I/O."""

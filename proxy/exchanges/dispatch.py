@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from meshd.model.clusters import Endpoint
 from meshd.model.request_policies import Retry
+from proxy.balancing.balancer import Balancer
+from proxy.balancing.selection import Selection
 from proxy.exchanges import failures
 from proxy.exchanges.pool import ConnectionLimitError, Pool
 from proxy.exchanges.upstream import Upstream
 from proxy.http1.refusal import Refusal
-from proxy.routing.balancing import Balancer
 
 if TYPE_CHECKING:
     from proxy.exchanges.downstream import Downstream
@@ -70,7 +71,10 @@ class Dispatch:
 
     def pick(self) -> Refusal | None:
         """Choose an endpoint, of the family that the client called."""
-        endpoint = self._balancer.pick(self._downstream.runtime.random, self._downstream.ipv6)
+        runtime = self._downstream.runtime
+        endpoint = self._balancer.pick(
+            Selection(runtime.random, runtime.now, self._downstream.ipv6, excluded=self._failed)
+        )
         if endpoint is None:
             return failures.no_endpoint(self._balancer.cluster.name)
         self._take(endpoint)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from proxy.balancing.balancer import Balancer
 from proxy.exchanges import failures
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
@@ -18,7 +19,6 @@ from proxy.http1.request import Request
 from proxy.http1.response_heads import ResponseHeads
 from proxy.http1.response_parser import Response, ResponseError
 from proxy.http1.response_relay import ResponseRelay
-from proxy.routing.balancing import Balancer
 from proxy.routing.decision import Answer, ForwardTo
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag

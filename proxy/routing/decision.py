@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import bisect
 import itertools
+from collections.abc import Iterator
 
 from meshd.model.request_policies import Retry
 from meshd.model.routes import DirectResponse, Forward, Redirect, Route, RouteConfig, VirtualHost
-from proxy.routing.header_edit import NO_EDIT, Edit
+from proxy.routing.affinity import RouteAffinity
+from proxy.routing.header_edit import Edit
 from proxy.routing.match import predicate
 from proxy.routing.request_head import RequestHead
 from proxy.routing.rewriting import location, rewrite_path, with_query
+from proxy.routing.share import Share
 from proxy.routing.virtual_host import HostIndex, PathIndex
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
@@ -26,6 +29,7 @@ class ForwardTo:
     """Send the request to a cluster."""
 
     __slots__ = (
+        "affinity",
         "cluster",
         "host",
         "missing_cluster_status",
@@ -48,10 +52,12 @@ class ForwardTo:
         timeout: float,
         retry: Retry | None,
         missing_cluster_status: int,
+        affinity: RouteAffinity | None = None,
     ) -> None:
         """``target``: new origin form with its query. ``host``: the new Host; None: as it was.
 
         ``timeout``: seconds, 0: none. ``missing_cluster_status``: the answer if ``cluster`` does not exist.
+        ``affinity``: what ties the request to an endpoint; None: nothing does.
         """
         self.route = route
         self.cluster = cluster
@@ -62,6 +68,22 @@ class ForwardTo:
         self.timeout = timeout
         self.retry = retry
         self.missing_cluster_status = missing_cluster_status
+        self.affinity = affinity
+
+    def instead_to(self, share: Share) -> ForwardTo:
+        """The same, to another cluster of the route."""
+        return ForwardTo(
+            self.route,
+            share.cluster,
+            self.target,
+            self.host,
+            share.request_edit,
+            share.response_edit,
+            self.timeout,
+            self.retry,
+            self.missing_cluster_status,
+            self.affinity,
+        )
 
 
 class Answer:
@@ -94,35 +116,18 @@ _NO_ROUTE = Answer(
 )
 
 
-class _Share:
-    """One weighted cluster with its edits and the route's."""
-
-    __slots__ = ("cluster", "request_edit", "response_edit")
-
-    def __init__(self, route: Route, forward: Forward, index: int) -> None:
-        weighted = forward.clusters[index]
-        self.cluster = weighted.name
-        # The more specific edit comes first, so that the less specific one has the last word
-        # (Envoy without most_specific_header_mutations_wins).
-        self.request_edit = Edit((weighted.request_headers, route.request_headers)) or NO_EDIT
-        self.response_edit = Edit((weighted.response_headers, route.response_headers)) or NO_EDIT
-
-
 class _Forwarding:
-    __slots__ = ("_bounds", "_forward", "_host", "_no_share", "_route", "_shares", "_single")
+    __slots__ = ("_affinity", "_bounds", "_forward", "_host", "_no_share", "_route", "_shares", "_single")
 
     def __init__(self, route: Route, forward: Forward) -> None:
         self._route = route
         self._forward = forward
         self._host = forward.host or None
-        shares = [
-            (cluster.weight, _Share(route, forward, i))
-            for i, cluster in enumerate(forward.clusters)
-            if cluster.weight > 0
-        ]
-        self._shares = [share for _, share in shares]
-        self._bounds = list(itertools.accumulate(weight for weight, _ in shares))
-        self._single = self._shares[0] if len(shares) == 1 else None
+        shares = [Share(route, cluster) for cluster in forward.clusters]
+        self._shares = [share for share in shares if share.weight > 0]
+        self._bounds = list(itertools.accumulate(share.weight for share in self._shares))
+        self._single = self._shares[0] if len(self._shares) == 1 else None
+        self._affinity = RouteAffinity(forward, shares) or None
         self._no_share = Answer(route, 500, details=response_flags.NO_WEIGHT)
 
     def decide(self, request: RequestHead, random: float) -> Decision:
@@ -146,6 +151,7 @@ class _Forwarding:
             forward.timeout,
             forward.retry,
             forward.missing_cluster_status,
+            self._affinity,
         )
 
 
@@ -197,14 +203,23 @@ def _compile(host: VirtualHost) -> PathIndex[_CompiledRoute]:
     return PathIndex((route.match.path, _CompiledRoute(i, route)) for i, route in enumerate(host.routes))
 
 
+def _session_clusters(config: RouteConfig) -> Iterator[str]:
+    for host in config.virtual_hosts:
+        for route in host.routes:
+            if isinstance(route.action, Forward) and route.action.session is not None:
+                yield from (cluster.name for cluster in route.action.clusters)
+
+
 class RouteTable:
     """A RouteConfig, ready to decide. Immutable."""
 
-    __slots__ = ("_hosts", "config")
+    __slots__ = ("_hosts", "config", "session_clusters")
 
     def __init__(self, config: RouteConfig) -> None:
         """Raises meshd.model.regex.RegexError."""
         self.config = config
+        self.session_clusters = frozenset(_session_clusters(config))
+        """The clusters that sessions are with."""
         self._hosts = HostIndex(config, _compile)
 
     def decide(self, request: RequestHead, random: float) -> Decision:
