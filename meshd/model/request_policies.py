@@ -31,11 +31,17 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     statuses: tuple[int, ...] = ()
     """Of the server's response (retriable-status-codes)."""
     per_try_timeout: float = 0.0
-    """From a try's start to its response's last byte; 0: none (per_try_timeout)."""
+    """From when a try has its connection, and the request has come, to its response's head; 0: none.
+
+    As in Envoy: not less than the route's own timeout, it says nothing; and a response that has begun is the
+    route's timeout's to end (per_try_timeout).
+    """
     backoff: float = 0.025
     """Before the first try again; doubled each time, and fully jittered (retry_back_off.base_interval)."""
     max_backoff: float = 0.25
     """retry_back_off.max_interval."""
+    least_backoff: float = 0.0
+    """No wait is shorter, whatever the jitter; Envoy knows no such bound (HTTPRouteRetry.backoff)."""
 
 
 class Mirror(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -147,11 +147,6 @@ class FastFlow:
         """
         return not self._kernel.armed or self._settling.is_settled(data)
 
-    def is_request_whole(self) -> bool:
-        """Whether the last carried request's body has come to its end."""
-        carried = self._kernel.carried()
-        return carried is not None and carried.request_left == 0
-
     def may_close(self, now: float) -> bool:
         """Whether the connection can be closed between two requests. False: ask again with the next sweep."""
         kernel = self._kernel

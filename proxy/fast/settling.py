@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from meshd.datapath.flows.table import Carried
 from proxy.exchanges import failures
-from proxy.exchanges.exchange import Exchange
 from proxy.exchanges.upstream import Upstream
 from proxy.fast import carried_request
+from proxy.fast.carried_exchange import CarriedExchange
 from proxy.fast.carried_progress import CarriedProgress
 from proxy.fast.kernel_flow import GRACE_SECONDS, KernelFlow, Stage, Turn
 from proxy.fast.own_connections import OwnConnections
@@ -191,7 +191,9 @@ class Settling:
 
     # -- requests that become the proxy's ------------------------------------------------------------
 
-    def _adopt(self, carried: Carried, upstream: Upstream | None, sent: bytes = b"") -> Exchange | None:
+    def _adopt(
+        self, carried: Carried, upstream: Upstream | None, sent: bytes = b""
+    ) -> CarriedExchange | None:
         """None: the client has closed. ``sent``: as for carried_request.adopt."""
         self._cancel_timer()
         if not self._kernel.adopt(carried):
@@ -201,7 +203,8 @@ class Settling:
             return None
         self.unused = 0
         method = self._path.table.methods[carried.method]
-        return carried_request.adopt(self._down, self._kernel.rules, carried, method, upstream, sent)
+        rules, is_whole = self._kernel.rules, self._kernel.is_request_whole
+        return carried_request.adopt(self._down, is_whole, rules, carried, method, upstream, sent)
 
     def _server_gone(self, carried: Carried, status: int) -> None:
         """The connection that carried it is no more: what becomes of it is decided as on the slow path.
