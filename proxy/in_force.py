@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from meshd import log
 from meshd.model.clusters import Cluster, EndpointSet
@@ -39,9 +40,11 @@ class ListenerState:
 class ConfigInForce:
     """All listeners, route tables and balancers of one snapshot."""
 
-    __slots__ = ("_by_address", "_states", "_tables", "balancers", "snapshot")
+    __slots__ = ("_by_address", "_clock", "_states", "_tables", "balancers", "snapshot")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """``clock``: the loop's."""
+        self._clock = clock
         self.snapshot = Snapshot()
         self.balancers: dict[str, Balancer] = {}
         """By cluster name. A cluster whose endpoints have not come yet has none to pick."""
@@ -61,11 +64,8 @@ class ConfigInForce:
             state = self._states[name, namespace] = ListenerState(listener, self._routes_of(listener))
         return state
 
-    def apply(self, delta: Delta, now: float = 0.0) -> None:
-        """Put the next snapshot in force. Only what changed is compiled anew.
-
-        ``now``: by the loop's clock, for endpoints that are new.
-        """
+    def apply(self, delta: Delta) -> None:
+        """Put the next snapshot in force. Only what changed is compiled anew."""
         snapshot = self.snapshot.apply(delta)
         for config in delta.route_configs:
             try:
@@ -75,7 +75,7 @@ class ConfigInForce:
                 log.event(_logger, logging.ERROR, "route config refused", name=config.name, reason=str(error))
         for name in self._tables.keys() - snapshot.route_configs.keys():
             del self._tables[name]
-        self._compile_clusters(snapshot, delta, now)
+        self._compile_clusters(snapshot, delta)
         self._renew_listeners(snapshot)
         self.snapshot = snapshot
 
@@ -88,14 +88,14 @@ class ConfigInForce:
             for address in balancer.usable(name in in_sessions)
         )
 
-    def _compile_clusters(self, snapshot: Snapshot, delta: Delta, now: float) -> None:
+    def _compile_clusters(self, snapshot: Snapshot, delta: Delta) -> None:
         changed = {cluster.name for cluster in delta.clusters}
         changed.update(endpoints.name for endpoints in delta.endpoints)
         changed.update(delta.removed_endpoints)
         for name in changed & snapshot.clusters.keys():
             cluster: Cluster = snapshot.clusters[name]
             endpoints = snapshot.endpoints.get(name) or EndpointSet(name=name)
-            self.balancers[name] = Balancer(cluster, endpoints, self.balancers.get(name), now)
+            self.balancers[name] = Balancer(cluster, endpoints, self.balancers.get(name), self._clock())
         for name in self.balancers.keys() - snapshot.clusters.keys():
             del self.balancers[name]
 

@@ -8,11 +8,13 @@ import time
 from random import Random
 from typing import Protocol
 
+from proxy.exchanges.load import Loads
 from proxy.http1.heads import http_date
 from proxy.http1.request_parser import RequestParser
 from proxy.http1.response_parser import ResponseParser
 from proxy.in_force import ConfigInForce
 from proxy.telemetry.access_log import AccessLogEntry
+from proxy.telemetry.outcomes import Outcomes
 from proxy.telemetry.stats import Counters, RequestStats
 
 SWEEP_SECONDS = 0.25
@@ -42,9 +44,11 @@ class Runtime:
 
     def __init__(self, access_log: AccessLog | None = None) -> None:
         self.loop = asyncio.get_running_loop()
-        self.config = ConfigInForce()
+        self.config = ConfigInForce(self.loop.time)
         self.stats = RequestStats()
         self.counters = Counters()
+        self.loads = Loads()
+        self.outcomes = Outcomes(self.loop)
         self.requests = RequestParser()
         self.responses = ResponseParser()
         self.access_log = access_log
@@ -84,8 +88,10 @@ class Runtime:
         return self.downstream_connections >= self._max_downstream
 
     def close(self) -> None:
-        """Stop the sweep."""
+        """Stop the sweep, and whatever else is timed."""
         self._sweep.cancel()
+        self.outcomes.close()
+        self.loads.close()
 
     def _on_sweep(self) -> None:
         self._sweep = self.loop.call_later(SWEEP_SECONDS, self._on_sweep)

@@ -21,6 +21,8 @@ from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
 from meshd.datapath.loading.layout import Layout
 from meshd.fdchannel import ChannelError, FdChannel
+from meshd.limit_page import LimitPage
+from meshd.model.outcomes import EndpointTally
 from meshd.model.snapshot import Delta, Snapshot, difference
 from meshd.model.wire import (
     AddWorkload,
@@ -31,8 +33,10 @@ from meshd.model.wire import (
     Enrolled,
     Hello,
     Holding,
+    Outcomes,
     RemoveWorkload,
     Replace,
+    ShareLimits,
     Stats,
     ToWorker,
     Update,
@@ -134,6 +138,7 @@ class Worker:
                 workloads=tuple(self._served),
             )
         )
+        self._runtime.outcomes.report = lambda told: _tell(channel, told)
         for served in self._served.values():
             channel.send(Holding(workload=served.workload), served.fds)
         log.event(_logger, logging.INFO, "agent connected", holding=len(self._served))
@@ -168,11 +173,18 @@ class Worker:
                 channel.send(self._stats(request))
             case Configure():
                 self._configure(message, fds)
+            case ShareLimits(workers=workers, rows=rows):
+                (fd,) = fds
+                try:
+                    page = LimitPage(fd, workers)
+                finally:
+                    os.close(fd)
+                self._runtime.loads.share(page, rows, self._index)
             case Drain(seconds=seconds):
                 self.stop(seconds)
 
     def _apply(self, delta: Delta) -> None:
-        self._runtime.config.apply(delta, self._runtime.loop.time())
+        self._runtime.config.apply(delta)
         usable = self._runtime.config.usable()
         for served in self._served.values():
             served.caller.config_changed(usable)
@@ -307,3 +319,9 @@ class Worker:
             self._access_log.close()
         # The maps stay open to the process's end: connections that close now look into them.
         os.close(self._home_fd)
+
+
+def _tell(channel: FdChannel[ToWorker], told: tuple[EndpointTally, ...]) -> None:
+    # Without an agent nobody ejects: what an earlier one was not told is of no use to the next.
+    with contextlib.suppress(ChannelError):
+        channel.send(Outcomes(endpoints=told))

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from meshd.cli.asking import add_options, agent_sockets, get, print_json
-from meshd.cli.status_text import percentage, status_text
+from meshd.cli.status_text import percentage, status_text, why_left_out
 from meshd.cli.table import table
 from meshd.gateway.route_status import object_status
 from meshd.model.status import ObjectStatus
@@ -130,8 +130,12 @@ def _endpoints(sockets: Sequence[Path], as_json: bool) -> int:
         as_json,
         "endpoints",
         EndpointView,
-        ("CLUSTER", "ADDRESS", "PORT", "WEIGHT", "HEALTH", "WORKLOAD"),
-        lambda e: (e.cluster, e.address, e.port, e.weight, e.health, e.workload or "-"),
+        ("CLUSTER", "ADDRESS", "PORT", "WEIGHT", "HEALTH", "WORKLOAD", "WHY"),
+        lambda e: (
+            *(e.cluster, e.address, e.port, e.weight, e.health),
+            e.workload or "-",
+            why_left_out(e) or "-",
+        ),
     )
 
 

@@ -53,6 +53,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The lowest number takes what it can, the next the rest (LocalityLbEndpoints.priority)."""
     workload: str = ""
     """``namespace/pod`` where known; for people, not for decisions."""
+    health_port: int = 0
+    """Where it is probed; 0: HealthCheck.port (Endpoint.HealthCheckConfig.port_value)."""
 
 
 class EndpointSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

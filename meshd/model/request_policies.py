@@ -27,7 +27,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     connect_failure: bool = True
     """Nothing of it has been sent, so this is safe for every method (connect-failure)."""
     reset: bool = False
-    """The server went, or a try timed out, before a response's head came (reset)."""
+    """The server went, or a try timed out, before a response's head came (reset). Holds connect_failure."""
     statuses: tuple[int, ...] = ()
     """Of the server's response (retriable-status-codes)."""
     per_try_timeout: float = 0.0
@@ -122,11 +122,13 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Only requests that have all of these."""
     by_header: bool = False
     """The request may ask for its fault itself: x-envoy-fault-delay-request (milliseconds) and
-    x-envoy-fault-abort-request (status), up to the shares (HeaderDelay, HeaderAbort)."""
+    x-envoy-fault-abort-request (status), up to the shares (HeaderDelay, HeaderAbort). ``delay`` and ``abort``
+    are 0 then: Envoy has the one or the other."""
 
 
 class TokenBucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``tokens`` are added every ``interval``, up to ``burst`` (type.v3.TokenBucket)."""
+    """``tokens`` are added every ``interval``, up to ``burst`` (type.v3.TokenBucket). Envoy takes no interval
+    under 0.05."""
 
     tokens: int
     interval: float

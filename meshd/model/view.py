@@ -65,6 +65,39 @@ class CaptureView(msgspec.Struct, frozen=True, kw_only=True):
     flows: int
 
 
+class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint of one cluster."""
+
+    cluster: str
+    address: str
+    port: int
+    weight: int
+    health: str
+    workload: str
+    by: str = ""
+    """Who says that it is not healthy: ``control plane``, ``probe`` or ``ejection``; empty: it is."""
+    reason: str = ""
+    """Why it is left out, where we know."""
+    seconds: float | None = None
+    """For how long it has been left out, where we know."""
+
+
+class HealthView(msgspec.Struct, frozen=True, kw_only=True):
+    """What this node finds out by itself of endpoints. Counts are since the agent's start."""
+
+    probed: int = 0
+    """Endpoints that are."""
+    probes: dict[str, int] = {}
+    """By result: ``passed``, ``failed``."""
+    ejections: dict[str, int] = {}
+    """By cause, in the words of Envoy's OutlierEjectionType."""
+    overflows: int = 0
+    """Endpoints that were to be ejected, had not too many others been."""
+    left_out: int = 0
+    """Endpoints that are, by probes or ejection; ``examples``: some of them."""
+    examples: tuple[EndpointView, ...] = ()
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """The node at a glance."""
 
@@ -87,6 +120,9 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     capture: CaptureView
     objects: tuple[ObjectStatus, ...]
     """Routes, and objects with problems, as the control plane reports them."""
+    health: HealthView = HealthView()
+    loads: dict[str, dict[str, int]] = {}
+    """What is out from the node to each cluster that has limits: connections, pending, requests, retries."""
 
 
 class WorkloadView(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,17 +205,6 @@ class RouteView(msgspec.Struct, frozen=True, kw_only=True):
     match: str
     action: str
     requests: int
-
-
-class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint of one cluster."""
-
-    cluster: str
-    address: str
-    port: int
-    weight: int
-    health: str
-    workload: str
 
 
 class ExplainedRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,29 +1,29 @@
-"""A request's way to a response: which endpoint, which connection, once more if need be."""
+"""A request's way to a response: a connection to an endpoint, an answer, and another try if need be."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Protocol
 
-from meshd.model.clusters import Endpoint
 from meshd.model.request_policies import Retry
-from proxy.balancing.balancer import Balancer
-from proxy.balancing.selection import Selection
 from proxy.exchanges import failures
+from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.client import Client
+from proxy.exchanges.destination import Destination
 from proxy.exchanges.exchange_state import DISPATCH_WAYS, DispatchState
-from proxy.exchanges.pool import ConnectionLimitError, Pool
+from proxy.exchanges.kept_request import KeptRequest
+from proxy.exchanges.load import Resource
+from proxy.exchanges.pool import LimitReachedError, Pool
+from proxy.exchanges.retries import Retries
+from proxy.exchanges.retry_state import Cause
 from proxy.exchanges.upstream import Upstream, User
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.response_heads import ResponseHeads
 from proxy.http1.response_parser import Response, ResponseError
+from proxy.http1.response_relay import response_is_whole
+from proxy.telemetry.response_flags import Flag
 
-_SELECTION_ATTEMPTS = 5
-"""Draws for an endpoint that has not failed yet (RetryPolicy.host_selection_retry_max_attempts)."""
-_FIRST_BACKOFF = 0.05
-"""Seconds, give or take a half, before the same endpoints are tried again; doubled each time. A change of the
-endpoints takes about as long from the control plane to here."""
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 """Methods of requests that may be sent twice (RFC 9110, 9.2.2)."""
 
@@ -49,63 +49,66 @@ class Dispatched(User, Protocol):
     def respond(self, response: Response, data: bytes, at: int) -> None:
         """The final response, which ``data`` from ``at`` on follows."""
 
+    def mark(self, flag: Flag) -> None:
+        """What comes next, a response or a failure, is the last word, for a reason that the log tells."""
+
     def fail(self, refusal: Refusal) -> None:
         """There is no response to be had."""
 
 
 class Dispatch:
-    """One request's search for a response. Holds the endpoint's count while the request is out."""
+    """One request's search for a response."""
 
     __slots__ = (
-        "_backoff",
-        "_balancer",
+        "_attempt",
         "_client",
-        "_connect_retries",
         "_exchange",
-        "_failed",
         "_heads",
+        "_kept",
         "_replayed",
+        "_retries",
         "_state",
-        "endpoint",
-        "pool",
-        "unanswered",
+        "_timer",
+        "_try_seconds",
+        "destination",
     )
 
     def __init__(
         self,
         exchange: Dispatched,
         client: Client,
-        balancer: Balancer | None,
-        data: bytes,
+        destination: Destination | None,
+        kept: KeptRequest,
         retry: Retry | None,
+        try_seconds: float,
     ) -> None:
-        """``balancer``, ``data``: None and empty only for a request that is out, and cannot be sent again.
+        """``destination``: None only for a request that is out, and of which nothing is kept.
 
-        ``data``: the request's head and what has come of its body.
-
-        ``retry``: how often it may be tried again when a connection cannot be made; None: never.
+        ``try_seconds``: from a whole request on a connection to a response's head; 0: no limit.
         """
         self._exchange = exchange
         self._client = client
-        self._balancer = balancer
-        self._backoff: asyncio.TimerHandle | None = None
-        self._connect_retries = 0 if retry is None else retry.attempts
-        self._failed: tuple[tuple[str, int], ...] = ()
+        self._attempt: Attempt | None = None
+        """What is out, if anything is."""
         self._heads: ResponseHeads
+        self._kept = kept
         self._replayed = False
+        self._retries = None if retry is None else Retries(retry, client.runtime.counters)
+        """None: there is no other try."""
         self._state = _NEW
-        self.pool: Pool
-        self.endpoint: Endpoint | None = None
-        self.unanswered = data
-        """All that has been sent or is to be, as long as it can be sent again; else empty."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Of the state: it ends with it."""
+        self._try_seconds = try_seconds
+        self.destination = destination
 
     def start(self) -> None:
         """Send the request to an endpoint."""
-        refusal = self._pick()
+        assert self.destination is not None
+        refusal = self.destination.pick()
         if refusal is not None:
             self._exchange.fail(refusal)
         else:
-            self._use_or_connect()
+            self._use_or_connect(self.destination)
 
     def resume(self, upstream: Upstream | None) -> None:
         """Wait for the answer to what is out on ``upstream`` already; None: it is gone: ``lost`` follows."""
@@ -115,120 +118,111 @@ class Dispatch:
     def more(self, data: bytes) -> None:
         """More of the request's body."""
         upstream = self._exchange.upstream
-        if upstream is None:
-            self.unanswered += data
-        else:
-            self.unanswered = b""
+        was_whole = self._kept.is_whole
+        self._kept.add(data, upstream is not None)
+        if was_whole and not self._kept.is_whole and self._retries is not None:
+            self._give_up_retries(self._retries)
+            self._client.runtime.counters.add("upstream_retries_abandoned_total")
+        if upstream is not None:
             upstream.write(data)
+            if self._exchange.request_done and self._state is _WAITING:
+                self._limit_try()
 
     def leave(self) -> None:
         """The request is out no more."""
+        if self._state is _CONNECTING and self.destination is not None:
+            self.destination.pool.forget(self)
         if self._state is not _OVER:
             self._to(_OVER)
-        if self._backoff is not None:
-            self._backoff.cancel()
-            self._backoff = None
-        self._free_endpoint()
+        self._end_attempt()
+        if self._retries is not None:
+            self._retries.end()
+        if self.destination is not None:
+            self.destination.leave()
 
-    # -- an endpoint ---------------------------------------------------------------------------------
-
-    def _pick(self) -> Refusal | None:
-        """Choose an endpoint, of the family that the client called."""
-        balancer, client = self._balancer, self._client
-        assert balancer is not None
-        endpoint = balancer.pick(Selection(client.runtime.random, client.runtime.now, client.ipv6))
-        if endpoint is None:
-            return failures.no_endpoint(balancer.cluster.name)
-        self._free_endpoint()
-        self.endpoint = endpoint
-        balancer.started(endpoint)
-        self.pool = client.caller.pool(balancer.cluster, endpoint)
-        return None
-
-    def _pick_again(self) -> Refusal | None:
-        """Choose among the endpoints of now: the config may have changed since the request came."""
-        assert self._balancer is not None
-        cluster = self._balancer.cluster.name
-        self._balancer = self._client.runtime.config.balancers.get(cluster, self._balancer)
-        return self._pick()
-
-    def _free_endpoint(self) -> None:
-        if self.endpoint is not None and self._balancer is not None:
-            self._balancer.finished(self.endpoint)
-            self.endpoint = None
+    def failed(self, refusal: Refusal) -> None:
+        """The client is told that there is no response, or no end of it."""
+        if self._attempt is not None:
+            self._attempt.failed(refusal)
 
     # -- a connection --------------------------------------------------------------------------------
 
-    def _use_or_connect(self) -> None:
-        upstream = self._idle()
+    def _use_or_connect(self, destination: Destination) -> None:
+        if not _has_room(destination.pool):
+            self._fail_for_requests(destination.pool)
+            return
+        upstream = self._idle(destination)
         if self._exchange.request.head.method not in IDEMPOTENT:
             # It must not be sent twice, so look twice at the connection.
             while upstream is not None and upstream.has_ended():
                 upstream.abort()
-                upstream = self._idle()
+                upstream = self._idle(destination)
         if upstream is not None:
             self._begin(upstream)
         else:
-            self._connect()
+            self._connect(destination)
 
-    def _idle(self) -> Upstream | None:
-        return self._client.own_connection(self.pool) or self.pool.take()
+    def _idle(self, destination: Destination) -> Upstream | None:
+        return self._client.own_connection(destination.pool) or destination.pool.take()
 
-    def _connect(self) -> None:
+    def _connect(self, destination: Destination) -> None:
         self._to(_CONNECTING)
         if not self._exchange.request_done:
             # What comes of its body waits with the client. Else read on: the client may go.
             self._client.hold_for_upstream()
         try:
-            self.pool.connect(self)
-        except ConnectionLimitError:
-            self._exchange.fail(failures.too_many_connections(self.pool.cluster.name))
+            destination.pool.connect(self)
+        except LimitReachedError as error:
+            self._overflow(destination.pool, str(error))
+
+    def _fail_for_requests(self, pool: Pool) -> None:
+        self._overflow(pool, f"requests ({pool.cluster.limits.requests})")
+
+    def _overflow(self, pool: Pool, what: str) -> None:
+        self._client.runtime.counters.add("upstream_overflows_total")
+        self._exchange.fail(failures.overflow(pool.cluster.name, what))
 
     def connected(self, upstream: Upstream) -> bool:
         """Pool: the connection stands. False: it is not wanted any more."""
         if self._state is not _CONNECTING:
+            return False
+        if not _has_room(upstream.pool):
+            self._fail_for_requests(upstream.pool)
             return False
         self._begin(upstream)
         return True
 
     def connect_failed(self, reason: str, timed_out: bool) -> None:
         """Pool: the connection could not be made."""
-        failed = self.endpoint
-        if self._state is not _CONNECTING or failed is None:
-            return
-        if self._connect_retries == 0:
-            self._exchange.fail(failures.no_connection(failed, reason, timed_out))
-            return
-        self._connect_retries -= 1
-        self._failed += ((failed.address, failed.port),)
-        self._client.runtime.counters.add("upstream_connect_retries_total")
-        for _ in range(_SELECTION_ATTEMPTS):
-            if self._pick_again() is not None or self.endpoint is None:
-                break
-            if (self.endpoint.address, self.endpoint.port) not in self._failed:
-                self._use_or_connect()
-                return
-        # Nowhere else to go: soon there may be, for an endpoint often ends before the mesh hears of it.
-        self._to(_BACKOFF)
-        runtime = self._client.runtime
-        delay = _FIRST_BACKOFF * 2 ** (len(self._failed) - 1) * (0.5 + runtime.random())
-        self._backoff = runtime.loop.call_later(delay, self._after_backoff)
+        if self._state is _CONNECTING and self.destination is not None:
+            assert self.destination.endpoint is not None
+            refusal = failures.no_connection(self.destination.endpoint, reason, timed_out)
+            self._try_failed(Cause.CONNECT, refusal)
 
-    def _after_backoff(self) -> None:
-        refusal = self._pick_again()
+    def withdrawn(self) -> None:
+        """Pool: the endpoint takes no new requests any more. It has got nothing of this one."""
+        self._go_elsewhere()
+
+    def _go_elsewhere(self) -> None:
+        assert self.destination is not None
+        refusal = self.destination.pick_again()
         if refusal is not None:
             self._exchange.fail(refusal)
         else:
-            self._use_or_connect()
+            self._use_or_connect(self.destination)
 
     # -- an answer -----------------------------------------------------------------------------------
 
     def _begin(self, upstream: Upstream) -> None:
         self._to(_WAITING)
+        if self.destination is not None and self.destination.endpoint is not None:
+            self._attempt = Attempt(upstream.pool, self.destination.endpoint)
         self._await_answer(upstream)
-        upstream.write(self.unanswered)
+        upstream.write(self._kept.read())
         if not upstream.write_paused:
             self._client.release_for_upstream()
+        if self._exchange.request_done:
+            self._limit_try()
 
     def _await_answer(self, upstream: Upstream | None) -> None:
         exchange, client = self._exchange, self._client
@@ -242,20 +236,27 @@ class Dispatch:
     def read(self, data: bytes) -> None:
         """Bytes from the server: interim responses, and the final one's head."""
         at = 0
-        while self._state is _WAITING:
+        while True:
             try:
                 response, data, at = self._heads.read(data, at)
             except ResponseError as error:
-                self._exchange.fail(failures.bad_response(str(error)))
+                self._part()
+                self._try_failed(Cause.RESET, failures.bad_response(str(error)))
                 return
             if response is None:
                 return
             if response.status >= 200 or response.status == 101:
-                self._to(_OVER)
-                self.unanswered = b""
-                self._exchange.respond(response, data, at)
-            else:
-                self._exchange.interim(response)
+                if self._attempt is not None:
+                    self._attempt.answered(response.status)
+                if not self._is_retried(response, data, at):
+                    self._to(_OVER)
+                    self._kept.drop()
+                    self._exchange.respond(response, data, at)
+                return
+            # The next server's might say otherwise. Envoy does not try again after it, either.
+            if self._retries is not None:
+                self._give_up_retries(self._retries)
+            self._exchange.interim(response)
 
     def lost(self) -> None:
         """The connection is gone, and no final response has come.
@@ -263,27 +264,121 @@ class Dispatch:
         RFC 9112, 9.3.1: a server may close an idle connection at any time. A request on a reused one that may
         be sent twice is not lost: it is sent once more, on a new connection.
         """
-        upstream = self._exchange.upstream
-        self._exchange.upstream = None
+        upstream, self._exchange.upstream = self._exchange.upstream, None
         reused = upstream is None or upstream.reused  # the kernel uses no new ones
         if (
             not reused
             or self._heads.has_begun
             or self._replayed
-            or not self.unanswered
+            or not self._kept.is_whole
             or self._exchange.request.head.method not in IDEMPOTENT
         ):
-            self._exchange.fail(failures.closed_unanswered())
+            self._try_failed(Cause.RESET, failures.closed_unanswered())
             return
+        assert self.destination is not None
+        self._end_attempt()
         self._replayed = True
-        self._free_endpoint()
         self._client.runtime.counters.add("upstream_replays_total")
-        refusal = self._pick_again()
+        refusal = self.destination.pick_again()
         if refusal is not None:
             self._exchange.fail(refusal)
         else:
-            self._connect()
+            self._connect(self.destination)
+
+    def _limit_try(self) -> None:
+        if self._try_seconds and self._timer is None:
+            self._timer = self._client.runtime.loop.call_later(self._try_seconds, self._try_timed_out)
+
+    def _try_timed_out(self) -> None:
+        self._client.runtime.counters.add("upstream_per_try_timeouts_total")
+        self._part()
+        self._try_failed(Cause.RESET, failures.try_timeout(self._try_seconds))
+
+    # -- another try ---------------------------------------------------------------------------------
+
+    def _try_failed(self, cause: Cause, refusal: Refusal) -> None:
+        """This try has come to nothing: another one follows, or ``refusal`` is the answer."""
+        self.failed(refusal)
+        self._end_attempt()
+        retries = self._retries
+        if retries is None or not retries.state.asks(cause) or not self._may_try_again(retries):
+            self._exchange.fail(refusal)
+        else:
+            self._try_again(retries, cause)
+
+    def _is_retried(self, response: Response, data: bytes, at: int) -> bool:
+        """Whether a final response is one that the policy has the client not see. Then it is forgotten."""
+        retries = self._retries
+        if retries is None:
+            return False
+        if response.status == 101 or not retries.asks_for(response):
+            retries.succeed()
+            return False
+        if not self._may_try_again(retries):
+            return False
+        self._end_attempt()
+        self._part(response_is_whole(response, data, at))
+        self._try_again(retries, Cause.RESET)
+        return True
+
+    def _may_try_again(self, retries: Retries) -> bool:
+        assert self.destination is not None
+        why_not = retries.why_not(self.destination.pool)
+        if why_not is not None:
+            self._exchange.mark(why_not)
+        return why_not is None
+
+    def _give_up_retries(self, retries: Retries) -> None:
+        retries.end()
+        self._retries = None
+
+    def _try_again(self, retries: Retries, cause: Cause) -> None:
+        destination, runtime = self.destination, self._client.runtime
+        assert destination is not None
+        destination.fail()
+        if cause is Cause.RESET:
+            self._wait(retries.state.backoff(runtime.random()))
+            return
+        runtime.counters.add("upstream_connect_retries_total")
+        if retries.state.may_go_on_at_once() and destination.pick_again() is None and destination.is_fresh():
+            self._use_or_connect(destination)
+        else:
+            # Nowhere else to go: soon there may be, for an endpoint often ends before the mesh hears of it.
+            self._wait(retries.state.patience(runtime.random()))
+
+    def _wait(self, seconds: float) -> None:
+        self._to(_BACKOFF)
+        assert self.destination is not None
+        self.destination.leave()
+        if not self._exchange.request_done:
+            self._client.hold_for_upstream()
+        self._timer = self._client.runtime.loop.call_later(seconds, self._go_elsewhere)
+
+    def _end_attempt(self) -> None:
+        if self._attempt is not None:
+            self._attempt.end()
+            self._attempt = None
+
+    def _part(self, is_ended: bool = False) -> None:
+        """Leave the connection. ``is_ended``: its server has no more to say, so that it can be used again."""
+        upstream, self._exchange.upstream = self._exchange.upstream, None
+        if upstream is None:
+            return
+        upstream.exchange = None
+        if is_ended and self._exchange.request_done:
+            upstream.release()
+            upstream.pool.release(upstream)
+        else:
+            upstream.abort()
 
     def _to(self, state: DispatchState) -> None:
         assert state in DISPATCH_WAYS[self._state], f"{self._state} to {state}"
         self._state = state
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _has_room(pool: Pool) -> bool:
+    """Whether one more request may be out to the pool's cluster."""
+    return pool.load.has_room(Resource.REQUESTS, pool.cluster.limits.requests)

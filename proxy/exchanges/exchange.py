@@ -7,10 +7,13 @@ import time
 from typing import ClassVar
 
 from proxy.balancing.balancer import Balancer
+from proxy.balancing.hash_keys import Source
 from proxy.exchanges import failures
 from proxy.exchanges.client import Client, Headers, Relay
+from proxy.exchanges.destination import Destination
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
+from proxy.exchanges.kept_request import MAX_KEPT_BODY_BYTES, KeptRequest
 from proxy.exchanges.report import Account, report
 from proxy.exchanges.upstream import Upstream
 from proxy.http1 import heads
@@ -18,7 +21,9 @@ from proxy.http1.body import BodyError, UntilCloseBody, body_of
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
+from proxy.routing.affinity import Affinity, RouteAffinity
 from proxy.routing.decision import Answer, ForwardTo
+from proxy.routing.header_edit import Edit
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
 
@@ -36,6 +41,7 @@ class Exchange:
     """Whether its access log line can tell what became of it."""
 
     __slots__ = (
+        "_affinity",
         "_body",
         "_client",
         "_decision",
@@ -64,6 +70,7 @@ class Exchange:
         self.dispatch: Dispatch | None = None
         self.upstream: Upstream | None = None
         self._decision: ForwardTo
+        self._affinity: Affinity | None = None
         self._relay: Relay
         self._response_keeps_alive = False
         self._timeout: asyncio.TimerHandle | None = None
@@ -97,10 +104,20 @@ class Exchange:
             self.account.details = decision.details
             self._answer(decision.status, decision.headers, decision.body)
             return end
+        if decision.affinity is not None:
+            decision = self._tie(decision, decision.affinity)
         self._decision = decision
         self.account.cluster = decision.cluster
         self._send(data[at:end])
         return end
+
+    def _tie(self, decision: ForwardTo, route: RouteAffinity) -> ForwardTo:
+        """Heed what ties the request to an endpoint."""
+        client = self._client
+        caller = client.forwarded_for().decode()
+        source = Source(caller, f"{caller} {client.remote} {client.local}")
+        affinity = self._affinity = Affinity(route, self.request.head, source, time.time())
+        return affinity.in_session(decision, client.runtime.config.balancers)
 
     def feed_request(self, data: bytes) -> int:
         """More of the request's body; returns where the request ends in ``data``."""
@@ -115,11 +132,10 @@ class Exchange:
             self.fail(failures.bad_request_body(str(error)))
             return len(data)
         self.account.bytes_received += end
-        taken = data if end == len(data) else data[:end]
+        self.request_done = body.done
         if self.dispatch is not None:
-            self.dispatch.more(taken)
+            self.dispatch.more(data if end == len(data) else data[:end])
         if body.done:
-            self.request_done = True
             self._arm_timeout()
         return end
 
@@ -148,8 +164,16 @@ class Exchange:
             client.forwarded_for(),
         )
         head = heads.request_head(request.head.method, decision.target, fields)
-        data = head + body if body else head
-        dispatch = self.dispatch = Dispatch(self, client, balancer, data, decision.retry)
+        retry, limit, try_seconds = decision.retry, 0, 0.0
+        if retry is not None:
+            if retry.attempts and (retry.reset or retry.statuses):
+                limit = MAX_KEPT_BODY_BYTES
+            # As in Envoy: the route's own timeout would come first.
+            if not 0 < decision.timeout <= retry.per_try_timeout:
+                try_seconds = retry.per_try_timeout
+        destination = Destination(client, balancer, self._affinity)
+        kept = KeptRequest(head, body, limit)
+        dispatch = self.dispatch = Dispatch(self, client, destination, kept, retry, try_seconds)
         return dispatch
 
     # -- the response --------------------------------------------------------------------------------
@@ -174,8 +198,20 @@ class Exchange:
         self._to(_STREAMING)
         self._response_begins(response)
         self._response_keeps_alive = response.keep_alive
-        self._relay = self._client.begin(self.request, response, self._decision.response_edit)
+        self._relay = self._client.begin(self.request, response, self._response_edit())
         self._pass_on(data, at)
+
+    def mark(self, flag: Flag) -> None:
+        """What comes next, a response or a failure, is the last word, for a reason that the log tells."""
+        self.account.flags = response_flags.with_earlier(self.account.flags, response_flags.joined(flag))
+
+    def _response_edit(self) -> Edit:
+        edit = self._decision.response_edit
+        destination = None if self.dispatch is None else self.dispatch.destination
+        endpoint = None if destination is None else destination.endpoint
+        if self._affinity is None or endpoint is None:
+            return edit
+        return edit.followed_by(self._affinity.answer_edits((endpoint.address, endpoint.port)))
 
     def _response_begins(self, response: Response) -> None:
         self.account.status = response.status
@@ -226,7 +262,7 @@ class Exchange:
         self._response_begins(response)
         self._body = UntilCloseBody()
         self.request_done = False
-        self._relay = self._client.switch(response, self._decision.response_edit)
+        self._relay = self._client.switch(response, self._response_edit())
         self._pass_on(data, at)
         self._client.request_goes_on()
 
@@ -276,18 +312,23 @@ class Exchange:
         """End with an answer of our own, or by cutting off the server's if it has begun."""
         if self.state is _ENDED:
             return
-        self.account.flags = refusal.flags
+        self.account.flags = response_flags.with_earlier(self.account.flags, refusal.flags)
         self.account.details = refusal.details
+        if self.dispatch is not None:
+            self.dispatch.failed(refusal)
         if self.state in (_STREAMING, _TUNNEL):
             self._abort()
             self._client.cut()
         else:
-            self._answer(refusal.status, heads.PLAIN_TEXT, heads.message_body(refusal.message))
+            self._answer(
+                refusal.status, (*heads.PLAIN_TEXT, *refusal.headers), heads.message_body(refusal.message)
+            )
 
     def cancel(self) -> None:
         """The client is gone."""
         if self.state is not _ENDED:
-            self.account.flags = response_flags.joined(Flag.DOWNSTREAM_TERMINATED)
+            gone = response_flags.joined(Flag.DOWNSTREAM_TERMINATED)
+            self.account.flags = response_flags.with_earlier(self.account.flags, gone)
             self.account.details = response_flags.DOWNSTREAM_REMOTE_DISCONNECT
             self._abort()
 
@@ -326,7 +367,8 @@ class Exchange:
         self._to(_ENDED)
         self._disarm_timeout()
         upstream, self.upstream = self.upstream, None
-        endpoint = None if self.dispatch is None else self.dispatch.endpoint
+        destination = None if self.dispatch is None else self.dispatch.destination
+        endpoint = None if destination is None else destination.endpoint
         report(self._client, self.request, self.account, endpoint, upstream, self.logged)
         if self.dispatch is not None:
             self.dispatch.leave()

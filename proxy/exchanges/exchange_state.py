@@ -81,6 +81,6 @@ DISPATCH_WAYS: dict[DispatchState, frozenset[DispatchState]] = {
     DispatchState.CONNECTING: frozenset((*_ON_ITS_WAY, DispatchState.BACKOFF)),
     DispatchState.BACKOFF: frozenset(_ON_ITS_WAY),
     # Back to CONNECTING: a reused connection that died before it answered is replaced, once.
-    DispatchState.WAITING: frozenset((DispatchState.CONNECTING, DispatchState.OVER)),
+    DispatchState.WAITING: frozenset((DispatchState.CONNECTING, DispatchState.BACKOFF, DispatchState.OVER)),
     DispatchState.OVER: frozenset(),
 }

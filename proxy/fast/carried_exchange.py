@@ -11,6 +11,7 @@ from proxy.exchanges.client import Client
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange import Exchange
 from proxy.exchanges.exchange_state import ExchangeState
+from proxy.exchanges.kept_request import KeptRequest
 from proxy.exchanges.upstream import Upstream
 from proxy.http1.body import Body
 from proxy.http1.request import Request
@@ -52,7 +53,7 @@ class CarriedExchange(Exchange):
         """
         self._to(ExchangeState.DISPATCHED)
         if balancer is None:
-            self.dispatch = Dispatch(self, self._client, None, b"", None)
+            self.dispatch = Dispatch(self, self._client, None, KeptRequest(b"", b"", 0), None, 0.0)
         else:
             if self._body is not None:
                 self.account.bytes_received = self._body.feed(body)

@@ -77,8 +77,11 @@ class FastFlow:
 
     def keep(self, upstream: Upstream) -> bool:
         """Keep the connection of a request that has ended well. False: it is not wanted, or not usable."""
-        if not self._may_arm() or upstream.pool.draining or not upstream.is_reusable():
+        pool = upstream.pool
+        if not self._may_arm() or pool.draining or not upstream.is_reusable():
             return False
+        if pool.cluster.limits.connections:
+            return False  # nobody may sit on a connection that others wait for
         self._own.add(upstream)
         if len(self._own) > self._most:
             self._most = len(self._own)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import enum
 
-from proxy.http1.body import Body, ChunkedBody, UntilCloseBody
+from proxy.http1.body import Body, BodyError, ChunkedBody, UntilCloseBody, body_of
+from proxy.http1.response_parser import Response
+
+
+def response_is_whole(response: Response, data: bytes, at: int) -> bool:
+    """Whether ``data`` from ``at`` on is all of a response's body, and another one can follow it."""
+    body = body_of(response.length)
+    if body is None:
+        return response.keep_alive and at == len(data)
+    try:
+        return response.keep_alive and body.feed(data, at) == len(data) and body.done
+    except BodyError:
+        return False
 
 
 class _Framing(enum.Enum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from meshd.model.levels import Address
 from meshd.model.request_policies import Session
@@ -10,9 +11,11 @@ from meshd.model.routes import Forward, HeaderEdit
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import Hasher, Source, hasher
 from proxy.balancing.sessions import session_edit, session_of
-from proxy.routing.header_edit import Edit
 from proxy.routing.request_head import RequestHead
 from proxy.routing.share import Share
+
+if TYPE_CHECKING:
+    from proxy.routing.decision import ForwardTo
 
 
 class RouteAffinity:
@@ -73,12 +76,19 @@ class Affinity:
                 self._hash, self._cookie = found
         return self._hash
 
-    def answer_edit(self, endpoint: Address) -> Edit:
-        """What the answer of ``endpoint`` has to tell the client; False: nothing."""
+    def in_session(self, decision: ForwardTo, balancers: Mapping[str, Balancer]) -> ForwardTo:
+        """``decision``, but to the cluster that the session's endpoint is in."""
+        share = None
+        if self.wanted is not None:
+            share = self.route.share_of(self.wanted, decision.cluster, balancers)
+        return decision if share is None else decision.instead_to(share)
+
+    def answer_edits(self, endpoint: Address) -> list[HeaderEdit]:
+        """What the answer of ``endpoint`` has to tell the client."""
         edits = []
         session = self.route.session
         if session is not None and endpoint != self.wanted:
             edits.append(session_edit(session, self._request.path, endpoint, self._time))
         if self._cookie:
             edits.append(HeaderEdit(add=(("set-cookie", self._cookie),)))
-        return Edit(edits)
+        return edits

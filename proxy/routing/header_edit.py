@@ -14,10 +14,11 @@ def _wire(text: str) -> bytes:
 class Edit:
     """Several HeaderEdits, one after the other, folded into one. False where it changes nothing."""
 
-    __slots__ = ("added", "dropped", "text_added")
+    __slots__ = ("_edits", "added", "dropped", "text_added")
 
     def __init__(self, edits: Iterable[HeaderEdit]) -> None:
         """Each edit removes, then sets, then adds (Envoy's HeaderParser::evaluateHeaders)."""
+        self._edits = edits = tuple(edits)
         dropped: set[str] = set()
         values: dict[str, list[str]] = {}
         for edit in edits:
@@ -37,6 +38,10 @@ class Edit:
         """The headers (names in lower case) of an answer of our own, after this edit."""
         kept = (field for field in headers if _wire(field[0]) not in self.dropped)
         return (*kept, *self.text_added)
+
+    def followed_by(self, edits: Iterable[HeaderEdit]) -> Edit:
+        """This one, and then ``edits``."""
+        return Edit((*self._edits, *edits))
 
     def __bool__(self) -> bool:
         return bool(self.added or self.dropped)

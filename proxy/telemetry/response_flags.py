@@ -30,12 +30,28 @@ class Flag(enum.StrEnum):
     UPSTREAM_PROTOCOL_ERROR = "UPE"
     UPSTREAM_RESET = "UR"
     UPSTREAM_RETRY_LIMIT = "URX"
+    """The last try has failed that the route allows."""
     UPSTREAM_TIMEOUT = "UT"
 
 
 def joined(*flags: Flag) -> str:
     """Flags as the access log and the metrics write them: comma-separated, in the order given."""
     return ",".join(flags)
+
+
+# fmt: off
+_ENVOYS_ORDER = (
+    "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI", "IH",
+    "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM",
+)
+# fmt: on
+
+
+def with_earlier(earlier: str, flags: str) -> str:
+    """Flags of a request that had others before, in the order in which Envoy writes them."""
+    if not earlier or not flags:
+        return earlier or flags
+    return ",".join(sorted({*earlier.split(","), *flags.split(",")}, key=_ENVOYS_ORDER.index))
 
 
 VIA_UPSTREAM: Final = "via_upstream"
@@ -46,6 +62,7 @@ NO_HEALTHY_UPSTREAM: Final = "no_healthy_upstream"
 NO_WEIGHT: Final = "no_cluster_has_weight"
 """Ours: Envoy refuses such a config, the Gateway API answers 500."""
 RESPONSE_TIMEOUT: Final = "response_timeout"
+PER_TRY_TIMEOUT: Final = "upstream_per_try_timeout"
 REQUEST_HEADER_TIMEOUT: Final = "request_header_timeout"
 STREAM_IDLE_TIMEOUT: Final = "stream_idle_timeout"
 DOWNSTREAM_REMOTE_DISCONNECT: Final = "downstream_remote_disconnect"

@@ -17,7 +17,8 @@ import msgspec
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout_file import read_layout
 from meshd.datapath.loading.pins import Pins
-from meshd.model.view import ServiceView, StatusView, WorkloadView
+from meshd.model.snapshot import Delta
+from meshd.model.view import EndpointView, ServiceView, StatusView, WorkloadView
 from meshd.model.workload import Workload
 from meshd.paths import run_dir
 from tests.support import unix_http
@@ -34,12 +35,16 @@ class MeshNodeError(Exception):
 class MeshNode:
     """An agent and its workers under an instance name of their own. A context manager: nothing stays."""
 
-    def __init__(self, control: str, *options: str) -> None:
+    def __init__(self, control: str, *options: str, kept: Delta | None = None) -> None:
         """Start an agent that takes its config from ``control``, HOST:PORT or unix:PATH.
 
-        ``options``: more of its command line.
+        ``options``: more of its command line. ``kept``: the config that an earlier agent had in force.
         """
         self.instance = f"mt{secrets.token_hex(4)}"
+        if kept is not None:
+            folder = run_dir(self.instance)
+            folder.mkdir(mode=0o700, parents=True)
+            (folder / "config.msgpack").write_bytes(msgspec.msgpack.encode(kept))
         self._directory = tempfile.TemporaryDirectory(prefix="mt-node-")
         self._pods = Path(self._directory.name) / "workloads"
         self._pods.mkdir()
@@ -80,6 +85,17 @@ class MeshNode:
             lambda: wanted <= {s.name for s in self._services()} and self._workers_serve(),
             f"serve {sorted(wanted)}",
         )
+
+    def status(self) -> StatusView:
+        """What ``meshd status`` shows. Raises MeshNodeError."""
+        self._until(lambda: self._view("status", StatusView) is not None, "answer")
+        found = self._view("status", StatusView)
+        assert found is not None
+        return found
+
+    def endpoints(self) -> list[EndpointView]:
+        """What ``meshd endpoints`` shows; empty while the agent does not answer."""
+        return self._view("endpoints", list[EndpointView]) or []
 
     def worker_pids(self) -> list[int]:
         """The proxy workers."""
