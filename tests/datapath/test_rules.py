@@ -9,7 +9,7 @@ from meshd.datapath.rules.compilation import CompiledRules, Share, compile_rules
 from meshd.datapath.rules.decision import Carried, Reason, Upcall, decide
 from meshd.datapath.rules.fingerprint import cluster_id
 from meshd.model.listeners import HttpOptions, Protocol
-from meshd.model.request_policies import StringMatch
+from meshd.model.request_policies import SessionHeader, StringMatch
 from meshd.model.routes import (
     Action,
     DirectResponse,
@@ -79,6 +79,8 @@ def test_no_route_is_the_proxys_to_say() -> None:
         Forward(clusters=(WeightedCluster(name="a", weight=2**31), WeightedCluster(name="b", weight=2**31))),
         to("a", "missing"),
         to("least"),
+        to("ring"),
+        msgspec.structs.replace(to("a"), session=SessionHeader(name="x-session")),
         to(*"ababa"),
         to(),
     ],
@@ -87,6 +89,10 @@ def test_what_only_the_proxy_does_is_an_upcall_in_its_place(action: Action) -> N
     rules = compiled(route(RouteMatch(path=PathPrefix("/a"), method="POST"), action), route("/"))
     assert taken(rules, "/a", "POST") == "route"
     assert taken(rules, "/a") == taken(rules, "/", "POST") == "1"
+
+
+def test_slow_start_and_panic_are_for_the_workers_to_mind() -> None:
+    assert taken(compiled(route("/", to("slow")))) == "0"
 
 
 def test_edits_of_the_route_are_the_proxys() -> None:
