@@ -41,8 +41,10 @@ from meshd.model.wire import (
     ToWorker,
     Update,
 )
+from proxy import node_buckets
 from proxy.exchanges.downstream import Downstream
 from proxy.fast.path import FastPath
+from proxy.node_buckets import NodeBuckets
 from proxy.runtime import Runtime
 from proxy.served import Served
 from proxy.telemetry.access_log_file import FLUSH_SECONDS, AccessLogFile
@@ -61,7 +63,7 @@ class Worker:
         """``index``: the worker's on its node, from 0."""
         self._socket_path = socket_path
         self._index = index
-        self._runtime = Runtime()
+        self._runtime = Runtime(buckets=NodeBuckets(socket_path.with_name(node_buckets.FILE_NAME)))
         self._fast_path = FastPath(self._runtime)
         self._home_fd = netns.open_own()
         self._served: dict[str, Served] = {}
@@ -277,6 +279,10 @@ class Worker:
     def _stats(self, request: int) -> Stats:
         runtime = self._runtime
         counters = runtime.counters.snapshot()
+        if runtime.buckets.displaced:
+            counters["rate_limit_buckets_displaced_total"] = runtime.buckets.displaced
+        if runtime.buckets.unguarded:
+            counters["rate_limit_tokens_unguarded_total"] = runtime.buckets.unguarded
         if self._access_log is not None:
             counters["access_log_lines_dropped_total"] = self._access_log.dropped
         return Stats(
@@ -289,6 +295,8 @@ class Worker:
                 "downstream_connections": float(runtime.downstream_connections),
                 "upstream_connections": float(sum(s.caller.connections() for s in self._served.values())),
                 "workloads": float(len(self._served)),
+                "faults_active": float(runtime.active_faults),
+                "mirrored_requests": float(runtime.mirrored),
             },
         )
 

@@ -43,6 +43,7 @@ PURE = (
     "meshd.agent.totals",
     "meshd.agent.views",
     "proxy.balancing",
+    "proxy.filters",
     "proxy.routing",
 )
 """Modules and packages that decide and do no I/O."""

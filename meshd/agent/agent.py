@@ -72,7 +72,7 @@ class Agent:
             self._enrolment,
             datapath.flow_count,
         )
-        self._config = ConfigInForce(datapath, self._workers, options.run_dir / "config.msgpack")
+        self._config = ConfigInForce(datapath, self._workers, options.run_dir / "config.journal")
         self._ads = AdsClient(options.control, options.node, {"version": __version__}, self._on_change)
         self._answers = Answers(
             options,
@@ -118,7 +118,7 @@ class Agent:
                     "agent started",
                     node=options.node,
                     instance=options.instance,
-                    control=options.control,
+                    control=str(options.control),
                     workers=options.workers,
                     restored=restored,
                     fast_path=options.fast_path.mode,

@@ -160,7 +160,7 @@ class Answers:
 
     def _control_view(self) -> ControlView:
         return ControlView(
-            target=self._options.control,
+            target=str(self._options.control),
             connected=self._parts.ads.connected,
             synced=self._parts.ads.synced,
             version=self._parts.ads.version,
@@ -202,11 +202,13 @@ class Answers:
 
     async def _explain_view(self, question: str) -> object:
         options = self._options
-        logged = options.access_log and not options.fast_path.sample
-        off = options.fast_path.reason if logged or not options.fast_path.on else ""
+        off = "" if options.fast_path.on else options.fast_path.reason
+        all_logged = bool(options.access_log) and not options.fast_path.sample
         try:
             request = msgspec.json.decode(question, type=ExplainedRequest)
-            return explain(self._parts.config.snapshot, request, self._parts.datapath.rules_of, off)
+            return explain(
+                self._parts.config.snapshot, request, self._parts.datapath.rules_of, off, all_logged
+            )
         except (msgspec.MsgspecError, CannotExplainError) as error:
             raise QuestionError(str(error)) from None
 

@@ -128,8 +128,8 @@ def _endpoint_view(cluster: str, endpoint: Endpoint, mark: Mark | None, now: flo
 def match_text(match: RouteMatch) -> str:
     """A match in a line: ``GET /api/* x-user=tester``."""
     parts = [match.method or "*", _path_text(match.path)]
-    parts += [_string_text(header) for header in match.headers]
-    parts += [f"?{_string_text(query)}" for query in match.query]
+    parts += [string_text(header) for header in match.headers]
+    parts += [f"?{string_text(query)}" for query in match.query]
     return " ".join(parts)
 
 
@@ -156,7 +156,8 @@ def _path_text(path: PathMatch) -> str:
             return f"~{value}"
 
 
-def _string_text(match: StringMatch) -> str:
+def string_text(match: StringMatch) -> str:
+    """``name=value``, or ``name~pattern``."""
     return f"{match.name}{'~' if match.regex else '='}{match.value}"
 
 

@@ -7,9 +7,13 @@ import asyncio
 import logging
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meshd import log
 from meshd.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from meshd.control.access import Access
 
 DEFAULT_LISTEN = "127.0.0.1:15010"
 
@@ -33,6 +37,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--uds", type=Path, metavar="PATH", help="serve it on a Unix socket, too, and replace what is there"
     )
+    parser.add_argument(
+        "--tls-cert", type=Path, metavar="FILE", help="serve TLS, with this certificate (PEM)"
+    )
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key (PEM)")
+    parser.add_argument(
+        "--client-ca",
+        type=Path,
+        metavar="FILE",
+        help="ask each client for a certificate of one of these CAs (PEM)",
+    )
+    parser.add_argument(
+        "--tokens-file",
+        type=Path,
+        metavar="FILE",
+        help="ask each client for a bearer token of this file: TOKEN,USER,UID a line",
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.set_defaults(run=run)
 
@@ -42,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from meshd.control.control import Control, ControlError, Options
 
     log.configure(args.log_level)
+    access = _access(args)
     if not args.manifests.is_dir():
         raise CommandError(f"--manifests {args.manifests}: not a directory")
     listen = [args.listen]
@@ -53,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await Control(Options(args.manifests, tuple(listen))).run(stop)
+        await Control(Options(args.manifests, tuple(listen), access)).run(stop)
 
     try:
         asyncio.run(until_signalled())
@@ -62,3 +83,23 @@ def run(args: argparse.Namespace) -> int:
     finally:
         logging.shutdown()
     return 0
+
+
+def _access(args: argparse.Namespace) -> Access:
+    """What clients have to show. Raises CommandError."""
+    from meshd.control.access import NOTHING_ASKED, Access
+    from meshd.control.tokens import TokensError, TokensFile
+    from meshd.tls_files import TlsFiles
+
+    if (args.tls_cert is None) != (args.tls_key is None):
+        raise CommandError("--tls-cert and --tls-key go together")
+    if args.tls_cert is None:
+        for given, value in (("--client-ca", args.client_ca), ("--tokens-file", args.tokens_file)):
+            if value is not None:
+                raise CommandError(f"{given} needs TLS: give --tls-cert and --tls-key, too")
+        return NOTHING_ASKED
+    try:
+        tokens = TokensFile(args.tokens_file) if args.tokens_file is not None else None
+    except TokensError as error:
+        raise CommandError(f"--tokens-file: {error}") from None
+    return Access(TlsFiles(args.tls_cert, args.tls_key, args.client_ca), tokens)

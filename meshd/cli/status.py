@@ -94,6 +94,17 @@ def _routes(sockets: Sequence[Path], as_json: bool) -> int:
                         "httpRoutes": [
                             {"namespace": o.namespace, "name": o.name, "status": object_status(o)}
                             for o in told[node]
+                            if o.kind == "HTTPRoute"
+                        ],
+                        "policies": [
+                            {
+                                "kind": o.kind,
+                                "namespace": o.namespace,
+                                "name": o.name,
+                                "status": object_status(o),
+                            }
+                            for o in told[node]
+                            if o.kind != "HTTPRoute"
                         ],
                     }
                     for node, routes in answers.items()
@@ -110,18 +121,23 @@ def _routes(sockets: Sequence[Path], as_json: bool) -> int:
     ]
     print(table(["NODE", *header] if several else header, rows))
     # All nodes have them from one control plane.
-    conditions = list(dict.fromkeys(row for objects in told.values() for o in objects for row in _told(o)))
-    if conditions:
+    objects = dict.fromkeys(each for several in told.values() for each in several)
+    if conditions := [row for each in objects if each.kind == "HTTPRoute" for row in _told(each)]:
         print()
         print(table(("HTTPROUTE", "PARENT", "ACCEPTED", "RESOLVED REFS", "MESSAGE"), conditions))
+    if conditions := [row for each in objects if each.kind != "HTTPRoute" for row in _told(each)]:
+        print()
+        print(table(("POLICY", "TARGET", "ACCEPTED", "MESSAGE"), conditions))
     return 0
 
 
-def _told(route: ObjectStatus) -> Iterator[tuple[str, ...]]:
-    for parent in route.parents:
+def _told(of: ObjectStatus) -> Iterator[tuple[str, ...]]:
+    name = f"{of.namespace}/{of.name}"
+    for parent in of.parents:
         words = ["yes" if each.status else each.reason for each in parent.conditions]
         message = "; ".join(each.message for each in parent.conditions if each.message)
-        yield (f"{route.namespace}/{route.name}", parent.parent, *words, message or "-")
+        shown = name if of.kind == "HTTPRoute" else f"{of.kind} {name}"
+        yield (shown, parent.parent, *words, message or "-")
 
 
 def _endpoints(sockets: Sequence[Path], as_json: bool) -> int:

@@ -11,15 +11,19 @@ import msgspec
 import yaml
 
 from meshd.kube import httproute_rules
-from meshd.kube.httproute import HTTPRoute
+from meshd.kube.httproute import GATEWAY_GROUP, HTTPRoute
 from meshd.kube.known_fields import unknown
 from meshd.kube.objects import EndpointSlice, Key, Namespace, Pod, ReferenceGrant, Service
+from meshd.kube.policy_rules import policy_problems
+from meshd.kube.routepolicy import RoutePolicy
 from meshd.kube.service_rules import endpoint_slice_problems, service_problems
+from meshd.kube.upstreampolicy import UpstreamPolicy
 from meshd.model.status import Problem, Severity
 
-KubeObject = Namespace | Service | EndpointSlice | Pod | HTTPRoute | ReferenceGrant
-GATEWAY_GROUP = "gateway.networking.k8s.io"
+Policy = UpstreamPolicy | RoutePolicy
+KubeObject = Namespace | Service | EndpointSlice | Pod | HTTPRoute | ReferenceGrant | Policy
 OWN_GROUP = "meshd.io"
+OWN_VERSION = f"{OWN_GROUP}/v1alpha1"
 KINDS: dict[str, tuple[type[KubeObject], frozenset[str]]] = {
     "Namespace": (Namespace, frozenset({"v1"})),
     "Service": (Service, frozenset({"v1"})),
@@ -33,6 +37,8 @@ KINDS: dict[str, tuple[type[KubeObject], frozenset[str]]] = {
         ReferenceGrant,
         frozenset({"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"}),
     ),
+    "UpstreamPolicy": (UpstreamPolicy, frozenset({OWN_VERSION})),
+    "RoutePolicy": (RoutePolicy, frozenset({OWN_VERSION})),
 }
 """The kinds acted on, and the apiVersions in which they are read."""
 _OTHER_ROUTES = frozenset({"GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute"})
@@ -234,6 +240,8 @@ def _typed(raw: dict[str, object], key: Key, read: type[KubeObject]) -> Parsed:
         errors = tuple(httproute_rules.problems(value))
     elif isinstance(value, Service):
         errors = tuple(service_problems(value))
+    elif isinstance(value, Policy):
+        errors = tuple(policy_problems(value))
     elif isinstance(value, EndpointSlice):
         errors = tuple(endpoint_slice_problems(value))
     bad = any(problem.severity is Severity.ERROR for problem in errors)

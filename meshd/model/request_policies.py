@@ -60,8 +60,11 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers: tuple[str, ...] = ()
     expose: tuple[str, ...] = ()
     max_age: int = 5
-    """Seconds that a browser may keep a preflight's answer."""
+    """Seconds that a browser may keep a preflight's answer; below 0: it is not told."""
     credentials: bool = False
+    forward_unmatched: bool = False
+    """A preflight of another origin goes to the server (forward_not_matching_preflights). Else it is answered
+    without a word of permission, as the Gateway API has it."""
 
 
 class SessionCookie(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="cookie"):
@@ -124,6 +127,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The request may ask for its fault itself: x-envoy-fault-delay-request (milliseconds) and
     x-envoy-fault-abort-request (status), up to the shares (HeaderDelay, HeaderAbort). ``delay`` and ``abort``
     are 0 then: Envoy has the one or the other."""
+    max_active: int = 0
+    """Requests of a worker that have a fault and are not yet at their end, of all routes; beyond them none is
+    made (max_active_faults). 0: no limit."""
 
 
 class TokenBucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -243,6 +243,10 @@ class ShareView(msgspec.Struct, frozen=True, kw_only=True):
     weight: int
     endpoints: int
     healthy: int
+    policies: tuple[str, ...] = ()
+    """Those that shaped the cluster."""
+    effects: tuple[str, ...] = ()
+    """How its endpoints are used, where it is not the default; for people."""
 
 
 class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,6 +265,8 @@ class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
     """Its place among the routes of its virtual host, from 0."""
     match: str
     action: str
+    filters: tuple[str, ...] = ()
+    """What the route does with it besides sending it on, a text for each, in their order."""
     clusters: tuple[ShareView, ...]
     timeout: float
     """Seconds; 0: none."""
@@ -268,3 +274,7 @@ class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
     """``kernel``, or ``proxy``."""
     reason: str
     """Why it is the proxy."""
+    policies: tuple[str, ...] = ()
+    """Those that shaped the route."""
+    effects: tuple[str, ...] = ()
+    """What else is done with its requests; for people."""

@@ -13,7 +13,9 @@ from proxy.exchanges.client import Client, Headers, Relay
 from proxy.exchanges.destination import Destination
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
+from proxy.exchanges.filtering import Filtering
 from proxy.exchanges.kept_request import MAX_KEPT_BODY_BYTES, KeptRequest
+from proxy.exchanges.mirroring import MirroredRequest, mirror
 from proxy.exchanges.report import Account, report
 from proxy.exchanges.upstream import Upstream
 from proxy.http1 import heads
@@ -22,12 +24,13 @@ from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
 from proxy.routing.affinity import Affinity, RouteAffinity
-from proxy.routing.decision import Answer, ForwardTo
-from proxy.routing.header_edit import Edit
+from proxy.routing.decision import Answer, Decision, ForwardTo
+from proxy.routing.header_edit import NO_EDIT, Edit
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
 
 _NEW = ExchangeState.NEW
+_DELAYED = ExchangeState.DELAYED
 _DISPATCHED = ExchangeState.DISPATCHED
 _STREAMING = ExchangeState.STREAMING
 _TUNNEL = ExchangeState.TUNNEL
@@ -44,7 +47,9 @@ class Exchange:
         "_affinity",
         "_body",
         "_client",
+        "_copies",
         "_decision",
+        "_filtering",
         "_last_activity",
         "_relay",
         "_response_keeps_alive",
@@ -52,6 +57,7 @@ class Exchange:
         "_upstream_eof",
         "account",
         "dispatch",
+        "edit",
         "request",
         "request_done",
         "state",
@@ -69,8 +75,12 @@ class Exchange:
         self.account = Account(started)
         self.dispatch: Dispatch | None = None
         self.upstream: Upstream | None = None
+        self.edit: Edit = NO_EDIT
+        """What is done to the head of the answer, whoever gives it."""
         self._decision: ForwardTo
         self._affinity: Affinity | None = None
+        self._filtering: Filtering | None = None
+        self._copies: tuple[MirroredRequest, ...] = ()
         self._relay: Relay
         self._response_keeps_alive = False
         self._timeout: asyncio.TimerHandle | None = None
@@ -99,17 +109,32 @@ class Exchange:
                 return len(data)
             self.account.bytes_received = end - at
             self.request_done = self._body.done
+        if isinstance(decision, ForwardTo):
+            if decision.affinity is not None:
+                decision = self._tie(decision, decision.affinity)
+            self.edit = decision.response_edit
+        if decision.filters is None:
+            self.proceed(decision, data[at:end])
+        else:
+            self._filtering = Filtering(self, client, decision, decision.filters, data[at:end])
+            self._filtering.start()
+        return end
+
+    def delayed(self) -> None:
+        """It waits, as its route's fault policy says."""
+        self._to(_DELAYED)
+        self.account.flags = response_flags.joined(Flag.DELAY_INJECTED)
+
+    def proceed(self, decision: Decision, body: bytes) -> None:
+        """Do what is decided. ``body``: what has come of the request's."""
         if isinstance(decision, Answer):
-            self.account.flags = decision.flags
+            self.account.flags = response_flags.with_earlier(self.account.flags, decision.flags)
             self.account.details = decision.details
             self._answer(decision.status, decision.headers, decision.body)
-            return end
-        if decision.affinity is not None:
-            decision = self._tie(decision, decision.affinity)
-        self._decision = decision
-        self.account.cluster = decision.cluster
-        self._send(data[at:end])
-        return end
+        else:
+            self._decision = decision
+            self.account.cluster = decision.cluster
+            self._send(body)
 
     def _tie(self, decision: ForwardTo, route: RouteAffinity) -> ForwardTo:
         """Heed what ties the request to an endpoint."""
@@ -132,11 +157,16 @@ class Exchange:
             self.fail(failures.bad_request_body(str(error)))
             return len(data)
         self.account.bytes_received += end
+        taken = data if end == len(data) else data[:end]
+        for copy in self._copies:
+            copy.more(taken, body.done)
         self.request_done = body.done
         if self.dispatch is not None:
-            self.dispatch.more(data if end == len(data) else data[:end])
-        if body.done:
-            self._arm_timeout()
+            self.dispatch.more(taken)
+            if body.done:
+                self._arm_timeout()
+        elif self._filtering is not None:
+            self._filtering.more(taken)
         return end
 
     def _send(self, body: bytes) -> None:
@@ -152,6 +182,11 @@ class Exchange:
             self._arm_timeout()
         self._to(_DISPATCHED)
         dispatch.start()
+        # Of what goes nowhere there is no copy, and none of what may become a tunnel.
+        if decision.mirrors and self.state is not _ENDED and not self.request.upgrade:
+            self._copies = mirror(
+                client, decision, self.request.head.method, self.account.sent or [], body, self.request_done
+            )
 
     def _write_down(self, balancer: Balancer, body: bytes) -> Dispatch:
         """The request as it goes to a server."""
@@ -206,12 +241,11 @@ class Exchange:
         self.account.flags = response_flags.with_earlier(self.account.flags, response_flags.joined(flag))
 
     def _response_edit(self) -> Edit:
-        edit = self._decision.response_edit
         destination = None if self.dispatch is None else self.dispatch.destination
         endpoint = None if destination is None else destination.endpoint
         if self._affinity is None or endpoint is None:
-            return edit
-        return edit.followed_by(self._affinity.answer_edits((endpoint.address, endpoint.port)))
+            return self.edit
+        return self.edit.then(self._affinity.answer_edit((endpoint.address, endpoint.port)))
 
     def _response_begins(self, response: Response) -> None:
         self.account.status = response.status
@@ -320,9 +354,8 @@ class Exchange:
             self._abort()
             self._client.cut()
         else:
-            self._answer(
-                refusal.status, (*heads.PLAIN_TEXT, *refusal.headers), heads.message_body(refusal.message)
-            )
+            headers = self.edit.of_answer((*heads.PLAIN_TEXT, *refusal.headers))
+            self._answer(refusal.status, headers, heads.message_body(refusal.message))
 
     def cancel(self) -> None:
         """The client is gone."""
@@ -366,6 +399,10 @@ class Exchange:
             self.account.bytes_sent = self._relay.passed
         self._to(_ENDED)
         self._disarm_timeout()
+        if self._filtering is not None:
+            self._filtering.leave()
+        for copy in self._copies:
+            copy.abandon()
         upstream, self.upstream = self.upstream, None
         destination = None if self.dispatch is None else self.dispatch.destination
         endpoint = None if destination is None else destination.endpoint

@@ -27,6 +27,8 @@ class ExchangeState(enum.Enum):
     __hash__ = object.__hash__
 
     NEW = "new"
+    DELAYED = "delayed"
+    """The request waits, as its route's fault policy says."""
     DISPATCHED = "dispatched"
     """The request is on its way, or out; no final response has begun."""
     STREAMING = "streaming"
@@ -66,7 +68,8 @@ CONNECTION_WAYS: dict[ConnectionState, frozenset[ConnectionState]] = {
 }
 
 EXCHANGE_WAYS: dict[ExchangeState, frozenset[ExchangeState]] = {
-    ExchangeState.NEW: frozenset((ExchangeState.DISPATCHED, ExchangeState.ENDED)),
+    ExchangeState.NEW: frozenset((ExchangeState.DELAYED, ExchangeState.DISPATCHED, ExchangeState.ENDED)),
+    ExchangeState.DELAYED: frozenset((ExchangeState.DISPATCHED, ExchangeState.ENDED)),
     ExchangeState.DISPATCHED: frozenset((ExchangeState.STREAMING, ExchangeState.TUNNEL, ExchangeState.ENDED)),
     ExchangeState.STREAMING: frozenset((ExchangeState.ENDED,)),
     ExchangeState.TUNNEL: frozenset((ExchangeState.ENDED,)),

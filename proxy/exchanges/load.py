@@ -21,17 +21,15 @@ class Load:
         self._row = 0
         self._worker = 0
 
-    def add(self, resource: Resource) -> None:
-        """One more is out."""
-        self._counts[resource] += 1
+    def add(self, resource: Resource, amount: int = 1) -> None:
+        """So many more are out; less than 0: fewer."""
+        self._counts[resource] += amount
         if self._page is not None:
             self._page.set(self._row, resource, self._worker, self._counts[resource])
 
     def remove(self, resource: Resource) -> None:
         """One that ``add`` counted is out no more."""
-        self._counts[resource] -= 1
-        if self._page is not None:
-            self._page.set(self._row, resource, self._worker, self._counts[resource])
+        self.add(resource, -1)
 
     def total(self, resource: Resource) -> int:
         """Of all workers of the node where they share their counts (the cluster has limits); else ours."""

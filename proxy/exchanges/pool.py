@@ -69,10 +69,20 @@ class Pool:
         self._idle: deque[Upstream] = deque()
         self._all: set[Upstream] = set()
         self._connecting: set[asyncio.Task[None]] = set()
+        self._making: dict[Upstream, asyncio.Task[None]] = {}
+        """Of those, which have got as far as to make an Upstream."""
         self._waiting: dict[Waiter, None] = {}
         """In the order of their coming."""
         self.load = runtime.loads.of(cluster.name)
+        self._counted = 0
+        """Connections, made and being made, that the load knows of."""
         runtime.timed.add(self)
+
+    def renew(self, cluster: Cluster) -> None:
+        """The config has changed, and the endpoint takes requests."""
+        self.draining = False
+        self.cluster = cluster
+        self._connect_for_waiting()
 
     def take(self) -> Upstream | None:
         """An idle connection, or None."""
@@ -116,11 +126,19 @@ class Pool:
         with contextlib.suppress(ValueError):
             self._idle.remove(upstream)
 
+    def opened(self, upstream: Upstream) -> None:
+        """A connection stands."""
+        self._connecting.discard(self._making.pop(upstream))
+        self._all.add(upstream)
+        self._count()
+        self.runtime.counters.add("upstream_connections_total")
+        self._offer(upstream)
+
     def lost(self, upstream: Upstream) -> None:
-        """A connection is gone."""
+        """A connection that stood is gone."""
         self._all.discard(upstream)
         self.discard(upstream)
-        self.load.remove(Resource.CONNECTIONS)
+        self._count()
         self._connect_for_waiting()
 
     def drain(self) -> None:
@@ -175,15 +193,18 @@ class Pool:
             self._take_out(waiter)
             if waiter.connected(upstream):
                 return
+        if self.draining:
+            upstream.close()
+            return
         upstream.idle_since = self.runtime.now
         self._idle.append(upstream)
 
     def _connect_for_waiting(self) -> None:
         while len(self._connecting) < len(self._waiting) and self._may_connect():
-            self.load.add(Resource.CONNECTIONS)
             task = self.runtime.loop.create_task(self._connect())
             self._connecting.add(task)
-            task.add_done_callback(self._connect_ended)
+            self._count()
+            task.add_done_callback(self._not_connecting)
 
     def _may_connect(self) -> bool:
         mine = len(self._all) + len(self._connecting)
@@ -192,42 +213,43 @@ class Pool:
         limit = self.cluster.limits.connections
         return mine < MAX_CONNECTIONS and self.load.has_room(Resource.CONNECTIONS, limit)
 
-    def _no_longer_connecting(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _not_connecting(self, task: asyncio.Task[None]) -> None:
         self._connecting.discard(task)
+        self._count()
+        self._connect_for_waiting()
 
-    def _connect_ended(self, task: asyncio.Task[None]) -> None:
-        self._connecting.discard(task)
-        if task.cancelled():
-            self.load.remove(Resource.CONNECTIONS)
+    def _count(self) -> None:
+        now = len(self._all) + len(self._connecting)
+        self.load.add(Resource.CONNECTIONS, now - self._counted)
+        self._counted = now
 
     async def _connect(self) -> None:
         address, port = self._endpoint.address, self._endpoint.port
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock: socket.socket | None = None
+        upstream: Upstream | None = None
         try:
             async with asyncio.timeout(self.cluster.connect_timeout or None):
                 sock = self._open_socket(family)
                 await self.runtime.loop.sock_connect(sock, (address, port))
             upstream = Upstream(self, sock)
+            task = asyncio.current_task()
+            assert task is not None
+            self._making[upstream] = task
             await self.runtime.loop.create_connection(lambda: upstream, sock=sock)
         except TimeoutError:
             self._failed(sock, f"no answer within {self.cluster.connect_timeout:g} s", True)
-            return
         except OSError as error:
             reason = errno.errorcode.get(error.errno or 0, "")
             text = os.strerror(error.errno) if error.errno else str(error)
             self._failed(sock, f"{text} ({reason})" if reason else text, False)
-            return
         except asyncio.CancelledError:
             if sock is not None:
                 sock.close()
             raise
-        self._no_longer_connecting()
-        self._all.add(upstream)
-        self.runtime.counters.add("upstream_connections_total")
-        self._offer(upstream)
+        finally:
+            if upstream is not None:
+                self._making.pop(upstream, None)
 
     def _failed(self, sock: socket.socket | None, reason: str, timed_out: bool) -> None:
         if sock is not None:
@@ -243,10 +265,7 @@ class Pool:
             endpoint=f"{self._endpoint.address}:{self._endpoint.port}",
             reason=reason,
         )
-        self._no_longer_connecting()
-        self.load.remove(Resource.CONNECTIONS)
         if self._waiting:
             waiter = next(iter(self._waiting))
             self._take_out(waiter)
             waiter.connect_failed(reason, timed_out)
-        self._connect_for_waiting()

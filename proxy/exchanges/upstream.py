@@ -86,6 +86,7 @@ class Upstream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._hold = ReadHold(self._transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
+        self.pool.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the server."""

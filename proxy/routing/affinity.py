@@ -11,6 +11,7 @@ from meshd.model.routes import Forward, HeaderEdit
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import Hasher, Source, hasher
 from proxy.balancing.sessions import session_edit, session_of
+from proxy.routing.header_edit import Edit
 from proxy.routing.request_head import RequestHead
 from proxy.routing.share import Share
 
@@ -83,12 +84,12 @@ class Affinity:
             share = self.route.share_of(self.wanted, decision.cluster, balancers)
         return decision if share is None else decision.instead_to(share)
 
-    def answer_edits(self, endpoint: Address) -> list[HeaderEdit]:
-        """What the answer of ``endpoint`` has to tell the client."""
+    def answer_edit(self, endpoint: Address) -> Edit:
+        """What the answer of ``endpoint`` has to tell the client; False: nothing."""
         edits = []
         session = self.route.session
         if session is not None and endpoint != self.wanted:
             edits.append(session_edit(session, self._request.path, endpoint, self._time))
         if self._cookie:
             edits.append(HeaderEdit(add=(("set-cookie", self._cookie),)))
-        return edits
+        return Edit(edits)

@@ -7,11 +7,14 @@ API says more, the Gateway API's. Everything that does not depend on the request
 from __future__ import annotations
 
 import bisect
+import copy
+import functools
 import itertools
 from collections.abc import Iterator
 
-from meshd.model.request_policies import Retry
+from meshd.model.request_policies import Mirror, Retry
 from meshd.model.routes import DirectResponse, Forward, Redirect, Route, RouteConfig, VirtualHost
+from proxy.filters.chain import Filters, filters_of
 from proxy.routing.affinity import RouteAffinity
 from proxy.routing.header_edit import Edit
 from proxy.routing.match import predicate
@@ -31,7 +34,9 @@ class ForwardTo:
     __slots__ = (
         "affinity",
         "cluster",
+        "filters",
         "host",
+        "mirrors",
         "missing_cluster_status",
         "request_edit",
         "response_edit",
@@ -69,27 +74,24 @@ class ForwardTo:
         self.retry = retry
         self.missing_cluster_status = missing_cluster_status
         self.affinity = affinity
+        self.mirrors: tuple[Mirror, ...] = ()
+        """Who gets a copy."""
+        self.filters: Filters | None = None
+        """What comes before it is sent."""
 
     def instead_to(self, share: Share) -> ForwardTo:
         """The same, to another cluster of the route."""
-        return ForwardTo(
-            self.route,
-            share.cluster,
-            self.target,
-            self.host,
-            share.request_edit,
-            share.response_edit,
-            self.timeout,
-            self.retry,
-            self.missing_cluster_status,
-            self.affinity,
-        )
+        other = copy.copy(self)
+        other.cluster = share.cluster
+        other.request_edit = share.request_edit
+        other.response_edit = share.response_edit
+        return other
 
 
 class Answer:
     """Answer the request without asking a server. Content-Length is left to whoever frames the response."""
 
-    __slots__ = ("body", "details", "flags", "headers", "route", "status")
+    __slots__ = ("body", "details", "filters", "flags", "headers", "route", "status")
 
     def __init__(
         self,
@@ -107,6 +109,8 @@ class Answer:
         self.body = body
         self.flags = flags
         self.details = details
+        self.filters: Filters | None = None
+        """What comes before it is answered."""
 
 
 Decision = ForwardTo | Answer
@@ -141,7 +145,7 @@ class _Forwarding:
         path = request.path
         if forward.path is not None:
             path = rewrite_path(path, self._route.match.path, forward.path)
-        return ForwardTo(
+        decision = ForwardTo(
             self._route,
             share.cluster,
             path if request.query is None else with_query(path, request.query),
@@ -153,6 +157,8 @@ class _Forwarding:
             forward.missing_cluster_status,
             self._affinity,
         )
+        decision.mirrors = forward.mirrors
+        return decision
 
 
 class _Redirecting:
@@ -185,22 +191,31 @@ class _Responding:
 
 
 class _CompiledRoute:
-    __slots__ = ("decide", "holds", "order")
+    __slots__ = ("_filters", "_take", "holds", "order")
 
-    def __init__(self, order: int, route: Route) -> None:
+    def __init__(self, order: int, route: Route, filters: Filters | None) -> None:
         self.order = order
+        self._filters = filters
         self.holds = predicate(route.match)
         action = route.action
         if isinstance(action, Forward):
-            self.decide = _Forwarding(route, action).decide
+            self._take = _Forwarding(route, action).decide
         elif isinstance(action, Redirect):
-            self.decide = _Redirecting(route, action).decide
+            self._take = _Redirecting(route, action).decide
         else:
-            self.decide = _Responding(route, action).decide
+            self._take = _Responding(route, action).decide
+
+    def decide(self, request: RequestHead, random: float) -> Decision:
+        decision = self._take(request, random)
+        decision.filters = self._filters
+        return decision
 
 
-def _compile(host: VirtualHost) -> PathIndex[_CompiledRoute]:
-    return PathIndex((route.match.path, _CompiledRoute(i, route)) for i, route in enumerate(host.routes))
+def _compile(config: str, host: VirtualHost) -> PathIndex[_CompiledRoute]:
+    return PathIndex(
+        (route.match.path, _CompiledRoute(i, route, filters_of(config, host, route)))
+        for i, route in enumerate(host.routes)
+    )
 
 
 def _session_clusters(config: RouteConfig) -> Iterator[str]:
@@ -220,7 +235,7 @@ class RouteTable:
         self.config = config
         self.session_clusters = frozenset(_session_clusters(config))
         """The clusters that sessions are with."""
-        self._hosts = HostIndex(config, _compile)
+        self._hosts = HostIndex(config, functools.partial(_compile, config.name))
 
     def decide(self, request: RequestHead, random: float) -> Decision:
         """What becomes of ``request``. ``random``: uniform in [0, 1), it picks among weighted clusters."""

@@ -14,11 +14,10 @@ def _wire(text: str) -> bytes:
 class Edit:
     """Several HeaderEdits, one after the other, folded into one. False where it changes nothing."""
 
-    __slots__ = ("_edits", "added", "dropped", "text_added")
+    __slots__ = ("added", "dropped", "text_added")
 
     def __init__(self, edits: Iterable[HeaderEdit]) -> None:
         """Each edit removes, then sets, then adds (Envoy's HeaderParser::evaluateHeaders)."""
-        self._edits = edits = tuple(edits)
         dropped: set[str] = set()
         values: dict[str, list[str]] = {}
         for edit in edits:
@@ -34,14 +33,19 @@ class Edit:
         self.added = tuple((_wire(name), _wire(value)) for name, value in self.text_added)
         self.dropped = frozenset(_wire(name) for name in dropped)
 
+    def then(self, later: Edit) -> Edit:
+        """The two as one, ``later`` after this one."""
+        both = Edit(())
+        kept = [field for field in self.text_added if _wire(field[0]) not in later.dropped]
+        both.text_added = (*kept, *later.text_added)
+        both.added = tuple((_wire(name), _wire(value)) for name, value in both.text_added)
+        both.dropped = self.dropped | later.dropped
+        return both
+
     def of_answer(self, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         """The headers (names in lower case) of an answer of our own, after this edit."""
         kept = (field for field in headers if _wire(field[0]) not in self.dropped)
         return (*kept, *self.text_added)
-
-    def followed_by(self, edits: Iterable[HeaderEdit]) -> Edit:
-        """This one, and then ``edits``."""
-        return Edit((*self._edits, *edits))
 
     def __bool__(self) -> bool:
         return bool(self.added or self.dropped)

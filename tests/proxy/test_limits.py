@@ -6,10 +6,14 @@ import contextlib
 import os
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshd.limit_page import LimitPage, Resource, new_fd
 from meshd.model.cluster_policies import Limits
@@ -342,3 +346,50 @@ def test_a_new_process_in_a_dead_ones_place_begins_with_nothing(page_fd: int) ->
     assert new.of("web").total(Resource.REQUESTS) == 0
     new.close()
     dead.close()
+
+
+_events = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.integers(0, 2), st.sampled_from("abc"), st.sampled_from(Resource)),
+        st.tuples(st.just("remove"), st.integers(0, 2), st.sampled_from("abc"), st.sampled_from(Resource)),
+        st.tuples(st.just("rows"), st.permutations(range(4)), st.sets(st.sampled_from("abc")), st.none()),
+        st.tuples(st.just("die"), st.integers(0, 2), st.none(), st.none()),
+    ),
+    max_size=30,
+)
+
+
+@given(_events)
+def test_the_sum_is_what_all_living_workers_have_out(events: list[tuple[Any, Any, Any, Any]]) -> None:
+    fd = new_fd(3)
+    workers = [Loads() for _ in range(3)]
+    held: dict[tuple[int, str], Load] = {}
+    out: Counter[tuple[int, str, Resource]] = Counter()
+    rows: dict[str, int] = {}
+    try:
+        for kind, first, second, resource in events:
+            match kind:
+                case "add":
+                    load = held.setdefault((first, second), workers[first].of(second))
+                    load.add(resource)
+                    out[first, second, resource] += 1
+                case "remove" if out[first, second, resource]:
+                    held[first, second].remove(resource)
+                    out[first, second, resource] -= 1
+                case "rows":
+                    rows = dict(zip(sorted(second), first, strict=False))
+                    for number, worker in enumerate(workers):
+                        worker.share(LimitPage(fd, 3), rows, number)
+                case "die":
+                    workers[first] = Loads()
+                    workers[first].share(LimitPage(fd, 3), rows, first)
+                    held = {key: load for key, load in held.items() if key[0] != first}
+                    out = Counter({key: count for key, count in out.items() if key[0] != first})
+            for name in rows:
+                for each in Resource:
+                    expected = sum(out[number, name, each] for number in range(3))
+                    assert [worker.of(name).total(each) for worker in workers] == [expected] * 3
+    finally:
+        for worker in workers:
+            worker.close()
+        os.close(fd)

@@ -34,7 +34,7 @@ class MoodyServer:
 
     async def start(self) -> None:
         """Listen, at the port where it did before if it did. Raises OSError."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=512)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

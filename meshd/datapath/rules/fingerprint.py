@@ -20,7 +20,7 @@ from meshd.model.listeners import Listener
 from meshd.model.routes import Forward, RouteConfig
 from meshd.model.snapshot import Snapshot
 
-FORMAT = 1
+FORMAT = 2
 """Of what is hashed, and of what the kernel does by it: raised when either changes its meaning."""
 
 FNV_BASIS = 0xCBF29CE484222325

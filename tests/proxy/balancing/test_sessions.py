@@ -18,7 +18,6 @@ from proxy.balancing.hash_keys import Source
 from proxy.balancing.selection import Selection
 from proxy.balancing.sessions import session_edit, session_of
 from proxy.routing.affinity import Affinity, RouteAffinity
-from proxy.routing.header_edit import Edit
 from proxy.routing.request_head import RequestHead
 from proxy.routing.share import Share
 
@@ -128,7 +127,7 @@ def test_a_session_stays_in_its_cluster_whatever_the_weights() -> None:
 
 def _told(affinity: Affinity) -> dict[str, str]:
     """By an answer of the first endpoint."""
-    return dict(Edit(affinity.answer_edits(("10.0.0.1", 80))).text_added)
+    return dict(affinity.answer_edit(("10.0.0.1", 80)).text_added)
 
 
 def test_an_answer_tells_only_what_the_client_does_not_know() -> None:
@@ -145,8 +144,8 @@ def test_an_answer_tells_only_what_the_client_does_not_know() -> None:
     second = Affinity(route, again, Source("10.1.0.1", "d"), _NOW)
     assert second.wanted == ("10.0.0.1", 80)
     assert second.hash() == first.hash()
-    assert not second.answer_edits(("10.0.0.1", 80))
-    assert second.answer_edits(("10.0.0.2", 80))
+    assert not second.answer_edit(("10.0.0.1", 80))
+    assert second.answer_edit(("10.0.0.2", 80))
     assert not _affinity(Forward(clusters=(WeightedCluster(name="a"),)))
     # No cookie is made where nothing is hashed.
     assert "set-cookie" not in _told(Affinity(route, _request("/"), Source("", ""), _NOW))

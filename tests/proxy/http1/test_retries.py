@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from meshd.model.cluster_policies import Limits
+from meshd.model.clusters import Cluster
 from meshd.model.request_policies import Retry
 from meshd.model.routes import Forward, Route, WeightedCluster
 from proxy.exchanges.kept_request import MAX_KEPT_BODY_BYTES
@@ -49,12 +51,13 @@ def on_reset(attempts: int = 1, per_try_timeout: float = 0.0) -> Retry:
 
 @contextlib.contextmanager
 def running(
-    way: Way, script: Script, retry: Retry, timeout: float = 0.0
+    way: Way, script: Script, retry: Retry, timeout: float = 0.0, limits: Limits | None = None
 ) -> Iterator[tuple[Server, Bed, socket.socket]]:
     """A server, a proxy whose route is tried again, and a client."""
+    cluster = Cluster(name="web", limits=limits or Limits())
     with (
         way.server(script) as web,
-        way.bed(config((web.port,), route(retry, timeout))) as proxy,
+        way.bed(config((web.port,), route(retry, timeout), cluster=cluster)) as proxy,
         proxy.connect() as client,
     ):
         yield web, proxy, client
@@ -426,3 +429,45 @@ def test_a_client_that_goes_meanwhile_is_not_served(way: Way) -> None:
         client.close()
         eventually(lambda: told(proxy) == [(0, "DC", 1)])
         assert len(seen) == 1
+
+
+# -- limits -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limits", [Limits(retries=1), Limits(retry_budget_percent=1.0, retry_budget_min=1)])
+def test_beyond_the_clusters_limit_the_answer_is_the_last(way: Way, limits: Limits) -> None:
+    retry = Retry(attempts=1, statuses=(503,), least_backoff=60.0)
+    with running(way, answering(BUSY), retry, limits=limits) as (_, proxy, waits):
+        waits.sendall(get())
+        eventually(lambda: counted(proxy)[0] == 1)
+        with proxy.connect() as other:
+            other.sendall(get())
+            assert read_response(other)[1] == b"busy"
+            assert proxy.counter("upstream_retries_overflow_total") == 1
+            assert told(proxy) == [(503, "UO", 1)]
+            # One that goes makes room.
+            proxy.present = False
+            waits.close()
+            eventually(lambda: (0, "DC", 1) in told(proxy))
+            other.sendall(get())
+            eventually(lambda: counted(proxy)[0] == 2)
+
+
+def test_a_retry_counts_until_its_answer_comes() -> None:
+    go_on = threading.Event()
+
+    def slow(sock: socket.socket) -> None:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+        assert go_on.wait(10)
+        sock.sendall(b"hello")
+
+    script = in_turn(BUSY, slow, BUSY, ok(b"other"))
+    with running(PLAIN, script, on_status(), limits=Limits(retries=1)) as (_, proxy, client):
+        client.sendall(get())
+        head = receive_head(client)
+        with proxy.connect() as other:
+            other.sendall(get())
+            assert read_response(other)[1] == b"other"
+        go_on.set()
+        assert read_response(client, head)[1] == b"hello"
+        assert counted(proxy) == (2, 2, 0)
