@@ -1,4 +1,4 @@
-"""Objects from a Kubernetes API server, and what became of the routes written back to it."""
+"""Objects from a Kubernetes API server, and what became of routes and policies written back to it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from meshd.control.source import Files
 from meshd.control.status_writer import StatusWriter
 from meshd.gateway.incremental import Change
 from meshd.kube.collection import ApiObject
+from meshd.kube.crds import POLICIES
+from meshd.kube.parse import OWN_VERSION
 from meshd.kube_api.access import Access
 from meshd.kube_api.client import Client
 from meshd.kube_api.following import Following, State
@@ -16,12 +18,16 @@ from meshd.kube_api.leading import Leading
 from meshd.kube_api.reflection import Name
 from meshd.kube_api.resource import Kept, Resource
 
-HTTP_ROUTES = Resource("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes")
+TOLD = (
+    Resource("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes"),
+    *(Resource(kind.__name__, OWN_VERSION, plural) for kind, plural in POLICIES),
+)
+"""Those on whose objects we write how they were taken."""
 RESOURCES = (
     Resource("Namespace", "v1", "namespaces"),
     Resource("Service", "v1", "services"),
     Resource("EndpointSlice", "discovery.k8s.io/v1", "endpointslices"),
-    HTTP_ROUTES,
+    *TOLD,
     Resource("ReferenceGrant", "gateway.networking.k8s.io/v1beta1", "referencegrants"),
 )
 """What is followed. A kind whose CRD is not installed has no objects."""
@@ -41,24 +47,29 @@ class ClusterSource:
         self._namespace = namespace
         self._lease_namespace = lease_namespace or access.namespace
         self._following: Following | None = None
-        self._writer: StatusWriter | None = None
-        self._routes: dict[Name, Kept] = {}
+        self._writers: dict[str, StatusWriter] = {}
+        """By kind."""
+        self._held: dict[str, dict[Name, Kept]] = {resource.kind: {} for resource in TOLD}
         self._objects: dict[str, tuple[Kept, ApiObject]] = {}
 
     async def versions(self) -> AsyncGenerator[Files, None]:
         """All objects, and again when they have changed. An API server that is away is waited for."""
         async with Client(self._access) as client:
             leading = Leading(client, self._lease_namespace, LEASE, self._identity, self._leadership_changed)
-            self._writer = StatusWriter(client, HTTP_ROUTES, self._routes.get, lambda: leading.leads)
+            self._writers = {
+                each.kind: StatusWriter(client, each, self._held[each.kind].get, lambda: leading.leads)
+                for each in TOLD
+            }
             following = Following(client, _followed(self._namespace), self._namespace)
-            tasks = [asyncio.create_task(leading.run()), asyncio.create_task(self._writer.run())]
+            runs = [leading.run(), *(writer.run() for writer in self._writers.values())]
+            tasks = [asyncio.create_task(each) for each in runs]
             states = following.states()
             try:
                 async for state in states:
                     for task in tasks:
                         if task.done():
                             task.result()
-                    self._note_routes(state)
+                    self._note_told(state)
                     yield self._files(state)
             finally:
                 await states.aclose()
@@ -67,28 +78,28 @@ class ClusterSource:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     def taken(self, change: Change) -> None:
-        """Write the routes' new statuses, when there is something new to say."""
-        assert self._writer is not None
+        """Write the new statuses, when there is something new to say."""
         for status in change.statuses:
-            if status.kind == HTTP_ROUTES.kind:
-                self._writer.want((status.namespace, status.name), status)
+            if writer := self._writers.get(status.kind):
+                writer.want((status.namespace, status.name), status)
         for key in change.removed_statuses:
-            if key.kind == HTTP_ROUTES.kind:
-                self._writer.want((key.namespace, key.name), None)
+            if writer := self._writers.get(key.kind):
+                writer.want((key.namespace, key.name), None)
 
     def _leadership_changed(self) -> None:
-        if self._writer is not None:
-            self._writer.look_at_all()
+        for writer in self._writers.values():
+            writer.look_at_all()
 
-    def _note_routes(self, state: State) -> None:
-        assert self._writer is not None
-        routes = state.get(HTTP_ROUTES, {})
-        for name in self._routes.keys() - routes.keys():
-            del self._routes[name]
-        for name, kept in routes.items():
-            if self._routes.get(name) is not kept:
-                self._routes[name] = kept
-                self._writer.look_at(name)
+    def _note_told(self, state: State) -> None:
+        for resource in TOLD:
+            writer, held = self._writers[resource.kind], self._held[resource.kind]
+            objects = state.get(resource, {})
+            for name in held.keys() - objects.keys():
+                del held[name]
+            for name, kept in objects.items():
+                if held.get(name) is not kept:
+                    held[name] = kept
+                    writer.look_at(name)
 
     def _files(self, state: State) -> Files:
         """The objects; those that have not changed are the same as before."""

@@ -1,4 +1,4 @@
-"""Writes to the routes of a cluster how they were taken, as long as this replica leads."""
+"""Writes to routes or policies of a cluster how they were taken, as long as this replica leads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StatusWriter:
         held: Callable[[Name], Kept | None],
         leads: Callable[[], bool],
     ) -> None:
-        """``held``: a route as the server last told of it; None: it is gone."""
+        """``held``: an object as the server last told of it; None: it is gone."""
         self._client = client
         self._resource = resource
         self._held = held
@@ -46,7 +46,7 @@ class StatusWriter:
         self._work = asyncio.Event()
 
     def want(self, name: Name, status: ObjectStatus | None) -> None:
-        """What is to be said of a route; None: it is gone."""
+        """What is to be said of an object; None: it is gone."""
         if status is None:
             self._wanted.pop(name, None)
         else:
@@ -78,10 +78,13 @@ class StatusWriter:
                         await asyncio.sleep(1 / MAX_PER_SECOND)
                     backoff.reset()
                 except (ApiError, CredentialError, KubeConfigError) as error:
-                    route = f"{name[0]}/{name[1]}"
-                    log.event(_logger, logging.WARNING, "status not written", route=route, reason=str(error))
+                    self._log(name, error)
                     self.look_at(name)
                     await asyncio.sleep(backoff.take())
+
+    def _log(self, name: Name, error: Exception) -> None:
+        called = f"{self._resource.kind} {name[0]}/{name[1]}"
+        log.event(_logger, logging.WARNING, "status not written", object=called, reason=str(error))
 
     async def _write(self, name: Name) -> bool:
         """Whether there was something to write. Raises ApiError, CredentialError, KubeConfigError."""
@@ -89,9 +92,9 @@ class StatusWriter:
         if status is None or held is None:
             return False
         try:
-            body = patch(held.text, status.parents, status.generation, datetime.now(UTC))
+            body = patch(self._resource.kind, held.text, status.parents, status.generation, datetime.now(UTC))
         except msgspec.MsgspecError as error:
-            log.event(_logger, logging.WARNING, "status not written", route=name, reason=str(error))
+            self._log(name, error)
             return False
         if body is None:
             return False

@@ -1,7 +1,8 @@
-"""A route's status as Gateway API wants it on the object (RouteParentStatus). Pure."""
+"""The status of a route or policy as Gateway API wants it on the object (RouteStatus, PolicyStatus). Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -11,8 +12,8 @@ from meshd.model.status import Condition, ParentReference, ParentStatus
 
 CONTROLLER = "meshd.io/control"
 """controllerName: whose entries are ours (GatewayController's syntax: domain/path)."""
-MAX_PARENTS = 32
-"""Entries that status.parents has room for, those of all controllers together."""
+MAX_PARENTS, MAX_ANCESTORS = 32, 16
+"""Entries that status.parents and status.ancestors have room for, those of all controllers together."""
 MAX_MESSAGE = 32768
 
 
@@ -38,11 +39,12 @@ class WrittenReference(Struct, frozen=True, rename="camel", omit_defaults=True):
     port: int = 0
 
 
-class WrittenParent(Struct, frozen=True, rename="camel"):
-    """An entry of status.parents."""
+class WrittenEntry(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """An entry of a route's status.parents or of a policy's status.ancestors, by which of the two it has."""
 
-    parent_ref: WrittenReference
     controller_name: str
+    parent_ref: WrittenReference | UnsetType = UNSET
+    ancestor_ref: WrittenReference | UnsetType = UNSET
     conditions: tuple[WrittenCondition, ...] = ()
 
 
@@ -53,9 +55,10 @@ class _Metadata(Struct, frozen=True, rename="camel"):
 
 class _Status(Struct, frozen=True):
     parents: tuple[msgspec.Raw, ...] | None = None
+    ancestors: tuple[msgspec.Raw, ...] | None = None
 
 
-class _Route(Struct, frozen=True):
+class _Object(Struct, frozen=True):
     metadata: _Metadata
     status: _Status = _Status()
 
@@ -64,44 +67,57 @@ class _Owner(Struct, frozen=True, rename="camel"):
     controller_name: str = ""
 
 
-_route = msgspec.json.Decoder(_Route)
+_object = msgspec.json.Decoder(_Object)
 _owner = msgspec.json.Decoder(_Owner)
-_parent = msgspec.json.Decoder(WrittenParent)
+_entry = msgspec.json.Decoder(WrittenEntry)
 _encoder = msgspec.json.Encoder()
 
 
-def patch(text: bytes, parents: tuple[ParentStatus, ...], generation: int, now: datetime) -> bytes | None:
-    """The merge patch (RFC 7396) that writes ``parents`` to the route ``text``; None: they are there already.
+def patch(
+    kind: str, text: bytes, parents: tuple[ParentStatus, ...], generation: int, now: datetime
+) -> bytes | None:
+    """The merge patch (RFC 7396) that writes ``parents`` to an object of a kind; None: they are there.
 
-    ``generation``: the metadata.generation that they are about. Other controllers' entries stay as they are,
-    and the patch names the version that it was made from: the server refuses it (409) if another has written
-    meanwhile. A condition whose status is as it was keeps its time. Raises msgspec.MsgspecError.
+    ``text``: the object. ``generation``: the metadata.generation that they are about. Other controllers'
+    entries stay as they are, and the patch names the version that it was made from: the server refuses it
+    (409) if another has written meanwhile. A condition whose status is as it was keeps its time. Raises
+    msgspec.MsgspecError.
     """
-    route = _route.decode(text)
-    given = route.status.parents or ()
+    of_route = kind == "HTTPRoute"
+    found = _object.decode(text)
+    given = (found.status.parents if of_route else found.status.ancestors) or ()
     others = [raw for raw in given if _owner.decode(raw).controller_name != CONTROLLER]
-    ours = tuple(_parent.decode(raw) for raw in given if _owner.decode(raw).controller_name == CONTROLLER)
-    held = {parent.parent_ref: parent for parent in ours}
-    room = max(0, MAX_PARENTS - len(others))
-    new = tuple(_written(each, held, generation, now) for each in parents)[:room]
+    ours = tuple(_entry.decode(raw) for raw in given if _owner.decode(raw).controller_name == CONTROLLER)
+    held = {each.parent_ref or each.ancestor_ref: each for each in ours}
+    room = max(0, (MAX_PARENTS if of_route else MAX_ANCESTORS) - len(others))
+    new = tuple(_written(of_route, each, held, generation, now) for each in parents)[:room]
     if new == ours:
         return None
     return _encoder.encode(
         {
-            "metadata": {"resourceVersion": route.metadata.resource_version},
-            "status": {"parents": [*others, *new]},
+            "metadata": {"resourceVersion": found.metadata.resource_version},
+            "status": {"parents" if of_route else "ancestors": [*others, *new]},
         }
     )
 
 
 def _written(
-    parent: ParentStatus, held: dict[WrittenReference, WrittenParent], generation: int, now: datetime
-) -> WrittenParent:
+    of_route: bool,
+    parent: ParentStatus,
+    held: Mapping[WrittenReference | UnsetType, WrittenEntry],
+    generation: int,
+    now: datetime,
+) -> WrittenEntry:
     ref = _reference(parent.ref)
     last = held.get(ref)
     before = {each.type: each for each in last.conditions} if last else {}
-    conditions = tuple(_condition(each, before.get(each.type), generation, now) for each in parent.conditions)
-    return WrittenParent(ref, CONTROLLER, conditions)
+    conditions = (_condition(each, before.get(each.type), generation, now) for each in parent.conditions)
+    return WrittenEntry(
+        controller_name=CONTROLLER,
+        parent_ref=ref if of_route else UNSET,
+        ancestor_ref=UNSET if of_route else ref,
+        conditions=tuple(conditions),
+    )
 
 
 def _reference(ref: ParentReference) -> WrittenReference:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from meshd.control.cluster_source import ClusterSource
+from meshd.control.cluster_source import RESOURCES, ClusterSource
 from meshd.gateway.written_status import CONTROLLER
 from meshd.kube_api.access import Access
 from meshd.kube_api.credentials import Credential, Fixed
+from meshd.model.routes import DirectResponse
 from tests.control.running import agent, control, until
 from tests.kube_api.server import Server
 
@@ -99,6 +100,38 @@ def test_objects_reach_the_agent_and_statuses_the_objects(socket: Path) -> None:
     asyncio.run(run())
 
 
+def test_policies_reach_the_agent_and_their_statuses_the_objects(socket: Path) -> None:
+    def told(server: Server, name: str) -> list[tuple[str, str]]:
+        status = server.objects["routepolicies", "default", name].get("status", {})
+        return [
+            (each["ancestorRef"]["name"], condition["reason"])
+            for each in status.get("ancestors", [])
+            for condition in each["conditions"]
+        ]
+
+    async def run() -> None:
+        server = Server()
+        await _service(server)
+        target = {"group": "", "kind": "Service"}
+        spec = {"targetRefs": [{**target, "name": "web"}], "directResponse": {"status": 418}}
+        await server.put("routepolicies", "teapot", spec=spec)
+        spec = {"targetRefs": [{**target, "name": "nowhere"}], "fastPath": "Disabled"}
+        await server.put("routepolicies", "lost", spec=spec)
+        spec = {"targetRefs": [{**target, "name": "web"}], "limits": {"requests": 5}}
+        await server.put("upstreampolicies", "limits", spec=spec)
+        async with server.running(), control(_source(server), socket), agent(socket) as node:
+            await until(lambda: WEB in node.snapshot.route_configs, "the routes")
+            await until(lambda: WEB in node.snapshot.clusters, "the cluster")
+            (route,) = node.snapshot.route_configs[WEB].virtual_hosts[0].routes
+            assert route.action == DirectResponse(status=418)
+            assert route.policies == ("RoutePolicy default/teapot",)
+            assert node.snapshot.clusters[WEB].limits.requests == 5
+            await until(lambda: told(server, "teapot") == [("web", "Accepted")], "the status")
+            await until(lambda: told(server, "lost") == [("nowhere", "TargetNotFound")], "the other's")
+
+    asyncio.run(run())
+
+
 def test_a_server_that_forgot_and_one_that_is_away_change_nothing(socket: Path) -> None:
     async def run() -> None:
         server = Server()
@@ -106,13 +139,13 @@ def test_a_server_that_forgot_and_one_that_is_away_change_nothing(socket: Path) 
         async with server.running(), control(_source(server), socket) as plane, agent(socket) as node:
             await until(node.has_endpoint("10.1.0.1"), "the first config")
             await until(lambda: WEB in node.snapshot.listeners, "all of it")
-            await until(lambda: len(server.open_watches) == 5, "the watches")
+            await until(lambda: len(server.open_watches) == len(RESOURCES), "the watches")
             version, lists = plane.resources.version, len(server.lists)
             node.deltas.clear()
             await server.put("namespaces", "default", "")
             await server.forget()
             await until(lambda: len(server.lists) >= lists + 4, "lists anew")
-            await until(lambda: len(server.open_watches) == 5, "the watches")
+            await until(lambda: len(server.open_watches) == len(RESOURCES), "the watches")
             assert plane.resources.version == version
             assert node.deltas == []
             await _slice(server, "web", "10.1.0.3")

@@ -38,7 +38,7 @@ def _parents(text: bytes | None) -> list[Any]:
 
 
 def test_what_is_written() -> None:
-    made = patch(_route(None), (_parent(port=80),), 3, NOW)
+    made = patch("HTTPRoute", _route(None), (_parent(port=80),), 3, NOW)
     assert made is not None
     assert json.loads(made)["metadata"] == {"resourceVersion": "7"}
     assert _parents(made) == [
@@ -61,29 +61,44 @@ def test_what_is_written() -> None:
 
 
 def test_what_is_there_is_not_written_again() -> None:
-    there = _parents(patch(_route([OTHER]), (_parent(), _parent("api")), 3, THEN))
-    assert patch(_route(there), (_parent(), _parent("api")), 3, NOW) is None
+    there = _parents(patch("HTTPRoute", _route([OTHER]), (_parent(), _parent("api")), 3, THEN))
+    assert patch("HTTPRoute", _route(there), (_parent(), _parent("api")), 3, NOW) is None
 
 
 def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
-    there = _parents(patch(_route(None), (_parent(),), 3, THEN))
-    written = _parents(patch(_route(there), (_parent(message="new"),), 4, NOW))
+    there = _parents(patch("HTTPRoute", _route(None), (_parent(),), 3, THEN))
+    written = _parents(patch("HTTPRoute", _route(there), (_parent(message="new"),), 4, NOW))
     accepted = written[0]["conditions"][0]
     assert (accepted["message"], accepted["observedGeneration"]) == ("new", 4)
     assert accepted["lastTransitionTime"] == "2026-11-01T00:00:00Z"
-    turned = _parents(patch(_route(there), (_parent(accepted=False),), 4, NOW))[0]["conditions"]
+    turned = _parents(patch("HTTPRoute", _route(there), (_parent(accepted=False),), 4, NOW))[0]["conditions"]
     assert [each["lastTransitionTime"] for each in turned] == ["2026-11-27T12:00:00Z", "2026-11-01T00:00:00Z"]
 
 
 def test_others_entries_stay_as_they_are_and_ours_that_are_not_any_more_go() -> None:
-    there = _parents(patch(_route([OTHER]), (_parent(), _parent("old")), 3, THEN))
-    written = _parents(patch(_route(there), (_parent(),), 3, NOW))
+    there = _parents(patch("HTTPRoute", _route([OTHER]), (_parent(), _parent("old")), 3, THEN))
+    written = _parents(patch("HTTPRoute", _route(there), (_parent(),), 3, NOW))
     assert written[0] == OTHER
     assert [entry["parentRef"]["name"] for entry in written] == ["gateway", "web"]
-    assert _parents(patch(_route(written), (), 3, NOW)) == [OTHER]
-    assert patch(_route([OTHER]), (), 3, NOW) is None
+    assert _parents(patch("HTTPRoute", _route(written), (), 3, NOW)) == [OTHER]
+    assert patch("HTTPRoute", _route([OTHER]), (), 3, NOW) is None
 
 
 def test_no_more_than_there_is_room_for() -> None:
     many = tuple(_parent(f"s{i}") for i in range(40))
-    assert len(_parents(patch(_route([OTHER] * 3), many, 3, NOW))) == MAX_PARENTS
+    assert len(_parents(patch("HTTPRoute", _route([OTHER] * 3), many, 3, NOW))) == MAX_PARENTS
+
+
+def test_a_policys_are_its_ancestors() -> None:
+    status = {"ancestors": [{"ancestorRef": {"name": "x"}, "controllerName": "example.com/other"}]}
+    text = json.dumps({"metadata": {"resourceVersion": "1"}, "status": status}).encode()
+    made = patch("RoutePolicy", text, (_parent(),), 3, THEN)
+    assert made is not None
+    written = json.loads(made)["status"]
+    assert written.keys() == {"ancestors"}
+    other, ours = written["ancestors"]
+    assert other == status["ancestors"][0]
+    assert ours["controllerName"] == CONTROLLER
+    assert ours["ancestorRef"]["kind"] == "Service"
+    again = json.dumps({"metadata": {"resourceVersion": "2"}, "status": written}).encode()
+    assert patch("RoutePolicy", again, (_parent(),), 3, NOW) is None

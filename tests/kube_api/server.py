@@ -15,7 +15,7 @@ from meshd.control.cluster_source import RESOURCES
 from meshd.kube_api.leading import LEASES
 
 Object = dict[str, Any]
-NAMESPACES, SERVICES, SLICES, ROUTES, _ = RESOURCES
+NAMESPACES, SERVICES, SLICES, ROUTES, *_ = RESOURCES
 _GONE = {"kind": "Status", "apiVersion": "v1", "code": 410, "reason": "Expired", "message": "too old"}
 
 
