@@ -72,7 +72,7 @@ def _destination(client: Client, cluster: str) -> Destination | None:
     if destination is None or destination.pick() is not None:
         runtime.counters.add("mirrored_requests_failed_total")
         return None
-    if not destination.pool.load.has_room(Resource.REQUESTS, destination.cluster.limits.requests):
+    if not destination.pool.load.has_room(Resource.REQUESTS, destination.pool.cluster.limits.requests):
         destination.leave()
         runtime.counters.add("mirrored_requests_dropped_total")
         return None
