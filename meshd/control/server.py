@@ -15,6 +15,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from meshd import __version__, log
 from meshd.control.access import NOTHING_ASKED, Access, UnauthenticatedError
 from meshd.control.identity import Identity, why_not
+from meshd.xds import grpc_listeners
 from meshd.xds.delta_stream import DeltaStream
 from meshd.xds.namespaces import Namespaces
 from meshd.xds.nearness import Place
@@ -67,6 +68,8 @@ class Stream:
     """That its callers are all of; empty: of several."""
     place: Place = NOWHERE
     """Where its callers are."""
+    grpc: bool = False
+    """A gRPC client that routes its calls itself."""
     rejections: dict[str, Rejection] = field(default_factory=dict)
     """The last NACK of each type (CDS, ...) whose last response was refused."""
 
@@ -138,7 +141,8 @@ class AdsServer:
 
     def _for(self, stream: Stream) -> ResourceSet:
         """What a client gets."""
-        return self._places.seen_from(self._resources.of(stream.namespace), stream.place)
+        resources = self._places.seen_from(self._resources.of(stream.namespace), stream.place)
+        return grpc_listeners.view(resources, stream.namespace) if stream.grpc else resources
 
     async def _sotw(
         self,
@@ -245,6 +249,7 @@ class AdsServer:
         if reason := why_not(stream.identities, stream.node, stream.namespace):
             raise DeniedError(reason)
         stream.place = _place(node)
+        stream.grpc = node.user_agent_name.startswith(grpc_listeners.AGENT)
         stream.machine = type(stream.machine)(self._for(stream))  # nothing has been sent yet
         log.event(
             _logger,

@@ -35,7 +35,7 @@ def socket(tmp_path: Path) -> Path:
 def test_edit_reaches_the_agent_as_what_changed(manifests: Path, socket: Path) -> None:
     async def run() -> None:
         async with control(manifests, socket), agent(socket) as node:
-            await until(lambda: node.client.synced and node.status.version, "the first config")
+            await until(lambda: node.client.synced and node.status.objects, "the first config")
             assert node.snapshot.listeners[WEB].protocol is Protocol.HTTP
             assert node.endpoints() == ["10.1.0.1"]
             assert node.status.objects[0].parents[0].conditions[0].status
@@ -139,7 +139,7 @@ def test_control_plane_goes_and_comes_back(manifests: Path, socket: Path) -> Non
     async def run() -> None:
         async with agent(socket) as node:
             async with control(manifests, socket):
-                await until(lambda: node.client.synced and node.status.version, "the first config")
+                await until(lambda: node.client.synced and node.status.objects, "the first config")
             await until(lambda: not node.client.connected, "the loss")
             assert node.client.last_error
             assert node.endpoints() == ["10.1.0.1"]

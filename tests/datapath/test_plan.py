@@ -170,8 +170,10 @@ def test_a_new_vip_of_a_listener_keeps_id_and_slots() -> None:
 def test_an_agent_that_restarts_takes_the_id_from_the_vip() -> None:
     snapshot = _snapshot("10.0.0.1")
     first = plan(Installed(), Snapshot(), snapshot).result
-    first.ids = {}
-    assert plan(first, Snapshot(), snapshot).operations == []
+    found = Installed(first.services, first.slots, next_id=first.next_id)
+    again = plan(found, Snapshot(), snapshot)
+    assert again.operations == []
+    assert again.result.ids == first.ids
 
 
 def test_an_id_is_not_used_again() -> None:

@@ -120,14 +120,17 @@ class World:
         return connection
 
     @contextlib.contextmanager
-    def scripted(self, answer: bytes) -> Iterator[None]:
-        """In both pods the server of SCRIPTED answers with these bytes and hangs up."""
+    def scripted(self, *answers: bytes) -> Iterator[dict[str, ScriptedServer]]:
+        """In both pods the server of SCRIPTED answers with these bytes, one after another, each time hanging
+        up. By the proxy in whose pod it is.
+        """
         with contextlib.ExitStack() as stack:
-            for pod in self._pods.values():
+            servers = {}
+            for proxy, pod in self._pods.items():
                 with pod.entered():
                     listener = socket.create_server(_FAILING[SCRIPTED])
-                stack.enter_context(ScriptedServer(answer, listener))
-            yield
+                servers[proxy] = stack.enter_context(ScriptedServer(answers, listener))
+            yield servers
 
 
 @contextlib.contextmanager

@@ -81,10 +81,15 @@ class Installed:
     ids: dict[str, int] = field(default_factory=dict)
     next_id: int = 1
     """Ids are not used again: the kernel may still be at work with a removed service's entry."""
+    listeners: Mapping[str, Listener] | None = None
+    vips: dict[str, tuple[Target, ...]] = field(default_factory=dict)
+    """Those of each of ``listeners``; of the very same ones they are not sought again."""
 
     def copy(self) -> Installed:
         """One that can be changed without changing this."""
-        return Installed(dict(self.services), dict(self.slots), dict(self.ids), self.next_id)
+        return Installed(
+            dict(self.services), dict(self.slots), dict(self.ids), self.next_id, self.listeners, self.vips
+        )
 
 
 class Plan(NamedTuple):
@@ -103,8 +108,12 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot, rules: Mapping[str,
     port, the first by name has it. Raises CaptureError for what the maps cannot express.
     """
     result = installed.copy()
-    vips = _vips(new)
-    ids = _ids(installed, vips, result)
+    if installed.listeners is new.listeners:  # which is so where only endpoints change
+        vips, ids = installed.vips, installed.ids
+    else:
+        vips = _vips(new)
+        ids = _ids(installed, vips, result)
+        result.listeners, result.vips = new.listeners, vips
     slots: list[Operation] = []
     services: list[Operation] = []
     obsolete: list[Operation] = []
@@ -139,7 +148,7 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot, rules: Mapping[str,
     for number in installed.slots.keys() - set(ids.values()):
         gone = result.slots.pop(number)
         obsolete.append(RemoveSlots(number, gone.generation, len(gone.targets)))
-    result.ids = ids
+    result.ids = dict(ids)
     return Plan([*slots, *services, *obsolete], result)
 
 
