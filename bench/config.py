@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import socket
@@ -56,38 +57,42 @@ def usage(pid: int) -> Usage:
 
 
 def _manifest(number: int, first: str, answered_by: str) -> str:
-    """A service of number 0 is the measured one: its first endpoint is a real server."""
-    rest = [
-        f"10.{128 + (number >> 12)}.{(number >> 4) & 255}.{(number & 15) * 16 + i}"
-        for i in range(1, ENDPOINTS)
-    ]
-    addresses = [first] if number == 0 else [first, *rest]
-    endpoints = ", ".join(f"{{addresses: [{address}]}}" for address in addresses)
-    vip = VIP if number == 0 else f"10.{97 + (number >> 16)}.{(number >> 8) & 255}.{number & 255}"
+    """A service of number 0 is the measured one: its one endpoint is a real server."""
     name = f"s{number}"
-    return f"""\
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec: {{clusterIP: {vip}, ports: [{{port: 80, appProtocol: http}}]}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: {name}-1, labels: {{kubernetes.io/service-name: {name}}}}}
-addressType: IPv4
-ports: [{{port: {PORT}}}]
-endpoints: [{endpoints}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: {name}}}
-spec:
-  parentRefs: [{{group: "", kind: Service, name: {name}}}]
-  rules:
-  - matches: [{{path: {{value: /route}}}}]
-    filters: [{{type: RequestRedirect, requestRedirect: {{hostname: {answered_by}}}}}]
-  - backendRefs: [{{name: {name}, port: 80}}]
-"""
+    low = (number & 15) * 16
+    rest = [f"10.{128 + (number >> 12)}.{(number >> 4) & 255}.{low + i}" for i in range(1, ENDPOINTS)]
+    endpoints = [first] if number == 0 else [first, *rest]
+    vip = VIP if number == 0 else f"10.{97 + (number >> 16)}.{(number >> 8) & 255}.{number & 255}"
+    redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": answered_by}}
+    objects = (
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {"clusterIP": vip, "ports": [{"port": 80, "appProtocol": "http"}]},
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": f"{name}-1", "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"port": PORT}],
+            "endpoints": [{"addresses": [address]} for address in endpoints],
+        },
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": {"name": name},
+            "spec": {
+                "parentRefs": [{"group": "", "kind": "Service", "name": name}],
+                "rules": [
+                    {"matches": [{"path": {"value": "/route"}}], "filters": [redirect]},
+                    {"backendRefs": [{"name": name, "port": 80}]},
+                ],
+            },
+        },
+    )
+    return "---\n".join(json.dumps(each) + "\n" for each in objects)
 
 
 def _write(file: Path, text: str) -> None:

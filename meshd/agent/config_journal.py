@@ -1,8 +1,8 @@
 """The config in force, in a file for the next agent: a whole one, then each change. Blocking.
 
 So to keep a change takes as long as it is large, however much config there is. A record is a length of four
-bytes and a Delta in MessagePack; the first is from nothing. One that is cut off, as its agent was killed, is of
-a change that was not acknowledged: it is left out.
+bytes and a Delta in MessagePack; the first is from nothing. One that is cut off, as its agent was killed,
+is of a change that was not acknowledged: it is left out.
 """
 
 from __future__ import annotations

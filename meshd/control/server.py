@@ -15,13 +15,19 @@ from envoy.service.discovery.v3 import discovery_pb2
 from meshd import __version__, log
 from meshd.control.access import NOTHING_ASKED, Access, UnauthenticatedError
 from meshd.control.identity import Identity, why_not
+from meshd.xds import grpc_listeners
 from meshd.xds.delta_stream import DeltaStream
 from meshd.xds.namespaces import Namespaces
+from meshd.xds.nearness import Place
+from meshd.xds.places import Places
 from meshd.xds.resources import SHORT, ResourceSet
 from meshd.xds.server_stream import Rejection, StreamError
 from meshd.xds.sotw_stream import SotwStream
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+NOWHERE = Place()
+AGENT = "meshd"
+"""The user agent of our agents."""
 NAMESPACE = "NAMESPACE"
 """In a node's metadata."""
 MAX_STREAMS = 10_000
@@ -60,6 +66,10 @@ class Stream:
     """The client's id, once it has said it."""
     namespace: str = ""
     """That its callers are all of; empty: of several."""
+    place: Place = NOWHERE
+    """Where its callers are."""
+    grpc: bool = False
+    """A gRPC client that routes its calls itself."""
     rejections: dict[str, Rejection] = field(default_factory=dict)
     """The last NACK of each type (CDS, ...) whose last response was refused."""
 
@@ -75,6 +85,7 @@ class AdsServer:
         self, access: Access = NOTHING_ASKED, max_connection_seconds: float = MAX_CONNECTION_SECONDS
     ) -> None:
         self._resources = Namespaces(ResourceSet())
+        self._places = Places(ResourceSet())
         self._published = asyncio.Event()
         self.streams: set[Stream] = set()
         self.nacks = 0
@@ -122,10 +133,16 @@ class AdsServer:
     def publish(self, resources: ResourceSet) -> None:
         """Serve these from now on. Streams move on by themselves, each at its own pace."""
         self._resources = Namespaces(resources)
+        self._places = Places(resources, self._places)
         self._published.set()
         for stream in self.streams:
-            stream.machine.publish(self._resources.of(stream.namespace))
+            stream.machine.publish(self._for(stream))
             stream.wake.set()
+
+    def _for(self, stream: Stream) -> ResourceSet:
+        """What a client gets."""
+        resources = self._places.seen_from(self._resources.of(stream.namespace), stream.place)
+        return grpc_listeners.view(resources, stream.namespace) if stream.grpc else resources
 
     async def _sotw(
         self,
@@ -231,8 +248,9 @@ class AdsServer:
         stream.namespace = _namespace(node)
         if reason := why_not(stream.identities, stream.node, stream.namespace):
             raise DeniedError(reason)
-        if stream.namespace:  # nothing has been sent yet
-            stream.machine = type(stream.machine)(self._resources.of(stream.namespace))
+        stream.place = _place(node)
+        stream.grpc = node.user_agent_name.startswith(grpc_listeners.AGENT)
+        stream.machine = type(stream.machine)(self._for(stream))  # nothing has been sent yet
         log.event(
             _logger,
             logging.INFO,
@@ -243,6 +261,12 @@ class AdsServer:
             kind=stream.kind,
             identity=",".join(identity.user for identity in stream.identities) or "not asked for",
         )
+
+
+def _place(node: base_pb2.Node) -> Place:
+    """The zone and node that a client says to be in; an agent's id is its node's name."""
+    agents = node.id if node.user_agent_name == AGENT else ""
+    return Place(str(node.locality.zone), str(node.locality.sub_zone or agents))
 
 
 def _namespace(node: base_pb2.Node) -> str:

@@ -36,6 +36,7 @@ LATENCY_FACTOR, HEALTH_PORT = "outlier_latency_factor", "health_check_port"
 """Facts of a cluster: Outlier.latency_factor, HealthCheck.port."""
 ACCESS_LOG_SHARE = "access_log_share"
 """The fact of a listener: HttpOptions.access_log_share."""
+_MAX_WEIGHT = 2**32 - 1
 _DIRECT_RESPONSE_BYTES = 4096
 """RouteConfiguration.max_direct_response_body_size_bytes where it is not set."""
 HEALTH = {Health.HEALTHY: "HEALTHY", Health.UNHEALTHY: "UNHEALTHY", Health.DRAINING: "DRAINING"}
@@ -185,13 +186,14 @@ def endpoints(model: EndpointSet) -> endpoint_pb2.ClusterLoadAssignment:
 def _locality(
     priority: int, locality: str, several: list[Endpoint]
 ) -> endpoint_components_pb2.LocalityLbEndpoints:
-    message = endpoint_components_pb2.LocalityLbEndpoints(
-        lb_endpoints=[_endpoint(endpoint) for endpoint in several], priority=priority
+    region, zone, sub_zone = (*locality.split("/"), "", "")[:3]
+    return endpoint_components_pb2.LocalityLbEndpoints(
+        lb_endpoints=[_endpoint(endpoint) for endpoint in several],
+        priority=priority,
+        # gRPC's clients leave out localities without a name or a weight.
+        locality=base_pb2.Locality(region=region, zone=zone, sub_zone=sub_zone),
+        load_balancing_weight=number(min(sum(endpoint.weight for endpoint in several), _MAX_WEIGHT)),
     )
-    if locality:
-        region, zone, sub_zone = (*locality.split("/"), "", "")[:3]
-        message.locality.CopyFrom(base_pb2.Locality(region=region, zone=zone, sub_zone=sub_zone))
-    return message
 
 
 def _endpoint(model: Endpoint) -> endpoint_components_pb2.LbEndpoint:

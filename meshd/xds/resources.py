@@ -71,11 +71,8 @@ class ResourceSet:
 
     def union(self, older: ResourceSet) -> ResourceSet:
         """This set plus what only the older one has, for while clients move from one to the other."""
-        by_type = {
-            type_url: {**older.of(type_url), **self.of(type_url)}
-            for type_url in {**older.by_type, **self.by_type}
-        }
-        return ResourceSet(self.version, by_type)
+        merged = {type_url: {**older.of(type_url), **self.of(type_url)} for type_url in older.by_type}
+        return ResourceSet(self.version, {**self.by_type, **merged})
 
 
 def digest(parts: Mapping[str, str]) -> str:

@@ -9,11 +9,9 @@ from meshd.model.request_policies import Retry
 from proxy.exchanges import failures
 from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.client import Client
-from proxy.exchanges.destination import Destination
+from proxy.exchanges.destination import IDEMPOTENT, Destination
 from proxy.exchanges.exchange_state import DISPATCH_WAYS, DispatchState
 from proxy.exchanges.kept_request import KeptRequest
-from proxy.exchanges.load import Resource
-from proxy.exchanges.pool import LimitReachedError, Pool
 from proxy.exchanges.retries import Retries
 from proxy.exchanges.retry_state import Cause
 from proxy.exchanges.upstream import Upstream, User
@@ -23,9 +21,6 @@ from proxy.http1.response_heads import ResponseHeads
 from proxy.http1.response_parser import Response, ResponseError
 from proxy.http1.response_relay import response_is_whole
 from proxy.telemetry.response_flags import Flag
-
-IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
-"""Methods of requests that may be sent twice (RFC 9110, 9.2.2)."""
 
 _NEW = DispatchState.NEW
 _CONNECTING = DispatchState.CONNECTING
@@ -122,7 +117,8 @@ class Dispatch:
         self._kept.add(data, upstream is not None)
         if was_whole and not self._kept.is_whole and self._retries is not None:
             self._give_up_retries(self._retries)
-            self._client.runtime.counters.add("upstream_retries_abandoned_total")
+            if self._kept.limit:
+                self._client.runtime.counters.add("upstream_retries_abandoned_total")
         if upstream is not None:
             upstream.write(data)
             if self._exchange.request_done and self._state is _WAITING:
@@ -130,8 +126,6 @@ class Dispatch:
 
     def leave(self) -> None:
         """The request is out no more."""
-        if self._state is _CONNECTING and self.destination is not None:
-            self.destination.pool.forget(self)
         if self._state is not _OVER:
             self._to(_OVER)
         self._end_attempt()
@@ -148,62 +142,35 @@ class Dispatch:
     # -- a connection --------------------------------------------------------------------------------
 
     def _use_or_connect(self, destination: Destination) -> None:
-        if not _has_room(destination.pool):
-            self._fail_for_requests(destination.pool)
+        refusal = destination.why_full()
+        if refusal is not None:
+            self._exchange.fail(refusal)
             return
-        upstream = self._idle(destination)
-        if self._exchange.request.head.method not in IDEMPOTENT:
-            # It must not be sent twice, so look twice at the connection.
-            while upstream is not None and upstream.has_ended():
-                upstream.abort()
-                upstream = self._idle(destination)
+        upstream = destination.idle_connection(self._exchange.request.head.method)
         if upstream is not None:
-            self._begin(upstream)
+            self.begin(upstream)
         else:
             self._connect(destination)
-
-    def _idle(self, destination: Destination) -> Upstream | None:
-        return self._client.own_connection(destination.pool) or destination.pool.take()
 
     def _connect(self, destination: Destination) -> None:
         self._to(_CONNECTING)
         if not self._exchange.request_done:
             # What comes of its body waits with the client. Else read on: the client may go.
             self._client.hold_for_upstream()
-        try:
-            destination.pool.connect(self)
-        except LimitReachedError as error:
-            self._overflow(destination.pool, str(error))
+        refusal = destination.connect(self)
+        if refusal is not None:
+            self._exchange.fail(refusal)
 
-    def _fail_for_requests(self, pool: Pool) -> None:
-        self._overflow(pool, f"requests ({pool.cluster.limits.requests})")
+    def connect_failed(self, refusal: Refusal) -> None:
+        """Destination: the connection could not be made."""
+        self._try_failed(Cause.CONNECT, refusal)
 
-    def _overflow(self, pool: Pool, what: str) -> None:
-        self._client.runtime.counters.add("upstream_overflows_total")
-        self._exchange.fail(failures.overflow(pool.cluster.name, what))
+    def turn_away(self, refusal: Refusal) -> None:
+        """Destination: a limit has been reached meanwhile."""
+        self._exchange.fail(refusal)
 
-    def connected(self, upstream: Upstream) -> bool:
-        """Pool: the connection stands. False: it is not wanted any more."""
-        if self._state is not _CONNECTING:
-            return False
-        if not _has_room(upstream.pool):
-            self._fail_for_requests(upstream.pool)
-            return False
-        self._begin(upstream)
-        return True
-
-    def connect_failed(self, reason: str, timed_out: bool) -> None:
-        """Pool: the connection could not be made."""
-        if self._state is _CONNECTING and self.destination is not None:
-            assert self.destination.endpoint is not None
-            refusal = failures.no_connection(self.destination.endpoint, reason, timed_out)
-            self._try_failed(Cause.CONNECT, refusal)
-
-    def withdrawn(self) -> None:
-        """Pool: the endpoint takes no new requests any more. It has got nothing of this one."""
-        self._go_elsewhere()
-
-    def _go_elsewhere(self) -> None:
+    def go_elsewhere(self) -> None:
+        """Begin anew, with the endpoints of now."""
         assert self.destination is not None
         refusal = self.destination.pick_again()
         if refusal is not None:
@@ -213,7 +180,8 @@ class Dispatch:
 
     # -- an answer -----------------------------------------------------------------------------------
 
-    def _begin(self, upstream: Upstream) -> None:
+    def begin(self, upstream: Upstream) -> None:
+        """The request has its connection."""
         self._to(_WAITING)
         if self.destination is not None and self.destination.endpoint is not None:
             self._attempt = Attempt(upstream.pool, self.destination.endpoint)
@@ -352,7 +320,7 @@ class Dispatch:
         self.destination.leave()
         if not self._exchange.request_done:
             self._client.hold_for_upstream()
-        self._timer = self._client.runtime.loop.call_later(seconds, self._go_elsewhere)
+        self._timer = self._client.runtime.loop.call_later(seconds, self.go_elsewhere)
 
     def _end_attempt(self) -> None:
         if self._attempt is not None:
@@ -377,8 +345,3 @@ class Dispatch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _has_room(pool: Pool) -> bool:
-    """Whether one more request may be out to the pool's cluster."""
-    return pool.load.has_room(Resource.REQUESTS, pool.cluster.limits.requests)

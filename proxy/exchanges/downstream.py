@@ -203,6 +203,8 @@ class Downstream(ClientConnection):
     def _exchange_for(self, request: Request, data: bytes, end: int) -> int:
         self._to(_EXCHANGE)
         exchange = self._exchange = Exchange(self, request, time.monotonic())
+        if self.fast is not None:
+            exchange.account.drawn = self.fast.take_drawn()
         at = exchange.start(data, end)
         if self.fast is not None and not exchange.request_done:
             # 4 GiB later the kernel's count of bytes will be what it was when it was armed.

@@ -10,7 +10,7 @@ from proxy.http1 import heads
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import malformed
 from proxy.telemetry import response_flags
-from proxy.telemetry.access_log import AccessLogEntry
+from proxy.telemetry.access_log import AccessLogEntry, is_logged
 from proxy.telemetry.response_flags import Flag
 
 _FLAGS = response_flags.joined(Flag.DOWNSTREAM_PROTOCOL_ERROR)
@@ -75,7 +75,8 @@ def record(client: Client, refusal: Refusal, head: bytes) -> None:
     service = client.listener.listener.name
     source = client.caller.source
     runtime.stats.record(service, "", "", source, method, refusal.status, refusal.flags, 0.0)
-    if runtime.access_log is not None:
+    share = client.listener.options.access_log_share
+    if runtime.access_log is not None and is_logged(share, None, runtime.random):
         runtime.access_log.write(
             AccessLogEntry(
                 start=time.time(),

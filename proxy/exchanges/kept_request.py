@@ -9,13 +9,14 @@ MAX_KEPT_BODY_BYTES = 1024 * 1024
 class KeptRequest:
     """Its head and what has come of its body."""
 
-    __slots__ = ("_head", "_more", "_room", "is_whole")
+    __slots__ = ("_head", "_more", "_room", "is_whole", "limit")
 
     def __init__(self, head: bytes, body: bytes, limit: int) -> None:
         """``limit``: bytes of body; what has gone out beyond them is not kept, and nothing before it."""
         self._head = head + body if body else head
         self._more: list[bytes] = []
         self._room = limit - len(body)
+        self.limit = limit
         self.is_whole = bool(head)
         """Nothing of what has come is missing: it can be sent again."""
 

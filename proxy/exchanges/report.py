@@ -10,7 +10,7 @@ from proxy.exchanges.upstream import Upstream
 from proxy.http1.field_values import Field
 from proxy.http1.request import Request
 from proxy.telemetry import response_flags
-from proxy.telemetry.access_log import AccessLogEntry
+from proxy.telemetry.access_log import AccessLogEntry, is_logged
 
 
 class Account:
@@ -21,6 +21,7 @@ class Account:
         "bytes_sent",
         "cluster",
         "details",
+        "drawn",
         "flags",
         "route",
         "sent",
@@ -45,6 +46,8 @@ class Account:
         self.bytes_received = 0
         """Of the request's body; likewise ``bytes_sent`` of the response's."""
         self.bytes_sent = 0
+        self.drawn: bool | None = None
+        """Whether the kernel has drawn it for the access log; None: it has drawn nothing."""
 
 
 def report(
@@ -61,7 +64,8 @@ def report(
     """
     seconds = time.monotonic() - account.started
     runtime = client.runtime
-    if logged and runtime.access_log is not None:
+    share = client.listener.options.access_log_share
+    if logged and runtime.access_log is not None and is_logged(share, account.drawn, runtime.random):
         runtime.access_log.write(_entry(client, request, account, endpoint, upstream, seconds))
     runtime.stats.record(
         client.listener.listener.name,

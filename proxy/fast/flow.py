@@ -150,6 +150,11 @@ class FastFlow:
         """
         return not self._kernel.armed or self._settling.is_settled(data)
 
+    def take_drawn(self) -> bool | None:
+        """Whether the kernel drew the request that has just come for the access log; None: it drew none."""
+        drawn, self._settling.drawn = self._settling.drawn, None
+        return drawn
+
     def may_close(self, now: float) -> bool:
         """Whether the connection can be closed between two requests. False: ask again with the next sweep."""
         kernel = self._kernel

@@ -39,6 +39,7 @@ class Settling:
         "_refusal",
         "_settling",
         "_timer",
+        "drawn",
         "pipelines",
         "unused",
     )
@@ -50,6 +51,8 @@ class Settling:
         self._down: Downstream
         self.pipelines = False
         """The client has sent a request before it had its answer: the kernel carries nothing more."""
+        self.drawn: bool | None = None
+        """Whether the kernel drew the request that ended its turn for the access log; None: it drew none."""
         self.unused = 0
         """Turns of the kernel, in a row, in which it carried nothing."""
         self._timer: asyncio.TimerHandle | None = None
@@ -95,10 +98,12 @@ class Settling:
     def release(self, carried: Carried) -> None:
         """The flow was disarmed, and nothing has come of it."""
         self._proxys_turn(carried)
+        self.drawn = None
         self._own.release_all()
 
     def _proxys_turn(self, carried: Carried) -> None:
         self._settling = False
+        self.drawn = carried.drawn
         self.pipelines |= carried.pipelines
         self.unused = 0 if self._kernel.take_turn(carried) else self.unused + 1
 

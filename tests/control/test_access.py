@@ -20,9 +20,11 @@ from meshd.control.access import Access
 from meshd.control.server import AdsServer
 from meshd.control.tokens import TokensFile
 from meshd.tls_files import TlsFileError, TlsFiles
-from tests.control.running import Agent, agent, until
+from tests.control.running import Agent, agent, until, web
+from tests.control.test_command import line_with, started
 from tests.support import envoy
 from tests.support.certificates import Authority, Certificate
+from tests.support.mesh_node import MeshNode
 from tests.xds.example import resources, service
 
 HERE = "IP:127.0.0.1,DNS:localhost"
@@ -191,6 +193,30 @@ def test_files_that_cannot_be_used_are_named(authority: Authority, server_files:
     ):
         with pytest.raises(TlsFileError, match=message):
             files.read()
+
+
+def test_the_commands_themselves(
+    authority: Authority, server_files: Certificate, tokens: Path, tmp_path: Path
+) -> None:
+    own = authority.sign("agents")
+    (tmp_path / "token").write_text("s3cret")
+    tokens.write_text("s3cret,agents,1\n")
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    (manifests / "web.yaml").write_text(web())
+    with started(
+        "--manifests", str(manifests), "--listen", "127.0.0.1:0",
+        "--tls-cert", str(server_files.certificate), "--tls-key", str(server_files.key),
+        "--client-ca", str(authority.certificate), "--tokens-file", str(tokens),
+    ) as plane:  # fmt: skip
+        port = line_with(plane, "listening").rpartition("port=")[2].strip()
+        with MeshNode(
+            f"localhost:{port}", "--control-ca", str(authority.certificate),
+            "--control-cert", str(own.certificate), "--control-key", str(own.key),
+            "--control-token-file", str(tmp_path / "token"),
+        ) as node:  # fmt: skip
+            node.wait_for_services(["default/web:80"])
+            assert "identity=agents,agents" in line_with(plane, "stream began")
 
 
 def test_real_envoy_with_certificate_and_token(

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from meshd.agent.control_plane import ControlPlane, Rounds
 from meshd.model.snapshot import Delta
-from tests.control.running import agent, until, web
+from tests.control.running import DEADLINE, agent, until, web
 from tests.control.test_command import line_with, started
 
 CHANGES = 30
@@ -42,13 +43,21 @@ async def replicas(manifests: Path, *listen: str) -> AsyncIterator[dict[str, int
 
 
 async def connected_to(pids: dict[str, int]) -> str:
-    """At which of the replicas' addresses our only stream ends."""
-    done = await asyncio.create_subprocess_exec(
-        "ss", "-Htnp", "state", "established", stdout=asyncio.subprocess.PIPE
-    )
-    text = (await done.communicate())[0].decode()
-    (line,) = [each for each in text.splitlines() if any(f"pid={pid}," in each for pid in pids.values())]
-    return next(address for address, pid in pids.items() if f"pid={pid}," in line)
+    """At which of the replicas' addresses our only stream ends. gRPC may try both at once before."""
+    found: list[str] = []
+
+    async def look() -> None:
+        listing = await asyncio.create_subprocess_exec(
+            "ss", "-Htnp", "state", "established", stdout=asyncio.subprocess.PIPE
+        )
+        lines = (await listing.communicate())[0].decode().splitlines()
+        found[:] = [each for each, pid in pids.items() for line in lines if f"pid={pid}," in line]
+
+    deadline = time.monotonic() + DEADLINE
+    while len(found) != 1:
+        assert time.monotonic() < deadline, found
+        await look()
+    return found[0]
 
 
 @pytest.mark.parametrize("by_name", [False, True], ids=["addresses", "one name"])

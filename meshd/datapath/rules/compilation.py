@@ -34,7 +34,9 @@ PARSED_FIELDS = frozenset(
 )
 """Fields that the kernel's parser treats itself: it does not index them for conditions."""
 
-_BALANCED = (RoundRobin(), RandomEndpoint())
+_DRAWN = RoundRobin | RandomEndpoint
+"""What the kernel balances, by drawing: the workers tell it from which endpoints, and when not to
+(proxy.balancing.balancer.Balancer.weights)."""
 _NO_EDIT = HeaderEdit()
 _MAX_TOTAL = 2**32 - 1
 
@@ -173,7 +175,7 @@ def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = D
         # Retries are the proxy's whoever sent the first try.
         if cluster.limits != cluster_policies.Limits(retries=cluster.limits.retries):
             return f"cluster {share.name} has limits"
-        if cluster.balancing not in _BALANCED:
+        if not isinstance(cluster.balancing, _DRAWN):
             return f"cluster {share.name} is balanced by {type(cluster.balancing).__name__}"
     return ""
 
@@ -183,8 +185,10 @@ def _proxy_policy(route: Route, action: Forward) -> str:
     if not route.fast_path:
         return "off by policy"
     retry = action.retry
-    if retry is not None and (retry.reset or retry.statuses or retry.per_try_timeout):
+    if retry is not None and (retry.reset or retry.statuses):
         return "the route sends requests again"
+    if retry is not None and retry.per_try_timeout:
+        return "the route has a timeout for each try"
     if any(mirror.share > 0 for mirror in action.mirrors):
         return "the route mirrors requests"
     if action.session is not None:

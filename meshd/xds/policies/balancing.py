@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import base_pb2
 from envoy.extensions.load_balancing_policies.common.v3 import common_pb2
 from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2
 from envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2
 from envoy.extensions.load_balancing_policies.random.v3 import random_pb2
 from envoy.extensions.load_balancing_policies.ring_hash.v3 import ring_hash_pb2
 from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_pb2
-from envoy.type.v3 import percent_pb2
 from google.protobuf import any_pb2, wrappers_pb2
 from google.protobuf.message import Message
 
@@ -25,7 +24,7 @@ from meshd.model.cluster_policies import (
     RoundRobin,
     SlowStart,
 )
-from meshd.xds.packing import duration, number, seconds, unpack, wrapped
+from meshd.xds.packing import duration, number, pack, seconds, unpack, wrapped
 from meshd.xds.unsupported import UnsupportedError, only
 
 _Cluster = cluster_pb2.Cluster
@@ -34,35 +33,49 @@ _AGGRESSION_KEY = "upstream.slow_start.aggression"
 
 
 def write(cluster: cluster_pb2.Cluster, model: Balancing) -> None:
-    """Set the policy, and its config where it is not Envoy's default."""
+    """Set the policy.
+
+    What gRPC's clients do not know is written as a list with something that they know behind it: of such a
+    list everybody takes the first that he knows.
+    """
     if isinstance(model, RoundRobin):
         cluster.lb_policy = _Cluster.ROUND_ROBIN
         if model.slow_start is not None:
-            cluster.round_robin_lb_config.slow_start_config.CopyFrom(_slow_start(model.slow_start))
-    elif isinstance(model, LeastRequest):
-        cluster.lb_policy = _Cluster.LEAST_REQUEST
-        if model.choices != LeastRequest().choices:
-            cluster.least_request_lb_config.choice_count.CopyFrom(number(model.choices))
-        if model.slow_start is not None:
-            cluster.least_request_lb_config.slow_start_config.CopyFrom(_slow_start(model.slow_start))
-    elif isinstance(model, RandomEndpoint):
-        cluster.lb_policy = _Cluster.RANDOM
+            cluster.round_robin_lb_config.slow_start_config.CopyFrom(
+                _slow_start(model.slow_start, _Cluster.SlowStartConfig())
+            )
     elif isinstance(model, RingHash):
         cluster.lb_policy = _Cluster.RING_HASH
         config = cluster.ring_hash_lb_config
         config.minimum_ring_size.CopyFrom(wrappers_pb2.UInt64Value(value=model.min_size))
         config.maximum_ring_size.CopyFrom(wrappers_pb2.UInt64Value(value=model.max_size))
+    elif isinstance(model, LeastRequest):
+        least = least_request_pb2.LeastRequest(choice_count=number(model.choices))
+        if model.slow_start is not None:
+            least.slow_start_config.CopyFrom(_slow_start(model.slow_start, common_pb2.SlowStartConfig()))
+        _in_order(cluster, least, round_robin_pb2.RoundRobin())
+    elif isinstance(model, RandomEndpoint):
+        _in_order(cluster, random_pb2.Random(), round_robin_pb2.RoundRobin())
     else:
-        cluster.lb_policy = _Cluster.MAGLEV
-        cluster.maglev_lb_config.table_size.CopyFrom(wrappers_pb2.UInt64Value(value=model.table_size))
+        maglev = maglev_pb2.Maglev(table_size=wrappers_pb2.UInt64Value(value=model.table_size))
+        _in_order(cluster, maglev, ring_hash_pb2.RingHash(hash_function=ring_hash_pb2.RingHash.XX_HASH))
 
 
-def _slow_start(model: SlowStart) -> cluster_pb2.Cluster.SlowStartConfig:
-    return _Cluster.SlowStartConfig(
-        slow_start_window=duration(model.window),
-        aggression=base_pb2.RuntimeDouble(default_value=model.aggression, runtime_key=_AGGRESSION_KEY),
-        min_weight_percent=percent_pb2.Percent(value=model.min_weight_percent),
-    )
+def _in_order(cluster: cluster_pb2.Cluster, *policies: Message) -> None:
+    for policy in policies:
+        extension = cluster.load_balancing_policy.policies.add().typed_extension_config
+        extension.name = policy.DESCRIPTOR.full_name
+        extension.typed_config.CopyFrom(pack(policy))
+
+
+_S = TypeVar("_S", cluster_pb2.Cluster.SlowStartConfig, common_pb2.SlowStartConfig)
+
+
+def _slow_start(model: SlowStart, message: _S) -> _S:
+    message.slow_start_window.CopyFrom(duration(model.window))
+    message.aggression.default_value, message.aggression.runtime_key = model.aggression, _AGGRESSION_KEY
+    message.min_weight_percent.value = model.min_weight_percent
+    return message
 
 
 def read(cluster: cluster_pb2.Cluster) -> Balancing:

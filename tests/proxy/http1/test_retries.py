@@ -339,6 +339,22 @@ def test_a_body_that_is_too_long_to_keep_is_sent_once() -> None:
         assert told(proxy) == [(503, "", 1)]
 
 
+def test_a_body_that_nobody_meant_to_keep_is_not_given_up() -> None:
+    def script(sock: socket.socket) -> None:
+        receive_until(sock, b"first")
+        go_on.set()
+        receive_until(sock, b"second")
+        sock.sendall(ok())
+
+    go_on = threading.Event()
+    with running(PLAIN, script, Retry(attempts=3)) as (_, proxy, client):
+        client.sendall(b"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 11\r\n\r\nfirst")
+        assert go_on.wait(5)
+        client.sendall(b"second")
+        assert read_response(client)[1] == b"hello"
+        assert proxy.counter("upstream_retries_abandoned_total") == 0
+
+
 # -- time ---------------------------------------------------------------------------------------------
 
 
