@@ -46,7 +46,7 @@ class Runtime:
     def __init__(self, access_log: AccessLog | None = None, buckets: NodeBuckets | None = None) -> None:
         """``buckets``: shared with other workers, and owned from now on; None: its own."""
         self.loop = asyncio.get_running_loop()
-        self.config = ConfigInForce()
+        self.config = ConfigInForce(self.loop.time)
         self.stats = RequestStats()
         self.counters = Counters()
         self.loads = Loads()

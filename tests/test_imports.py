@@ -42,6 +42,7 @@ PURE = (
     "meshd.agent.kernel_totals",
     "meshd.agent.totals",
     "meshd.agent.views",
+    "proxy.balancing",
     "proxy.filters",
     "proxy.routing",
 )

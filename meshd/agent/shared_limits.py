@@ -5,10 +5,12 @@ from __future__ import annotations
 import heapq
 import logging
 import os
+from collections.abc import Mapping
 
 from meshd import log
 from meshd.limit_page import MAX_ROWS, LimitPage, Resource, new_fd
 from meshd.model.cluster_policies import Limits
+from meshd.model.clusters import Cluster
 from meshd.model.snapshot import Snapshot
 from meshd.model.wire import ShareLimits
 
@@ -24,15 +26,20 @@ class SharedLimits:
         self._workers = workers
         self._fd = new_fd(workers)
         self._page = LimitPage(self._fd, workers)
+        self._seen: Mapping[str, Cluster] = {}
         self._limited: frozenset[str] = frozenset()
+        """Of those, which have limits."""
         self._rows: dict[str, int] = {}
-        """Of those, as far as there is room."""
+        """Of those in turn, as far as there is room."""
         self._freed: list[int] = []
         self._fresh = 0
         """The first row that was never given away."""
 
     def follow(self, snapshot: Snapshot) -> bool:
         """Give rows to the clusters that have limits. Whether any changed: then workers are to be told."""
+        if snapshot.clusters is self._seen:
+            return False
+        self._seen = snapshot.clusters
         limited = frozenset(name for name, each in snapshot.clusters.items() if each.limits != _NONE)
         if limited == self._limited:
             return False

@@ -115,6 +115,8 @@ def _endpoint_view(cluster: str, endpoint: Endpoint, mark: Mark | None, now: flo
         address=endpoint.address,
         port=endpoint.port,
         weight=endpoint.weight,
+        priority=endpoint.priority,
+        locality=endpoint.locality,
         health=endpoint.health.value,
         workload=endpoint.workload,
         by="" if healthy else (By.CONTROL_PLANE if mark is None else mark.by).value,

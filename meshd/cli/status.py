@@ -146,9 +146,9 @@ def _endpoints(sockets: Sequence[Path], as_json: bool) -> int:
         as_json,
         "endpoints",
         EndpointView,
-        ("CLUSTER", "ADDRESS", "PORT", "WEIGHT", "HEALTH", "WORKLOAD", "WHY"),
+        ("CLUSTER", "ADDRESS", "PORT", "WEIGHT", "PRIORITY", "LOCALITY", "HEALTH", "WORKLOAD", "WHY"),
         lambda e: (
-            *(e.cluster, e.address, e.port, e.weight, e.health),
+            *(e.cluster, e.address, e.port, e.weight, e.priority, e.locality or "-", e.health),
             e.workload or "-",
             why_left_out(e) or "-",
         ),

@@ -1,4 +1,4 @@
-"""The control plane: manifests in, resources out."""
+"""The control plane: Kubernetes objects in, xDS resources out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from meshd import heap, log
 from meshd.control.access import NOTHING_ASKED, Access
-from meshd.control.directory import Directory, Files
 from meshd.control.server import AdsServer
-from meshd.gateway.incremental import Translator
+from meshd.control.source import Files, Source, SourceError
+from meshd.gateway.incremental import Change, Translator
 from meshd.kube.collection import Collection, Objects
 from meshd.kube.objects import Key
 from meshd.model.status import ObjectStatus, Problem, Severity
@@ -31,7 +30,7 @@ class ControlError(Exception):
 class Options:
     """How to run it."""
 
-    manifests: Path
+    source: Source
     listen: tuple[str, ...]
     """gRPC addresses: HOST:PORT, unix:PATH."""
     access: Access = NOTHING_ASKED
@@ -62,7 +61,7 @@ class Control:
                 raise ControlError(f"TLS: {error}") from None
             log.event(_logger, logging.INFO, "listening", address=address, port=port)
         await self.server.start()
-        following = asyncio.create_task(self._follow(), name="manifests")
+        following = asyncio.create_task(self._follow(), name="source")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -77,18 +76,20 @@ class Control:
             log.event(_logger, logging.INFO, "stopped")
 
     async def _follow(self) -> None:
-        root, first = self._options.manifests, True
+        source, first = self._options.source, True
         try:
-            async for files in Directory(root).versions():
-                await asyncio.to_thread(self._take, files)
-                self.server.publish(self.resources)
-                if first:
-                    heap.trim()
-                    first = False
-        except OSError as error:
-            raise ControlError(f"manifests directory {root}: {error.strerror}") from None
+            async with contextlib.aclosing(source.versions()) as versions:
+                async for files in versions:
+                    change = await asyncio.to_thread(self._take, files)
+                    self.server.publish(self.resources)
+                    source.taken(change)
+                    if first:
+                        heap.trim()
+                        first = False
+        except SourceError as error:
+            raise ControlError(str(error)) from None
 
-    def _take(self, files: Files) -> None:
+    def _take(self, files: Files) -> Change:
         """Make the next version of everything."""
         began = time.monotonic()
         objects = self._collection.update(files)
@@ -117,6 +118,7 @@ class Control:
                 files=len(files),
                 seconds=f"{time.monotonic() - began:.3f}",
             )
+        return change
 
     def _report(self, key: Key, status: ObjectStatus | None) -> None:
         """Log each problem of an object once when it appears and once when it is gone."""

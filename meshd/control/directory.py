@@ -12,14 +12,16 @@ import logging
 import os
 import stat
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 
 from inotify_simple import INotify
 
 from meshd import log
+from meshd.control.source import Files, SourceError
 from meshd.control.touched import WATCHED, Touched
-from meshd.kube.collection import Unreadable
+from meshd.gateway.incremental import Change
+from meshd.kube.collection import Content, Unreadable
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 MAX_FILE_BYTES = 8 * 1024 * 1024
@@ -36,8 +38,6 @@ POLL_SECONDS = 1.0
 """Look so often where there is no inotify to be had (fs.inotify.max_user_instances)."""
 _SETTLING_NS = 30_000_000
 """A file changed so recently may be half written."""
-Files = Mapping[str, str | Unreadable]
-"""The text of each manifest, by its path relative to the directory."""
 _logger = logging.getLogger("meshd.control.directory")
 _Stamp = tuple[int, int, int, int]
 
@@ -47,7 +47,7 @@ class Directory:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._files: dict[str, str | Unreadable] = {}
+        self._files: dict[str, Content] = {}
         self._stamps: dict[str, _Stamp] = {}
         self._folders: dict[int, str] = {}
         """What inotify watches, by its number: relative, with a slash at its end."""
@@ -59,7 +59,7 @@ class Directory:
 
         Raises OSError if the directory itself cannot be read: that is no reason to forget its content.
         """
-        files: dict[str, str | Unreadable] = {}
+        files: dict[str, Content] = {}
         stamps: dict[str, _Stamp] = {}
         self.unsettled = False
         for path in self._manifests():
@@ -85,7 +85,7 @@ class Directory:
     def _look(
         self,
         path: Path,
-        files: dict[str, str | Unreadable],
+        files: dict[str, Content],
         stamps: dict[str, _Stamp],
         *,
         whole: bool = False,
@@ -136,8 +136,11 @@ class Directory:
                 if path.suffix in SUFFIXES and not name.startswith("."):
                     yield path
 
+    def taken(self, change: Change) -> None:
+        """Manifests have no status."""
+
     async def versions(self) -> AsyncGenerator[Files, None]:
-        """The files now, and again each time they have changed. Raises OSError from the first scan only."""
+        """The files now, and again when they have changed. Raises SourceError, by the first scan."""
         changed, touched = asyncio.Event(), Touched(SUFFIXES)
 
         def take_events() -> None:
@@ -150,7 +153,10 @@ class Directory:
             rescan = POLL_SECONDS if inotify is None else RESCAN_SECONDS
             # Watch first, then read: a change in between is then seen.
             await asyncio.to_thread(self._watch, inotify)
-            seen = await asyncio.to_thread(self.scan)
+            try:
+                seen = await asyncio.to_thread(self.scan)
+            except OSError as error:
+                raise SourceError(f"manifests directory {self._root}: {error.strerror}") from None
             yield seen
             while True:
                 await _settled(changed, touched, rescan)

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 
 from meshd.gateway.attachment import Attachment
 from meshd.gateway.references import Unresolved
+from meshd.gateway.written_status import CONTROLLER
 from meshd.model.status import Condition, ObjectStatus, ParentReference, ParentStatus
-
-CONTROLLER = "meshd.io/mesh-controller"
-"""controllerName: who says so, as several controllers may have something to say of a route."""
 
 
 def parent_statuses(

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from meshd.kube.httproute import HTTPRoute
 from meshd.kube.objects import EndpointSlice, Key, Pod, ReferenceGrant, Service
-from meshd.kube.parse import KubeObject, Parsed, ParsedFile, parse
+from meshd.kube.parse import KubeObject, Parsed, ParsedFile, parse, parse_object
 from meshd.model.status import Problem, Severity
 
 _T = TypeVar("_T")
@@ -19,6 +19,19 @@ class Unreadable:
     """In place of a manifest's text: why it could not be read."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiObject:
+    """In place of a manifest's text: an object as an API server sends it, JSON."""
+
+    kind: str
+    api_version: str
+    text: bytes
+
+
+Content = str | ApiObject | Unreadable
+"""What is read of one place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +84,13 @@ class Collection:
     """
 
     def __init__(self) -> None:
-        self._texts: dict[str, str | Unreadable] = {}
+        self._texts: dict[str, Content] = {}
         self._parsed: dict[str, ParsedFile] = {}
         self._said: dict[Key, dict[str, list[Parsed]]] = {}
         """By file, all that is said of an object."""
         self._objects = Objects()
 
-    def update(self, files: Mapping[str, str | Unreadable]) -> Objects:
+    def update(self, files: Mapping[str, Content]) -> Objects:
         """The objects of all manifests, given their texts by path. Files not given any more are gone.
 
         Only what is in files with another text is looked at.
@@ -116,13 +129,13 @@ class Collection:
         self._objects = Objects(objects, sources, problems, ignored, frozenset(really))
         return self._objects
 
-    def _parse(
-        self, before: ParsedFile, last_text: str | Unreadable | None, text: str | Unreadable
-    ) -> ParsedFile:
+    def _parse(self, before: ParsedFile, last_text: Content | None, text: Content) -> ParsedFile:
         if last_text == text:
             return before
         if isinstance(text, Unreadable):
             fresh = ParsedFile(problems=(Problem(message=text.reason),), broken=True)
+        elif isinstance(text, ApiObject):
+            fresh = parse_object(text.text, text.kind, text.api_version)
         else:
             fresh = parse(text)
         if not fresh.broken:

@@ -109,6 +109,21 @@ def parse(text: str) -> ParsedFile:
     return ParsedFile(tuple(objects), tuple(ignored), tuple(problems))
 
 
+def parse_object(text: bytes, kind: str, api_version: str) -> ParsedFile:
+    """An object as an API server sends it: JSON, whose kind its place tells. Bad input is in the result."""
+    objects: list[Parsed] = []
+    ignored: list[Key] = []
+    problems: list[Problem] = []
+    try:
+        plain = _plain(msgspec.json.decode(text), 0, [0])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _TooLargeError) as error:
+        return ParsedFile(problems=(Problem(message=f"not an object: {error}"),), broken=True)
+    if isinstance(plain, dict):
+        plain |= {"kind": kind, "apiVersion": api_version}
+    _object(plain, "", objects, ignored, problems)
+    return ParsedFile(tuple(objects), tuple(ignored), tuple(problems))
+
+
 def _check_depth(text: str) -> None:
     """Refuse deep nesting before a tree is made: libyaml's composer recurses in C, off the stack's end.
 

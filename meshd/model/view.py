@@ -74,6 +74,8 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     weight: int
     health: str
     workload: str
+    priority: int = 0
+    locality: str = ""
     by: str = ""
     """Who says that it is not healthy: ``control plane``, ``probe`` or ``ejection``; empty: it is."""
     reason: str = ""

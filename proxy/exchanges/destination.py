@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Protocol
 
 from meshd.model.clusters import Cluster, Endpoint
+from proxy.balancing.balancer import Balancer
+from proxy.balancing.selection import Selection
 from proxy.exchanges import failures
 from proxy.exchanges.client import Client
 from proxy.exchanges.load import Resource
 from proxy.exchanges.pool import LimitReachedError, Pool
 from proxy.exchanges.upstream import Upstream
 from proxy.http1.refusal import Refusal
-from proxy.routing.balancing import Balancer
+from proxy.routing.affinity import Affinity
 
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 """Methods of requests that may be sent twice (RFC 9110, 9.2.2)."""
-_FURTHER_DRAWS = 5
-"""For an endpoint that has not failed yet (RetryPolicy.host_selection_retry_max_attempts)."""
 
 
 class Passenger(Protocol):
@@ -38,9 +38,11 @@ class Passenger(Protocol):
 class Destination:
     """One request's. Holds the endpoint's count while the request is out to it."""
 
-    __slots__ = ("_balancer", "_client", "_counted", "_failed", "_passenger", "endpoint", "pool")
+    __slots__ = ("_affinity", "_balancer", "_client", "_counted", "_failed", "_passenger", "endpoint", "pool")
 
-    def __init__(self, client: Client, balancer: Balancer) -> None:
+    def __init__(self, client: Client, balancer: Balancer, affinity: Affinity | None = None) -> None:
+        """``affinity``: what ties the request to an endpoint; None: nothing does."""
+        self._affinity = affinity
         self._client = client
         self._balancer = balancer
         self._failed: frozenset[tuple[str, int]] = frozenset()
@@ -54,13 +56,17 @@ class Destination:
 
     def pick(self) -> Refusal | None:
         """Choose an endpoint of the family that the client called, a fresh one if there is one."""
-        client = self._client
-        endpoint = self._balancer.pick(client.runtime.random, client.ipv6)
-        if self._failed:
-            for _ in range(_FURTHER_DRAWS):
-                if endpoint is None or not self._has_failed(endpoint):
-                    break
-                endpoint = self._balancer.pick(client.runtime.random, client.ipv6)
+        client, affinity = self._client, self._affinity
+        endpoint = self._balancer.pick(
+            Selection(
+                client.runtime.random,
+                client.runtime.now,
+                client.ipv6,
+                hash=affinity.hash() if affinity is not None and self._balancer.hashes else None,
+                wanted=None if affinity is None else affinity.wanted,
+                excluded=self._failed,
+            )
+        )
         self.leave()
         if endpoint is None:
             return failures.no_endpoint(self._cluster.name)
@@ -83,7 +89,8 @@ class Destination:
 
     def is_fresh(self) -> bool:
         """Whether the endpoint has not failed this request."""
-        return self.endpoint is not None and not self._has_failed(self.endpoint)
+        endpoint = self.endpoint
+        return endpoint is not None and (endpoint.address, endpoint.port) not in self._failed
 
     def leave(self) -> None:
         """The request is not out to the endpoint, nor waits for it, any more."""
@@ -93,9 +100,6 @@ class Destination:
         if self._counted and self.endpoint is not None:
             self._counted = False
             self._balancer.finished(self.endpoint)
-
-    def _has_failed(self, endpoint: Endpoint) -> bool:
-        return (endpoint.address, endpoint.port) in self._failed
 
     @property
     def _cluster(self) -> Cluster:

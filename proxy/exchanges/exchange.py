@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import ClassVar
 
+from proxy.balancing.balancer import Balancer
+from proxy.balancing.hash_keys import Source
 from proxy.exchanges import failures
 from proxy.exchanges.client import Client, Headers, Relay
 from proxy.exchanges.destination import Destination
@@ -21,7 +23,7 @@ from proxy.http1.body import BodyError, UntilCloseBody, body_of
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
-from proxy.routing.balancing import Balancer
+from proxy.routing.affinity import Affinity, RouteAffinity
 from proxy.routing.decision import Answer, Decision, ForwardTo
 from proxy.routing.header_edit import NO_EDIT, Edit
 from proxy.telemetry import response_flags
@@ -42,6 +44,7 @@ class Exchange:
     """Whether its access log line can tell what became of it."""
 
     __slots__ = (
+        "_affinity",
         "_body",
         "_client",
         "_copies",
@@ -75,6 +78,7 @@ class Exchange:
         self.edit: Edit = NO_EDIT
         """What is done to the head of the answer, whoever gives it."""
         self._decision: ForwardTo
+        self._affinity: Affinity | None = None
         self._filtering: Filtering | None = None
         self._copies: tuple[MirroredRequest, ...] = ()
         self._relay: Relay
@@ -106,6 +110,8 @@ class Exchange:
             self.account.bytes_received = end - at
             self.request_done = self._body.done
         if isinstance(decision, ForwardTo):
+            if decision.affinity is not None:
+                decision = self._tie(decision, decision.affinity)
             self.edit = decision.response_edit
         if decision.filters is None:
             self.proceed(decision, data[at:end])
@@ -129,6 +135,14 @@ class Exchange:
             self._decision = decision
             self.account.cluster = decision.cluster
             self._send(body)
+
+    def _tie(self, decision: ForwardTo, route: RouteAffinity) -> ForwardTo:
+        """Heed what ties the request to an endpoint."""
+        client = self._client
+        caller = client.forwarded_for().decode()
+        source = Source(caller, f"{caller} {client.remote} {client.local}")
+        affinity = self._affinity = Affinity(route, self.request.head, source, time.time())
+        return affinity.in_session(decision, client.runtime.config.balancers)
 
     def feed_request(self, data: bytes) -> int:
         """More of the request's body; returns where the request ends in ``data``."""
@@ -192,9 +206,9 @@ class Exchange:
             # As in Envoy: the route's own timeout would come first.
             if not 0 < decision.timeout <= retry.per_try_timeout:
                 try_seconds = retry.per_try_timeout
-        dispatch = self.dispatch = Dispatch(
-            self, client, Destination(client, balancer), KeptRequest(head, body, limit), retry, try_seconds
-        )
+        destination = Destination(client, balancer, self._affinity)
+        kept = KeptRequest(head, body, limit)
+        dispatch = self.dispatch = Dispatch(self, client, destination, kept, retry, try_seconds)
         return dispatch
 
     # -- the response --------------------------------------------------------------------------------
@@ -219,12 +233,19 @@ class Exchange:
         self._to(_STREAMING)
         self._response_begins(response)
         self._response_keeps_alive = response.keep_alive
-        self._relay = self._client.begin(self.request, response, self.edit)
+        self._relay = self._client.begin(self.request, response, self._response_edit())
         self._pass_on(data, at)
 
     def mark(self, flag: Flag) -> None:
         """What comes next, a response or a failure, is the last word, for a reason that the log tells."""
         self.account.flags = response_flags.with_earlier(self.account.flags, response_flags.joined(flag))
+
+    def _response_edit(self) -> Edit:
+        destination = None if self.dispatch is None else self.dispatch.destination
+        endpoint = None if destination is None else destination.endpoint
+        if self._affinity is None or endpoint is None:
+            return self.edit
+        return self.edit.then(self._affinity.answer_edit((endpoint.address, endpoint.port)))
 
     def _response_begins(self, response: Response) -> None:
         self.account.status = response.status
@@ -275,7 +296,7 @@ class Exchange:
         self._response_begins(response)
         self._body = UntilCloseBody()
         self.request_done = False
-        self._relay = self._client.switch(response, self.edit)
+        self._relay = self._client.switch(response, self._response_edit())
         self._pass_on(data, at)
         self._client.request_goes_on()
 

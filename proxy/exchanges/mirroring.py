@@ -10,8 +10,6 @@ from proxy.exchanges import failures
 from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.client import Client
 from proxy.exchanges.destination import Destination
-from proxy.exchanges.load import Resource
-from proxy.exchanges.pool import LimitReachedError
 from proxy.exchanges.upstream import Upstream
 from proxy.filters.shadow import drawn, shadow_fields
 from proxy.http1 import heads
@@ -72,7 +70,7 @@ def _destination(client: Client, cluster: str) -> Destination | None:
     if destination is None or destination.pick() is not None:
         runtime.counters.add("mirrored_requests_failed_total")
         return None
-    if not destination.pool.load.has_room(Resource.REQUESTS, destination.pool.cluster.limits.requests):
+    if destination.why_full() is not None:
         destination.leave()
         runtime.counters.add("mirrored_requests_dropped_total")
         return None
@@ -118,15 +116,12 @@ class MirroredRequest:
         runtime.mirrored += 1
         runtime.counters.add("mirrored_requests_total")
         self._deadline = runtime.loop.call_later(seconds, self._fail, failures.route_timeout(seconds))
-        pool = self._destination.pool
-        upstream = pool.take()
+        # None that the client's flow keeps: those are for its own requests.
+        upstream = self._destination.pool.take()
         if upstream is not None:
-            self.connected(upstream)
-            return
-        try:
-            pool.connect(self)
-        except LimitReachedError:
-            self._give_up("mirrored_requests_dropped_total")
+            self.begin(upstream)
+        elif (refusal := self._destination.connect(self)) is not None:
+            self.turn_away(refusal)
 
     def more(self, data: bytes, whole: bool) -> None:
         """More of the request's body; ``whole``: there is none after it."""
@@ -145,27 +140,28 @@ class MirroredRequest:
         if not self._whole and self._state is not _State.OVER:
             self._give_up("mirrored_requests_dropped_total")
 
-    # -- for the pool --------------------------------------------------------------------------------
+    # -- for the destination -------------------------------------------------------------------------
 
-    def connected(self, upstream: Upstream) -> bool:
-        """The connection stands. False: it is not wanted any more."""
-        if self._state is not _State.CONNECTING:
-            return False
+    def begin(self, upstream: Upstream) -> None:
+        """It has its connection."""
         self._state = _State.WAITING
         self._upstream = upstream
         assert self._destination.endpoint is not None
         self._attempt = Attempt(upstream.pool, self._destination.endpoint)
         upstream.exchange = self
         self._write_unsent()
-        return True
 
-    def connect_failed(self, reason: str, timed_out: bool) -> None:
-        """It could not be made."""
-        self._fail()
+    def connect_failed(self, refusal: Refusal) -> None:
+        """It cannot be had; another one is not tried."""
+        self._fail(refusal)
 
-    def withdrawn(self) -> None:
+    def go_elsewhere(self) -> None:
         """The endpoint takes no new requests any more."""
-        self._fail()
+        self._give_up("mirrored_requests_failed_total")
+
+    def turn_away(self, refusal: Refusal) -> None:
+        """There are too many others."""
+        self._give_up("mirrored_requests_dropped_total")
 
     # -- for the connection --------------------------------------------------------------------------
 
@@ -225,11 +221,11 @@ class MirroredRequest:
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def _fail(self, refusal: Refusal | None = None) -> None:
-        """``refusal``: what the client would be told, if this were its request; None: it is the pool's."""
+    def _fail(self, refusal: Refusal) -> None:
+        """``refusal``: what the client would be told, if this were its request."""
         if self._state is _State.OVER:
             return
-        if self._attempt is not None and refusal is not None:
+        if self._attempt is not None:
             self._attempt.failed(refusal)
         self._give_up("mirrored_requests_failed_total")
 
@@ -240,8 +236,6 @@ class MirroredRequest:
 
     def _end(self) -> None:
         """Answered, or given up: the connection goes back to its pool if it may be used again."""
-        if self._state is _State.CONNECTING:
-            self._destination.pool.forget(self)
         self._state = _State.OVER
         self._unsent = b""
         self._deadline.cancel()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
+from proxy.balancing.balancer import Balancer
 from proxy.exchanges.client import Client
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange import Exchange
@@ -15,7 +16,6 @@ from proxy.exchanges.upstream import Upstream
 from proxy.http1.body import Body
 from proxy.http1.request import Request
 from proxy.http1.response_relay import ResponseRelay
-from proxy.routing.balancing import Balancer
 from proxy.routing.decision import ForwardTo
 
 

@@ -66,7 +66,9 @@ SNAPSHOT = Snapshot(
             name=NAME,
             endpoints=(
                 Endpoint(address="10.244.1.2", port=8080, workload="default/a"),
-                Endpoint(address="10.244.1.3", port=8080, health=Health.DRAINING),
+                Endpoint(
+                    address="10.244.1.3", port=8080, health=Health.DRAINING, priority=1, locality="eu/a/"
+                ),
             ),
         )
     },
@@ -97,6 +99,7 @@ def test_routes_keep_their_order_and_count() -> None:
 def test_endpoints() -> None:
     views = endpoint_views(SNAPSHOT, {}, 0.0)
     assert [(view.health, view.by) for view in views] == [("healthy", ""), ("draining", "control plane")]
+    assert [(view.priority, view.locality) for view in views] == [(0, ""), (1, "eu/a/")]
 
 
 def test_who_is_left_out_by_our_own_say_and_why() -> None:

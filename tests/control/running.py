@@ -11,6 +11,8 @@ from pathlib import Path
 from meshd.agent.ads import AdsClient, NotAppliedError
 from meshd.agent.control_plane import ControlPlane
 from meshd.control.control import Control, Options
+from meshd.control.directory import Directory
+from meshd.control.source import Source
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.status import ConfigStatus
 
@@ -26,10 +28,10 @@ async def until(condition: Callable[[], object], what: str, seconds: float = DEA
 
 
 @contextlib.asynccontextmanager
-async def control(manifests: Path, socket: Path) -> AsyncIterator[Control]:
-    """A running control plane."""
+async def control(source: Path | Source, socket: Path) -> AsyncIterator[Control]:
+    """A running control plane, of manifests in a folder or of another source."""
     stop = asyncio.Event()
-    plane = Control(Options(manifests, (f"unix:{socket}",)))
+    plane = Control(Options(Directory(source) if isinstance(source, Path) else source, (f"unix:{socket}",)))
     task = asyncio.create_task(plane.run(stop))
     try:
         await until(lambda: plane.resources.version or task.done(), "the first version")

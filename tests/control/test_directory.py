@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from meshd.control import directory
-from meshd.control.directory import Directory, Files
+from meshd.control.directory import Directory
+from meshd.control.source import Files
 from meshd.kube.collection import Unreadable
 
 Next = Callable[[], Awaitable[Files]]

@@ -11,7 +11,7 @@ from meshd.datapath.rules.fingerprint import cluster_id
 from meshd.model import cluster_policies
 from meshd.model.clusters import Cluster
 from meshd.model.listeners import HttpOptions, Protocol
-from meshd.model.request_policies import Retry, StringMatch
+from meshd.model.request_policies import Retry, SessionHeader, StringMatch
 from meshd.model.routes import (
     Action,
     DirectResponse,
@@ -84,6 +84,8 @@ def test_no_route_is_the_proxys_to_say() -> None:
         Forward(clusters=to("a").clusters, retry=Retry(per_try_timeout=1.0)),
         to("a", "missing"),
         to("least"),
+        to("ring"),
+        msgspec.structs.replace(to("a"), session=SessionHeader(name="x-session")),
         to(*"ababa"),
         to(),
     ],
@@ -92,6 +94,10 @@ def test_what_only_the_proxy_does_is_an_upcall_in_its_place(action: Action) -> N
     rules = compiled(route(RouteMatch(path=PathPrefix("/a"), method="POST"), action), route("/"))
     assert taken(rules, "/a", "POST") == "route"
     assert taken(rules, "/a") == taken(rules, "/", "POST") == "1"
+
+
+def test_slow_start_and_panic_are_for_the_workers_to_mind() -> None:
+    assert taken(compiled(route("/", to("slow")))) == "0"
 
 
 def test_tries_for_want_of_a_connection_are_the_proxys_whoever_sends_the_first() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from meshd.gateway.route_status import CONTROLLER, object_status
+from meshd.gateway.route_status import object_status
 from meshd.gateway.translate import Translation
+from meshd.gateway.written_status import CONTROLLER
 from meshd.model.cluster_policies import (
     HealthCheck,
     HttpProbe,

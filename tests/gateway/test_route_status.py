@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meshd.gateway.route_status import CONTROLLER, object_status
+from meshd.gateway.route_status import object_status
+from meshd.gateway.written_status import CONTROLLER
 from meshd.xds.resources import status_from, status_message
 from tests.gateway.manifests import (
     PARENT,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -42,9 +42,12 @@ class EndpointHealth:
     def __init__(self, path: Path) -> None:
         """``path``: where the marks are kept for the next agent."""
         self._path = path
-        self._written: tuple[_Kept, ...] = ()
+        self._written: tuple[_Kept, ...] | None = None
+        """By this agent; None: nothing yet."""
         self._clusters: dict[str, ClusterHealth] = {}
+        self._seen: Mapping[str, Cluster] = {}
         self._policies: dict[str, Cluster] = {}
+        """Of the clusters seen, those that have any for us."""
         self._intervals: dict[str, asyncio.TimerHandle] = {}
         self._prober = Prober(self._probed)
         self._restored: dict[EndpointKey, Ejection] = {}
@@ -81,11 +84,9 @@ class EndpointHealth:
         ``namespaces``: of this node's workloads: nobody is probed for others.
         """
         now = time.monotonic()
-        self._policies = {
-            name: cluster
-            for name, cluster in received.clusters.items()
-            if cluster.health_check is not None or cluster.outlier is not None
-        }
+        if received.clusters is not self._seen:
+            self._seen = received.clusters
+            self._policies = {name: each for name, each in self._seen.items() if _has_policy(each)}
         for name in self._clusters.keys() - self._policies.keys():
             del self._clusters[name]
         reach = clusters_in_reach(received, namespaces) if self._policies else frozenset()
@@ -204,6 +205,10 @@ class EndpointHealth:
             log.event(_logger, logging.WARNING, "health not kept", file=self._path, reason=error)
         else:
             self._written = rows
+
+
+def _has_policy(cluster: Cluster) -> bool:
+    return cluster.health_check is not None or cluster.outlier is not None
 
 
 def _healthy(snapshot: Snapshot, cluster: str) -> frozenset[EndpointAddress]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from meshd.model.clusters import Endpoint, EndpointSet, Health
-from meshd.model.snapshot import Snapshot
+from meshd.model.snapshot import Delta, Snapshot
 
 EndpointAddress = tuple[str, int]
 
@@ -44,15 +44,13 @@ def unmarked(snapshot: Snapshot, marks: Marks) -> Snapshot:
 
 
 def _with_health(snapshot: Snapshot, marks: Marks, old: Health, new: Health) -> Snapshot:
-    endpoints: dict[str, EndpointSet] = dict(snapshot.endpoints)
+    changed: list[EndpointSet] = []
     for cluster, at in marks.items():
-        found = endpoints.get(cluster)
+        found = snapshot.endpoints.get(cluster)
         if found is not None and at:
-            changed = tuple(_changed(each, at, old, new) for each in found.endpoints)
-            endpoints[cluster] = msgspec.structs.replace(found, endpoints=changed)
-    return Snapshot(
-        snapshot.generation, snapshot.listeners, snapshot.route_configs, snapshot.clusters, endpoints
-    )
+            endpoints = tuple(_changed(each, at, old, new) for each in found.endpoints)
+            changed.append(msgspec.structs.replace(found, endpoints=endpoints))
+    return snapshot.apply(Delta(generation=snapshot.generation, endpoints=tuple(changed)))
 
 
 def _changed(endpoint: Endpoint, marks: Mapping[EndpointAddress, Mark], old: Health, new: Health) -> Endpoint:

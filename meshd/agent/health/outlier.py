@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from meshd.agent.health.marks import EndpointAddress
 from meshd.model.cluster_policies import Outlier
 from meshd.model.outcomes import Run, Tally
-
-EndpointAddress = tuple[str, int]
 
 
 class Cause(enum.Enum):

@@ -34,7 +34,9 @@ PARSED_FIELDS = frozenset(
 )
 """Fields that the kernel's parser treats itself: it does not index them for conditions."""
 
-_BALANCED = (RoundRobin(), RandomEndpoint())
+_DRAWN = RoundRobin | RandomEndpoint
+"""What the kernel balances, by drawing: the workers tell it from which endpoints, and when not to
+(proxy.balancing.balancer.Balancer.weights)."""
 _NO_EDIT = HeaderEdit()
 _MAX_TOTAL = 2**32 - 1
 
@@ -173,7 +175,7 @@ def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = D
         # Retries are the proxy's whoever sent the first try.
         if cluster.limits != cluster_policies.Limits(retries=cluster.limits.retries):
             return f"cluster {share.name} has limits"
-        if cluster.balancing not in _BALANCED:
+        if not isinstance(cluster.balancing, _DRAWN):
             return f"cluster {share.name} is balanced by {type(cluster.balancing).__name__}"
     return ""
 

@@ -126,7 +126,7 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot, rules: Mapping[str,
         ):
             continue
         listener = new.listeners[name]
-        table = slot_table(new.endpoints.get(listener.cluster, EndpointSet(name=listener.cluster)))
+        table = _slot_table(listener, new)
         targets = table.ipv4 + table.ipv6
         before = installed.slots.get(number)
         generation = before.generation if before else 1
@@ -181,7 +181,19 @@ def _alike(name: str, old: Snapshot, new: Snapshot) -> bool:
     before, after = old.listeners.get(name), new.listeners[name]
     if before is None or before != after:
         return False
-    return old.endpoints.get(after.cluster) == new.endpoints.get(after.cluster)
+    return old.endpoints.get(after.cluster) == new.endpoints.get(after.cluster) and _panic_percent(
+        after, old
+    ) == _panic_percent(after, new)
+
+
+def _slot_table(listener: Listener, snapshot: Snapshot) -> SlotTable:
+    endpoints = snapshot.endpoints.get(listener.cluster, EndpointSet(name=listener.cluster))
+    return slot_table(endpoints, _panic_percent(listener, snapshot))
+
+
+def _panic_percent(listener: Listener, snapshot: Snapshot) -> int:
+    cluster = snapshot.clusters.get(listener.cluster)
+    return cluster.panic_percent if cluster is not None else 0
 
 
 def _shows(entry: ServiceEntry | None, number: int, rules: int) -> bool:
