@@ -115,7 +115,7 @@ static __always_inline enum upcall usable(
 }
 
 static __always_inline enum upcall carry_request(
-	struct sk_msg_md *msg, struct flow_key *key, struct flow *flow, struct service *service)
+	struct sk_msg_md *msg, struct flow_key *key, struct flow *flow)
 {
 	struct settings *config = fast_path_settings();
 	struct request_head *head = &flow->head;
@@ -131,7 +131,7 @@ static __always_inline enum upcall carry_request(
 	u32 size, total, own;
 	u64 rules, cluster, now;
 
-	if (!config || !service->rules || !may_enrol(key->netns))
+	if (!config || !may_enrol(key->netns))
 		return UPCALL_OFF;
 	arming = armed.lookup(key);
 	if (!arming)
@@ -143,7 +143,7 @@ static __always_inline enum upcall carry_request(
 		return reason;
 	rules = arming->rules;
 	set = rule_sets.lookup(&rules);
-	if (!set || (rules != service->rules && !consumer_rules.lookup(&rules)))
+	if (!set)
 		return UPCALL_CONFIG;
 	if (config->sample && bpf_get_prandom_u32() % config->sample == 0)
 		return UPCALL_SAMPLED;
@@ -197,7 +197,7 @@ static __always_inline enum upcall carry_request(
 		text.data = (const u8 *)(long)msg->data;
 		text.end = (const u8 *)(long)msg->data_end;
 		text.size = LOADED(flow->kept);
-		if (!keep_request(key, &text))
+		if (!keep_request(key, flow, &text))
 			return UPCALL_MEMORY;
 	}
 	__builtin_memset(flow->request_id, 0, sizeof(flow->request_id));
@@ -231,7 +231,6 @@ static __always_inline enum upcall carry_request(
 /* The bytes from the client that msg begins with. */
 static __always_inline int from_client(struct sk_msg_md *msg)
 {
-	struct service *service;
 	struct flow_key key = {};
 	enum upcall reason;
 	struct flow *flow;
@@ -251,14 +250,10 @@ static __always_inline int from_client(struct sk_msg_md *msg)
 	bpf_msg_apply_bytes(msg, 0);
 	if (flow->request_left && !flow->given_up)
 		return carry_body(msg, flow, &key, divided);
-	service = services.lookup(&flow->destination);
-	if (!service)
-		return pass_up(msg, &key, divided);
-	reason = carry_request(msg, &key, flow, service);
+	reason = carry_request(msg, &key, flow);
 	if (!reason)
 		return SK_PASS;
-	flow->upcalls++;
-	count_upcall(service->id, reason);
+	note_upcall(flow, reason);
 	return pass_up(msg, &key, divided);
 }
 

@@ -49,8 +49,8 @@ struct service {
 	__u32 slots;
 	enum protocol protocol;
 	enum failure_policy failure_policy;
-	__u64 rules; /* names its compiled routes, see struct rule_set; 0: it has none, all is
-			upcall */
+	__u64 rules; /* names its compiled routes for all callers, see struct rule_set; 0: it has
+			none, the fast path is off for it */
 };
 
 struct endpoint_key {
@@ -252,7 +252,7 @@ struct request_head {
 struct kept_key {
 	__u64 netns;
 	struct address_port client;
-	__u32 piece;
+	__u32 piece; /* not 0: the first one is in the flow's record */
 };
 
 /* Bytes of a request as its client sent them. */
@@ -285,6 +285,7 @@ struct flow {
 	__u32 redirected;    /* as a connection's, to the client */
 	struct connection_key connection; /* that carries it */
 	struct request_head head;
+	struct kept_piece first_piece; /* of what is kept */
 };
 
 enum upstream_kind {
