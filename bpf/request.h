@@ -209,7 +209,7 @@ static __always_inline enum upcall carry_request(
 		bpf_msg_pull_data(msg, 0, head->length + lines.total, 0);
 	if (!to_server(msg, flow)) {
 		if (lines.total)
-			bpf_msg_pop_data(msg, head->length - 2, lines.total, 0);
+			remove_lines(msg, head->length, lines.total);
 		return UPCALL_SERVER_GONE;
 	}
 	flow->request_left = total - own;
@@ -221,7 +221,7 @@ static __always_inline enum upcall carry_request(
 	flow->cluster = cluster;
 	flow->route = candidate->route;
 	flow->requests++;
-	connection->redirected += size + MESSAGE_OVERHEAD;
+	connection->redirected += own + MESSAGE_OVERHEAD;
 	connection->flow = *key;
 	connection->carried = 0;
 	connection->response = RESPONSE_HEAD;

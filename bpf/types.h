@@ -323,8 +323,8 @@ struct arming {
 	enum arming_flag flags;
 	__u32 upstreams;
 	__u32 forwarded_for_length;
-	__u8 forwarded_for[MAX_FORWARDED_FOR_BYTES]; /* the line to add to each request, with its
-							CRLF */
+	__u8 forwarded_for[MAX_FORWARDED_FOR_BYTES]; /* the line to add to each request, turned: see
+							request_lines.h */
 	struct flow_upstream upstream[MAX_FLOW_UPSTREAMS];
 };
 

@@ -215,6 +215,21 @@ def test_lines_are_added_as_the_proxy_adds_them(connection: Connection) -> None:
     assert exactly(connection.server, len(own) + len(line) + 2) == own + line + b"\r\n"
 
 
+def test_a_line_of_any_length_is_added_with_and_without_another(connection: Connection) -> None:
+    proto = b"x-forwarded-proto: http\r\n"
+    for size in (0, *range(20, connection.bed.table.codec.max_forwarded_for + 1)):
+        line = b"x-forwarded-for: " + b"1" * (size - 19) + b"\r\n" if size else b""
+        for flags in (0, connection.bed.table.flags["ARMED_FORWARDED_PROTO"]):
+            connection.arm(flags=flags, forwarded_for=line)
+            for body in (b"", b"x" * size):
+                head = b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: %d\r\n" % len(body)
+                connection.client.sendall(head + b"\r\n" + body)
+                wanted = head + line + (proto if flags else b"") + b"\r\n" + body
+                assert exactly(connection.server, len(wanted)) == wanted
+                connection.server.sendall(OK)
+                assert exactly(connection.client, len(OK)) == OK
+
+
 @pytest.mark.parametrize("size", [1, 4000, 1 << 20])
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_an_answers_body_is_carried_to_its_end(connection: Connection, size: int, pieces: int) -> None:
