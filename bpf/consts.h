@@ -109,8 +109,11 @@
 #define MESHD_MAX_QUIET_NS 1000000000ULL
 #endif
 
-/* With its key and what the kernel puts before it, 80 bytes, a later piece fills 512. */
-#define KEPT_PIECE_BYTES 432
+/* With its key and what the kernel puts before it, 80 bytes, a flow's record that has a piece in it
+ * fills one of the kernel's objects of 1024 bytes, as it would without, and a later piece one of
+ * 512.
+ */
+#define KEPT_PIECE_BYTES 336
 /* Those of a request of MESHD_MAX_REQUEST_HEAD bytes. */
 #define MAX_KEPT_PIECES ((MESHD_MAX_REQUEST_HEAD + KEPT_PIECE_BYTES - 1) / KEPT_PIECE_BYTES)
 
