@@ -9,7 +9,7 @@ C_FILES  = $(shell find bpf fuzz tests -name '*.[ch]' -not -path '*/shim/*')
 
 APT      := python3-bpfcc python3-venv iproute2 nftables procps util-linux
 APT_FUZZ := clang-14 libclang-rt-14-dev
-APT_TEST := apache2-utils chromium clang-format-14 curl gcc golang-go libc6-dev nginx-light nodejs openjdk-17-jdk-headless wrk
+APT_TEST := apache2-utils chromium clang-format-14 curl gcc golang-go libc6-dev nginx-light nodejs openjdk-17-jdk-headless openssl wrk
 # kubectl, unless there is one: others' packages of it are newer than Debian's, and own the same file.
 APT_TEST += $(if $(shell command -v kubectl),,kubernetes-client)
 
@@ -21,7 +21,7 @@ define apt_install
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 endef
 
-.PHONY: setup setup-test demo test lint format fuzz soak bench lock clean
+.PHONY: setup setup-test demo test lint format fuzz soak bench crds lock clean
 
 setup: $(VENV)/.ready
 
@@ -75,6 +75,10 @@ bench: setup-test
 	$(BIN)/meshd bench -o json --output build/bench/report.json
 	for form in md html svg; do \
 	  $(BIN)/meshd bench --from build/bench/report.json -o $$form --output build/bench/report.$$form || exit; done
+
+# The schemas of our policy kinds and the page of their fields, from the structs that read them.
+crds: setup
+	$(BIN)/python -m meshd.kube.crds .
 
 lock: setup
 	$(BIN)/pip install -qq pip-tools==7.6.2

@@ -132,6 +132,8 @@
 /* Upstream connections of one flow, and its entries for endpoints that it has no connection to. */
 #define MAX_FLOW_UPSTREAMS	16
 #define MAX_FORWARDED_FOR_BYTES 64
+/* As a rule set's log_below: it does not say which share of the requests is logged. */
+#define ALL_DRAWS 0xffffffffU
 /* Upper bounds as of meshd.model.wire.LATENCY_BUCKETS, and one more for the rest. */
 #define LATENCY_BUCKETS 16
 

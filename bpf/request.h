@@ -114,6 +114,14 @@ static __always_inline enum upcall usable(
 	return UPCALL_NONE;
 }
 
+/* Whether a request is one of those that the proxy is to see, to log it. Drawn once for each. */
+static __always_inline bool sampled(const struct settings *config, const struct rule_set *set)
+{
+	if (config->access_log && set->log_below != ALL_DRAWS)
+		return bpf_get_prandom_u32() < set->log_below;
+	return config->sample && bpf_get_prandom_u32() % config->sample == 0;
+}
+
 static __always_inline enum upcall carry_request(
 	struct sk_msg_md *msg, struct flow_key *key, struct flow *flow)
 {
@@ -145,7 +153,7 @@ static __always_inline enum upcall carry_request(
 	set = rule_sets.lookup(&rules);
 	if (!set)
 		return UPCALL_CONFIG;
-	if (config->sample && bpf_get_prandom_u32() % config->sample == 0)
+	if (sampled(config, set))
 		return UPCALL_SAMPLED;
 
 	size = msg->size;
@@ -253,6 +261,8 @@ static __always_inline int from_client(struct sk_msg_md *msg)
 	reason = carry_request(msg, &key, flow);
 	if (!reason)
 		return SK_PASS;
+	if (reason != UPCALL_SLOW)
+		flow->reason = reason;
 	note_upcall(flow, reason);
 	return pass_up(msg, &key, divided);
 }

@@ -80,6 +80,7 @@ struct settings {
 	__u32 mark;		    /* SO_MARK of the proxy's own sockets */
 	__u32 fast_path;	    /* 1: requests may take the fast path */
 	__u32 sample;		    /* one in so many requests is an upcall; 0: none */
+	__u32 access_log;	    /* 1: requests are logged */
 };
 
 enum method {
@@ -266,9 +267,10 @@ struct flow {
 	__u32 first_sent;		 /* sequence number of the client's first byte */
 	__u32 first_received;		 /* and of the first byte to it */
 	__u32 requests;			 /* that the kernel has carried, by the client's program */
-	__u32 responses; /* whose answer it has carried to its end, by the server's */
-	__u32 begun;	 /* whose answer's first byte it has carried, by the server's */
-	__u32 upcalls;	 /* messages passed up to the proxy */
+	__u32 responses;    /* whose answer it has carried to its end, by the server's */
+	__u32 begun;	    /* whose answer's first byte it has carried, by the server's */
+	__u32 upcalls;	    /* messages passed up to the proxy */
+	enum upcall reason; /* of the last one, but for UPCALL_SLOW: a request's later messages */
 	__u32 pipelines; /* 1: the client has sent a request before it had the last one's answer */
 	__u32 divided; /* 1: the next bytes are the rest of a message that was redirected in part */
 	__u64 opened;  /* CLOCK_MONOTONIC in ns, when the client's handshake was done */
@@ -332,10 +334,10 @@ struct arming {
  * (routes, clusters, endpoints, options) have different ones, on all nodes and in all processes.
  */
 struct rule_set {
-	__u32 exact;	/* 1: some route names an exact path */
-	__u32 prefixes; /* most elements of a path prefix other than "/"; 0: there is none */
-	__u32 headers;	/* indexed names */
-	__u32 zero;
+	__u32 exact;	 /* 1: some route names an exact path */
+	__u32 prefixes;	 /* most elements of a path prefix other than "/"; 0: there is none */
+	__u32 headers;	 /* indexed names */
+	__u32 log_below; /* draws (of 2^32) by which a request is logged; ALL_DRAWS */
 	__u32 header_length[MAX_INDEXED_HEADERS];
 	__u8 header[MAX_INDEXED_HEADERS][MAX_HEADER_NAME_BYTES]; /* in lower case */
 };

@@ -16,8 +16,12 @@ def trim_after_start(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def trim() -> None:
-    """Give the allocator's free pages back to the kernel. With glibc; another libc keeps them."""
+    """Give the allocator's free pages back to the kernel. With glibc; another libc keeps them.
+
+    And leave what there is now out of later collections: of 1,000 services' config one takes 50 ms.
+    """
     gc.collect()
+    gc.freeze()
     release = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if release is not None:
         release(0)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from meshd import log
-from meshd.model.clusters import Cluster, EndpointSet, Health
+from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.regex import RegexError
 from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Delta, Snapshot
-from proxy.routing.balancing import Balancer
+from proxy.balancing.balancer import Balancer
 from proxy.routing.decision import RouteTable
 from proxy.routing.listener_rules import ListenerRules
 
@@ -39,9 +40,11 @@ class ListenerState:
 class ConfigInForce:
     """All listeners, route tables and balancers of one snapshot."""
 
-    __slots__ = ("_by_address", "_states", "_tables", "balancers", "snapshot")
+    __slots__ = ("_by_address", "_clock", "_states", "_tables", "balancers", "snapshot")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """``clock``: the loop's."""
+        self._clock = clock
         self.snapshot = Snapshot()
         self.balancers: dict[str, Balancer] = {}
         """By cluster name. A cluster whose endpoints have not come yet has none to pick."""
@@ -78,11 +81,11 @@ class ConfigInForce:
 
     def usable(self) -> frozenset[EndpointKey]:
         """All endpoints that new requests may go to."""
+        in_sessions = {name for table in self._tables.values() for name in table.session_clusters}
         return frozenset(
-            (name, endpoint.address, endpoint.port)
+            (name, *address)
             for name, balancer in self.balancers.items()
-            for endpoint in balancer.endpoints.endpoints
-            if endpoint.health is Health.HEALTHY
+            for address in balancer.usable(name in in_sessions)
         )
 
     def _compile_clusters(self, snapshot: Snapshot, delta: Delta) -> None:
@@ -92,7 +95,7 @@ class ConfigInForce:
         for name in changed & snapshot.clusters.keys():
             cluster: Cluster = snapshot.clusters[name]
             endpoints = snapshot.endpoints.get(name) or EndpointSet(name=name)
-            self.balancers[name] = Balancer(cluster, endpoints, self.balancers.get(name))
+            self.balancers[name] = Balancer(cluster, endpoints, self.balancers.get(name), self._clock())
         for name in self.balancers.keys() - snapshot.clusters.keys():
             del self.balancers[name]
 

@@ -8,11 +8,14 @@ import time
 from random import Random
 from typing import Protocol
 
+from proxy.exchanges.load import Loads
 from proxy.http1.heads import http_date
 from proxy.http1.request_parser import RequestParser
 from proxy.http1.response_parser import ResponseParser
 from proxy.in_force import ConfigInForce
+from proxy.node_buckets import NodeBuckets
 from proxy.telemetry.access_log import AccessLogEntry
+from proxy.telemetry.outcomes import Outcomes
 from proxy.telemetry.stats import Counters, RequestStats
 
 SWEEP_SECONDS = 0.25
@@ -40,15 +43,24 @@ class Runtime:
     request's routing. Timeouts are therefore up to SWEEP_SECONDS late.
     """
 
-    def __init__(self, access_log: AccessLog | None = None) -> None:
+    def __init__(self, access_log: AccessLog | None = None, buckets: NodeBuckets | None = None) -> None:
+        """``buckets``: shared with other workers, and owned from now on; None: its own."""
         self.loop = asyncio.get_running_loop()
-        self.config = ConfigInForce()
+        self.config = ConfigInForce(self.loop.time)
         self.stats = RequestStats()
         self.counters = Counters()
+        self.loads = Loads()
+        self.outcomes = Outcomes(self.loop)
         self.requests = RequestParser()
         self.responses = ResponseParser()
         self.access_log = access_log
         self.random = Random().random
+        self.buckets = buckets or NodeBuckets()
+        """Of the routes' rate limits."""
+        self.active_faults = 0
+        """Requests that have been delayed or aborted on purpose and are not at their end."""
+        self.mirrored = 0
+        """Copies of requests that are not at their end."""
         self.draining = False
         self.downstream_connections = 0
         self._all_closed = asyncio.Event()
@@ -84,8 +96,11 @@ class Runtime:
         return self.downstream_connections >= self._max_downstream
 
     def close(self) -> None:
-        """Stop the sweep."""
+        """Stop the sweep, and whatever else is timed. The buckets are let go of."""
         self._sweep.cancel()
+        self.outcomes.close()
+        self.loads.close()
+        self.buckets.close()
 
     def _on_sweep(self) -> None:
         self._sweep = self.loop.call_later(SWEEP_SECONDS, self._on_sweep)

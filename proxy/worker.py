@@ -21,6 +21,8 @@ from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
 from meshd.datapath.loading.layout import Layout
 from meshd.fdchannel import ChannelError, FdChannel
+from meshd.limit_page import LimitPage
+from meshd.model.outcomes import EndpointTally
 from meshd.model.snapshot import Delta, Snapshot, difference
 from meshd.model.wire import (
     AddWorkload,
@@ -31,14 +33,18 @@ from meshd.model.wire import (
     Enrolled,
     Hello,
     Holding,
+    Outcomes,
     RemoveWorkload,
     Replace,
+    ShareLimits,
     Stats,
     ToWorker,
     Update,
 )
+from proxy import node_buckets
 from proxy.exchanges.downstream import Downstream
 from proxy.fast.path import FastPath
+from proxy.node_buckets import NodeBuckets
 from proxy.runtime import Runtime
 from proxy.served import Served
 from proxy.telemetry.access_log_file import FLUSH_SECONDS, AccessLogFile
@@ -57,7 +63,7 @@ class Worker:
         """``index``: the worker's on its node, from 0."""
         self._socket_path = socket_path
         self._index = index
-        self._runtime = Runtime()
+        self._runtime = Runtime(buckets=NodeBuckets(socket_path.with_name(node_buckets.FILE_NAME)))
         self._fast_path = FastPath(self._runtime)
         self._home_fd = netns.open_own()
         self._served: dict[str, Served] = {}
@@ -134,6 +140,7 @@ class Worker:
                 workloads=tuple(self._served),
             )
         )
+        self._runtime.outcomes.report = lambda told: _tell(channel, told)
         for served in self._served.values():
             channel.send(Holding(workload=served.workload), served.fds)
         log.event(_logger, logging.INFO, "agent connected", holding=len(self._served))
@@ -168,6 +175,13 @@ class Worker:
                 channel.send(self._stats(request))
             case Configure():
                 self._configure(message, fds)
+            case ShareLimits(workers=workers, rows=rows):
+                (fd,) = fds
+                try:
+                    page = LimitPage(fd, workers)
+                finally:
+                    os.close(fd)
+                self._runtime.loads.share(page, rows, self._index)
             case Drain(seconds=seconds):
                 self.stop(seconds)
 
@@ -265,6 +279,10 @@ class Worker:
     def _stats(self, request: int) -> Stats:
         runtime = self._runtime
         counters = runtime.counters.snapshot()
+        if runtime.buckets.displaced:
+            counters["rate_limit_buckets_displaced_total"] = runtime.buckets.displaced
+        if runtime.buckets.unguarded:
+            counters["rate_limit_tokens_unguarded_total"] = runtime.buckets.unguarded
         if self._access_log is not None:
             counters["access_log_lines_dropped_total"] = self._access_log.dropped
         return Stats(
@@ -277,6 +295,8 @@ class Worker:
                 "downstream_connections": float(runtime.downstream_connections),
                 "upstream_connections": float(sum(s.caller.connections() for s in self._served.values())),
                 "workloads": float(len(self._served)),
+                "faults_active": float(runtime.active_faults),
+                "mirrored_requests": float(runtime.mirrored),
             },
         )
 
@@ -307,3 +327,9 @@ class Worker:
             self._access_log.close()
         # The maps stay open to the process's end: connections that close now look into them.
         os.close(self._home_fd)
+
+
+def _tell(channel: FdChannel[ToWorker], told: tuple[EndpointTally, ...]) -> None:
+    # Without an agent nobody ejects: what an earlier one was not told is of no use to the next.
+    with contextlib.suppress(ChannelError):
+        channel.send(Outcomes(endpoints=told))

@@ -34,9 +34,16 @@ PURE = (
     "meshd.datapath.rules.paths",
     "meshd.datapath.rules.values",
     "meshd.datapath.rules.compilation",
+    "meshd.agent.health.cluster_health",
+    "meshd.agent.health.marks",
+    "meshd.agent.health.outlier",
+    "meshd.agent.health.probe_state",
+    "meshd.agent.health.reach",
     "meshd.agent.kernel_totals",
     "meshd.agent.totals",
     "meshd.agent.views",
+    "proxy.balancing",
+    "proxy.filters",
     "proxy.routing",
 )
 """Modules and packages that decide and do no I/O."""

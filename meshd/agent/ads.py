@@ -15,6 +15,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf import struct_pb2
 
 from meshd import log
+from meshd.agent.control_plane import ControlPlane, CredentialsError, Rounds
 from meshd.model.snapshot import Delta
 from meshd.model.status import ConfigStatus
 from meshd.xds.client_stream import ClientStream, Received
@@ -30,20 +31,10 @@ MAX_BACKOFF = 10.0
 """Seconds; the bounds of the random wait between two attempts to connect."""
 WARMING_TIMEOUT = 15.0
 """Seconds to wait for a cluster's endpoints before it is taken to have none (Envoy's own default)."""
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-_CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    # A control plane that vanished without a FIN is noticed within 15 s.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    # A keepalive rides on a ping that is out already, gRPC's own, with that one's timeout.
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # Otherwise channels of one process share the connection and with it gRPC's own, longer back-off.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-)
+LET_IN_SECONDS = 0.25
+"""For a control plane to take or refuse a stream. One that says nothing for so long waits to be asked."""
+_OF_AGE = "max connection age"
+"""What a gRPC server says that ends a connection only because it is old."""
 _logger = logging.getLogger("meshd.agent.ads")
 
 
@@ -52,14 +43,21 @@ class NotAppliedError(Exception):
 
 
 class AdsClient:
-    """Keeps an ADS stream to one control plane until it is cancelled."""
+    """Keeps an ADS stream to one control plane, to any of its replicas, until it is cancelled.
 
-    def __init__(self, target: str, node_id: str, metadata: Mapping[str, str], on_change: OnChange) -> None:
-        """``target``: a gRPC target, HOST:PORT or unix:PATH."""
+    Replicas name a resource's versions alike where they are alike (a hash of the content), so a stream to
+    another one resumes where the last one ended.
+    """
+
+    def __init__(
+        self, control: ControlPlane, node_id: str, metadata: Mapping[str, str], on_change: OnChange
+    ) -> None:
         details = struct_pb2.Struct()
         details.update(dict(metadata))
         node = base_pb2.Node(id=node_id, user_agent_name="meshd", metadata=details)
-        self._target = target
+        self._control = control
+        self._rounds = Rounds(control.targets)
+        self._target = ""
         self._on_change = on_change
         self._stream = ClientStream(node)
         self._backoff = FIRST_BACKOFF
@@ -96,40 +94,53 @@ class AdsClient:
     async def run(self) -> None:
         """Connect, serve the stream, connect again: until cancelled."""
         while True:
+            self._target = self._rounds.next()
             try:
                 await self._serve()
+            except CredentialsError as error:
+                reason = str(error)
             except grpc.aio.AioRpcError as error:
-                self._lost(f"{error.code().name}: {error.details()}")
+                reason = f"{error.code().name}: {error.details()}"
             except asyncio.InvalidStateError:
                 # Written to a call that had ended in the meantime.
-                self._lost("the control plane ended the stream")
+                reason = "the control plane ended the stream"
             else:
-                self._lost("the control plane ended the stream")
-            # Full jitter: nodes that lost the same control plane do not come back all at once.
-            await asyncio.sleep(random.uniform(0, self._backoff))
-            self._backoff = min(self._backoff * 2, MAX_BACKOFF)
+                reason = "the control plane ended the stream"
+            had_one = self.connected
+            self._lost(reason)
+            if self._rounds.over or had_one:
+                # Full jitter: nodes that lost the same control plane do not come back all at once.
+                await asyncio.sleep(random.uniform(0, self._backoff))
+            if self._rounds.over:
+                self._backoff = min(self._backoff * 2, MAX_BACKOFF)
 
     def _lost(self, reason: str) -> None:
         level = logging.WARNING if self.connected or self.last_error != reason else logging.DEBUG
+        if reason.endswith(_OF_AGE):
+            level = logging.INFO
         log.event(_logger, level, "control stream lost", control=self._target, reason=reason)
+        if self.connected:
+            self._rounds.lost()
         self.connected = False
         self.last_error = reason
 
     async def _serve(self) -> None:
-        async with grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS) as channel:
+        async with self._control.channel(self._target) as channel:
             state = channel.get_state(try_to_connect=True)
             while state in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
                 await channel.wait_for_state_change(state)
                 state = channel.get_state(try_to_connect=True)
             # If it has failed by now, the call says why.
-            call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+            stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+            call = stub.DeltaAggregatedResources(metadata=self._control.metadata())
             try:
-                for request in self._stream.connected():
-                    await call.write(request)
-                # A server that knows what we have need not answer at all.
-                self.connected = state is grpc.ChannelConnectivity.READY
-                self.connects += 1
-                log.event(_logger, logging.INFO, "control stream up", control=self._target)
+                if await _let_in(call):
+                    for request in self._stream.connected():
+                        await call.write(request)
+                    self.connected = True
+                    self._backoff = FIRST_BACKOFF
+                    self.connects += 1
+                    log.event(_logger, logging.INFO, "control stream up", control=self._target)
                 while True:
                     response = await self._read(call)
                     if response is None:
@@ -217,3 +228,18 @@ class AdsClient:
         self.last_error = reasons[0] if len(reasons) == 1 else f"{reasons[0]} (and {len(reasons) - 1} more)"
         for reason in reasons:
             log.event(_logger, logging.WARNING, "refused", reason=reason, version=received.version)
+
+
+async def _let_in(call: grpc.aio.StreamStreamCall[object, object]) -> bool:
+    """Whether the server has taken the stream, or may have; if not, to read says why.
+
+    It is waited for before anything is written: of a call that ended under a write gRPC forgets the reason.
+    """
+    answered = asyncio.ensure_future(call.initial_metadata())
+    ended = asyncio.ensure_future(call.code())
+    try:
+        await asyncio.wait({answered, ended}, timeout=LET_IN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        return not call.done()
+    finally:
+        answered.cancel()
+        ended.cancel()

@@ -15,8 +15,10 @@ from meshd.agent.answers import Answers, Parts
 from meshd.agent.config_in_force import ConfigInForce
 from meshd.agent.discovery import watch_workloads
 from meshd.agent.enrolment import Enrolment
+from meshd.agent.health.health import EndpointHealth
 from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.options import Options
+from meshd.agent.shared_limits import SharedLimits
 from meshd.agent.splicers import Splicers
 from meshd.agent.worker_slot import WorkerSlot
 from meshd.agent.workers import Greeting, Workers
@@ -42,13 +44,22 @@ class Agent:
         self._datapath = datapath
         self._home_fd = netns.open_own()
         self._received = Snapshot()
+        self._desired = Snapshot()
+        """What shall be in force, but for what we know of its endpoints: ``_received``, once it is whole."""
         self._configured = asyncio.Event()
         """There is a config in force: a whole one, or an earlier agent's."""
         self._workers = Workers(
             options.workers,
             options.run_dir,
-            Greeting(self._greet, lambda *held: self._enrolment.take_over(*held)),
+            Greeting(
+                self._greet,
+                lambda *held: self._enrolment.take_over(*held),
+                lambda told: self._health.take(told.endpoints),
+            ),
+            lambda index: self._limits.worker_ended(index),
         )
+        self._limits = SharedLimits(options.workers)
+        self._health = EndpointHealth(options.run_dir / "health.msgpack")
         self._enrolment = Enrolment(datapath, self._workers, self._home_fd)
         self._counts = KernelCounts(
             CarriedRequests(datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout),
@@ -61,7 +72,7 @@ class Agent:
             self._enrolment,
             datapath.flow_count,
         )
-        self._config = ConfigInForce(datapath, self._workers, options.run_dir / "config.msgpack")
+        self._config = ConfigInForce(datapath, self._workers, options.run_dir / "config.journal")
         self._ads = AdsClient(options.control, options.node, {"version": __version__}, self._on_change)
         self._answers = Answers(
             options,
@@ -73,6 +84,8 @@ class Agent:
                 self._splicers,
                 self._config,
                 self._ads,
+                self._health,
+                self._limits,
             ),
         )
 
@@ -87,6 +100,8 @@ class Agent:
         restored = self._config.restore()
         if restored:
             self._configured.set()
+            self._desired = self._health.restore(self._config.snapshot)
+            self._limits.follow(self._desired)
             await self._counts.config(self._config.snapshot)
         try:
             async with (
@@ -103,7 +118,7 @@ class Agent:
                     "agent started",
                     node=options.node,
                     instance=options.instance,
-                    control=options.control,
+                    control=str(options.control),
                     workers=options.workers,
                     restored=restored,
                     fast_path=options.fast_path.mode,
@@ -121,6 +136,7 @@ class Agent:
             self._counts.close()
             self._splicers.close()
             answers.close()
+            self._limits.close()
             os.close(self._home_fd)
             log.event(_logger, logging.INFO, "agent stopped", node=options.node, left="workers and programs")
 
@@ -131,6 +147,8 @@ class Agent:
             tasks.create_task(self._enrolment.retry(), name="enrolment-retry")
             tasks.create_task(self._ads.run(), name="ads")
             tasks.create_task(self._counts.sweep(), name="counts")
+            tasks.create_task(self._health.run(), name="health")
+            tasks.create_task(self._follow_health(), name="health-changes")
             if self._options.fast_path.on:
                 tasks.create_task(self._splicers.run(), name="splicers")
 
@@ -146,6 +164,22 @@ class Agent:
         async for workloads in watch_workloads(self._options.workloads):
             await self._enrolment.reconcile(workloads)
             self._counts.note_workloads()
+            self._judge_endpoints()
+
+    def _judge_endpoints(self) -> None:
+        """Probe and watch the endpoints of what is desired, for the workloads that are enrolled."""
+        namespaces = {workload.namespace for workload in self._enrolment.cookies().values()}
+        self._health.follow(self._desired, self._config.snapshot, namespaces)
+
+    async def _follow_health(self) -> None:
+        while True:
+            await self._health.changed.wait()
+            self._health.changed.clear()
+            try:
+                await self._put_into_force()
+            except NotAppliedError as error:
+                # The config in force stays; the next change of either brings this one too.
+                log.event(_logger, logging.WARNING, "endpoints' health", reason=error)
 
     def _greet(self, slot: WorkerSlot, hello: Hello) -> None:
         slot.send(
@@ -161,6 +195,7 @@ class Agent:
             ),
             self._datapath.worker_fds(),
         )
+        slot.send(self._limits.message(), self._limits.fds())
         slot.send(Replace(snapshot=self._config.announced.as_delta()))
         self._enrolment.introduce(slot, hello)
 
@@ -169,11 +204,20 @@ class Agent:
         if not self._ads.synced and self._config.snapshot.generation:
             # What an earlier agent had in force is not given up for the first half of the news.
             return
+        self._desired = self._received
+        self._judge_endpoints()
+        await self._put_into_force()
+        if self._ads.synced:
+            self._configured.set()
+
+    async def _put_into_force(self) -> None:
+        """What is desired, with what we know of its endpoints. Raises NotAppliedError."""
+        await self._health.keep()
+        if self._limits.follow(self._desired):
+            self._workers.broadcast(self._limits.message(), self._limits.fds())
         try:
-            await self._config.change(lambda _: self._received)
+            await self._config.change(lambda _: self._health.marked(self._desired))
         except CaptureError as error:
             raise NotAppliedError(str(error)) from error
         finally:
             await self._counts.config(self._config.snapshot)
-        if self._ads.synced:
-            self._configured.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from collections import Counter
@@ -18,13 +19,15 @@ from meshd.agent.config_in_force import ConfigInForce
 from meshd.agent.enrolment import Enrolment
 from meshd.agent.explain import CannotExplainError, explain
 from meshd.agent.flow_views import flow_views
+from meshd.agent.health.health import EndpointHealth
 from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.metrics import exposition
 from meshd.agent.options import Options
 from meshd.agent.processes import resident_bytes
+from meshd.agent.shared_limits import SharedLimits
 from meshd.agent.splicers import Splicers
 from meshd.agent.totals import Totals
-from meshd.agent.views import endpoint_views, route_views, service_views
+from meshd.agent.views import endpoint_views, left_out_views, route_views, service_views
 from meshd.agent.worker_slot import WorkerSlot
 from meshd.agent.workers import Workers
 from meshd.datapath.datapath import Datapath
@@ -35,11 +38,14 @@ from meshd.model.view import (
     ControlView,
     ExplainedRequest,
     FlowsView,
+    HealthView,
     StatusView,
     WorkerView,
 )
 
 MAX_FLOWS_SHOWN = 1000
+MAX_LEFT_OUT_SHOWN = 10
+"""Of the endpoints that are left out, by ``meshd status``; ``meshd endpoints`` shows all."""
 
 
 class Parts(NamedTuple):
@@ -52,6 +58,8 @@ class Parts(NamedTuple):
     splicers: Splicers
     config: ConfigInForce
     ads: AdsClient
+    health: EndpointHealth
+    limits: SharedLimits
 
 
 class Answers:
@@ -117,6 +125,21 @@ class Answers:
             workers=tuple(map(_worker_view, self._parts.workers.slots)),
             capture=self._capture_view(),
             objects=self._parts.ads.status.objects,
+            health=self._health_view(),
+            loads=self._parts.limits.loads(),
+        )
+
+    def _health_view(self) -> HealthView:
+        health = self._parts.health
+        marks = health.marks()
+        views = left_out_views(self._parts.config.snapshot, marks, time.monotonic())
+        return HealthView(
+            probed=health.probed_endpoints,
+            probes=dict(health.probes),
+            ejections={cause.value: count for cause, count in health.ejections.ejections.items()},
+            overflows=health.ejections.overflows,
+            left_out=sum(map(len, marks.values())),
+            examples=tuple(itertools.islice(views, MAX_LEFT_OUT_SHOWN)),
         )
 
     def _capture_view(self) -> CaptureView:
@@ -137,7 +160,7 @@ class Answers:
 
     def _control_view(self) -> ControlView:
         return ControlView(
-            target=self._options.control,
+            target=str(self._options.control),
             connected=self._parts.ads.connected,
             synced=self._parts.ads.synced,
             version=self._parts.ads.version,
@@ -179,16 +202,18 @@ class Answers:
 
     async def _explain_view(self, question: str) -> object:
         options = self._options
-        logged = options.access_log and not options.fast_path.sample
-        off = options.fast_path.reason if logged or not options.fast_path.on else ""
+        off = "" if options.fast_path.on else options.fast_path.reason
+        all_logged = bool(options.access_log) and not options.fast_path.sample
         try:
             request = msgspec.json.decode(question, type=ExplainedRequest)
-            return explain(self._parts.config.snapshot, request, self._parts.datapath.rules_of, off)
+            return explain(
+                self._parts.config.snapshot, request, self._parts.datapath.rules_of, off, all_logged
+            )
         except (msgspec.MsgspecError, CannotExplainError) as error:
             raise QuestionError(str(error)) from None
 
     async def _endpoints_view(self) -> object:
-        return endpoint_views(self._parts.config.snapshot)
+        return endpoint_views(self._parts.config.snapshot, self._parts.health.marks(), time.monotonic())
 
 
 def _by_reason(upcalls: Mapping[tuple[str, str], int]) -> dict[str, int]:

@@ -10,14 +10,14 @@ from typing import Protocol
 
 import msgspec
 
-from meshd import kept_file, log
+from meshd import log
+from meshd.agent.config_journal import ConfigJournal
 from meshd.agent.workers import Workers
 from meshd.datapath.errors import CaptureError
 from meshd.model.snapshot import Delta, Snapshot, difference
 from meshd.model.wire import Update
 
 _logger = logging.getLogger("meshd.agent.config")
-_decoder = msgspec.msgpack.Decoder(Delta)
 
 
 class ServiceMaps(Protocol):
@@ -36,19 +36,21 @@ class ConfigInForce:
         """What workers have been told; ahead of ``snapshot`` while a change is under way."""
         self._maps = maps
         self._workers = workers
-        self._path = path
+        self._journal = ConfigJournal(path)
         self._lock = asyncio.Lock()
 
     def restore(self) -> bool:
         """Take up what an earlier agent had in force. False when it left nothing (readable)."""
         try:
-            kept = _decoder.decode(self._path.read_bytes())
-        except FileNotFoundError:
-            return False
+            kept = self._journal.read()
         except (OSError, msgspec.MsgspecError) as error:
-            log.event(_logger, logging.WARNING, "kept config is unreadable", file=self._path, reason=error)
+            log.event(
+                _logger, logging.WARNING, "kept config is unreadable", file=self._journal.path, reason=error
+            )
             return False
-        self.snapshot = self.announced = Snapshot().apply(kept)
+        if kept is None:
+            return False
+        self.snapshot = self.announced = kept
         # The maps may be older or newer than the file: write all of it.
         self._maps.apply(Snapshot(), self.snapshot)
         log.event(
@@ -74,8 +76,10 @@ class ConfigInForce:
             new = old.apply(delta)
             # A service that goes leaves the kernel first and one that comes enters it last, so that no
             # captured connection meets a worker that does not know its service.
-            less = old.apply(Delta(generation=old.generation, removed_listeners=delta.removed_listeners))
-            self._maps.apply(old, less)
+            less = old
+            if delta.removed_listeners:
+                less = old.apply(Delta(generation=old.generation, removed_listeners=delta.removed_listeners))
+                self._maps.apply(old, less)
             await self._update_workers(delta, new)
             try:
                 self._maps.apply(less, new)
@@ -86,7 +90,7 @@ class ConfigInForce:
                 self._maps.apply(Snapshot(), self.snapshot)
                 raise
             self.snapshot = new
-            await asyncio.to_thread(self._keep, new.as_delta())
+            await asyncio.to_thread(self._keep, delta, new)
             log.event(
                 _logger,
                 logging.INFO,
@@ -105,11 +109,11 @@ class ConfigInForce:
         self._workers.broadcast(Update(delta=delta))
         await self._workers.applied(delta.generation)
 
-    def _keep(self, snapshot: Delta) -> None:
+    def _keep(self, change: Delta, result: Snapshot) -> None:
         try:
-            kept_file.replace(self._path, msgspec.msgpack.encode(snapshot))
+            self._journal.keep(change, result)
         except OSError as error:
-            log.event(_logger, logging.WARNING, "config not kept", file=self._path, reason=error)
+            log.event(_logger, logging.WARNING, "config not kept", file=self._journal.path, reason=error)
 
 
 def _numbered(delta: Delta, generation: int) -> Delta:

@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 import msgspec
 
-from meshd.agent.matching import find_route
+from meshd.agent.filter_texts import filter_texts
+from meshd.agent.matching import find_route, virtual_host_of
+from meshd.agent.policy_text import cluster_effects, route_effects
 from meshd.agent.views import action_text, match_text
 from meshd.datapath.rules.compilation import DEFAULT_LIMITS, METHODS, PARSED_FIELDS, CompiledRules, why_upcall
 from meshd.datapath.rules.decision import Carried, Reason, Upcall, decide
 from meshd.model.clusters import Health
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.regex import RegexError
+from meshd.model.request_policies import MILLION
 from meshd.model.routes import Forward, PathRegex, Route, WeightedCluster
 from meshd.model.snapshot import Snapshot
 from meshd.model.view import ExplainedRequest, ExplanationView, ShareView
@@ -33,10 +36,11 @@ def explain(
     request: ExplainedRequest,
     rules_of: Callable[[str, str], CompiledRules | str],
     off: str = "",
+    all_logged: bool = False,
 ) -> ExplanationView:
     """``rules_of``: as Datapath.rules_of. ``off``: why no request takes the fast path on this node.
 
-    Raises CannotExplainError.
+    ``all_logged``: there is an access log, and the node says nothing of samples. Raises CannotExplainError.
     """
     found_listener = _listener(snapshot, request.service)
     namespace = request.namespace if request.namespace in found_listener.caller_namespaces else ""
@@ -44,10 +48,15 @@ def explain(
     if not request.host:
         request = _with_host(request, listener)
     config = snapshot.route_configs.get(listener.route_config)
+    filters: tuple[str, ...] = ()
     try:
         found = find_route(config, request) if config else None
+        if config and found and (host := virtual_host_of(config, request.host)):
+            filters = tuple(filter_texts(listener, host, found[1], request))
     except RegexError as error:
         raise CannotExplainError(str(error)) from None
+    if all_logged and listener.http.access_log_share == MILLION:
+        off = off or "the access log has every request (--access-log-sample)"
     reason = off or _why_proxy(snapshot, request, found, rules_of(listener.name, namespace))
     index, route = found or (None, None)
     forward = route.action if route and isinstance(route.action, Forward) else None
@@ -62,9 +71,12 @@ def explain(
         match=match_text(route.match) if route else "",
         action=action_text(route.action) if route else "answer 404: no route takes it",
         clusters=tuple(_share(snapshot, share) for share in (forward.clusters if forward else ())),
+        filters=filters,
         timeout=forward.timeout if forward else 0.0,
         path=PROXY if reason else KERNEL,
         reason=reason,
+        policies=route.policies if route else (),
+        effects=tuple(route_effects(forward)) if forward else (),
     )
 
 
@@ -101,11 +113,14 @@ def _with_host(request: ExplainedRequest, listener: Listener) -> ExplainedReques
 def _share(snapshot: Snapshot, share: WeightedCluster) -> ShareView:
     found = snapshot.endpoints.get(share.name)
     endpoints = found.endpoints if found else ()
+    cluster = snapshot.clusters.get(share.name)
     return ShareView(
         cluster=share.name,
         weight=share.weight,
         endpoints=len(endpoints),
         healthy=sum(1 for each in endpoints if each.health is Health.HEALTHY),
+        policies=cluster.policies if cluster else (),
+        effects=tuple(cluster_effects(cluster)) if cluster else (),
     )
 
 

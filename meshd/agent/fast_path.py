@@ -41,7 +41,7 @@ def decide(wish: Wish, tested: SelfTest | None, sample: int = 0, access_log: boo
     if not decided.on or not access_log or sample:
         return decided
     # Whoever wrote --access-log wants each request in it.
-    but = f"{decided.reason}; but the access log keeps every request with the proxy (--access-log-sample)"
+    but = f"{decided.reason}; but what the access log has all of stays with the proxy (--access-log-sample)"
     return msgspec.structs.replace(decided, reason=but)
 
 

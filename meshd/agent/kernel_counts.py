@@ -55,6 +55,8 @@ class KernelCounts:
         self._rows: Mapping[Row, Count] = {}
         self._upcalls: Mapping[UpcallRow, int] = {}
         self._configured = False
+        self._listeners: Mapping[str, Listener] | None = None
+        """Those whose services' numbers are known."""
         self._lock = asyncio.Lock()
 
     async def config(self, snapshot: Snapshot) -> None:
@@ -65,18 +67,23 @@ class KernelCounts:
             for variant in self._names.keys() - set(self._fingerprints):
                 del self._names[variant]
             self._totals.rules_in_force(dict(self._names.values()), time.monotonic())
-            at = {
-                target(address, listener.port, listener.name): listener.name
-                for listener in snapshot.listeners.values()
-                for address in listener.addresses
-            }
-            ids = await asyncio.to_thread(self._services.read)
-            services = {number: at[where] for number, where in ids.items() if where in at}
-            await self._take_upcalls(services)
-            self._totals.services_in_force(services)
+            if snapshot.listeners is not self._listeners:
+                await self._take_services(snapshot)
             self._rows = await asyncio.to_thread(self._carried.requests)
             await self._keep()
             self._configured = True
+
+    async def _take_services(self, snapshot: Snapshot) -> None:
+        at = {
+            target(address, listener.port, listener.name): listener.name
+            for listener in snapshot.listeners.values()
+            for address in listener.addresses
+        }
+        ids = await asyncio.to_thread(self._services.read)
+        services = {number: at[where] for number, where in ids.items() if where in at}
+        await self._take_upcalls(services)
+        self._totals.services_in_force(services)
+        self._listeners = snapshot.listeners
 
     def note_workloads(self) -> None:
         """Learn the names of the enrolled workloads: before they may have gone again."""

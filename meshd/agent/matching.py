@@ -26,15 +26,16 @@ def find_route(config: RouteConfig, request: ExplainedRequest) -> tuple[int, Rou
 
     Raises meshd.model.regex.RegexError.
     """
-    host = _virtual_host(config, request.host)
+    host = virtual_host_of(config, request.host)
     for index, route in enumerate(host.routes if host else ()):
         if _path_holds(route.match.path, request.path) and _conditions_hold(route.match, request):
             return index, route
     return None
 
 
-def _virtual_host(config: RouteConfig, host: str) -> VirtualHost | None:
-    """That with the most exact domain: a name, ``*suffix``, ``prefix*``, ``*``; of two alike the longer."""
+def virtual_host_of(config: RouteConfig, host: str) -> VirtualHost | None:
+    """That of a Host value, with the most exact domain: a name, ``*suffix``, ``prefix*``, ``*``; of two alike
+    the longer."""
     name = (_without_port(host) if config.ignore_port else host).lower()
     found = [
         (rank, virtual_host)
@@ -75,15 +76,20 @@ def _path_holds(match: PathMatch, path: str) -> bool:
 
 
 def _conditions_hold(match: RouteMatch, request: ExplainedRequest) -> bool:
-    if match.method not in ("", request.method):
+    if match.method not in ("", request.method) or not headers_hold(match.headers, request):
         return False
-    for header in match.headers:
-        values = [request.host] if header.name == "host" else _values(request.headers, header.name)
-        if not any(_is(header, value) for value in values):
-            return False
     for parameter in match.query:
         first = _values(_parameters(request.query), parameter.name)[:1]
         if not any(_is(parameter, value) for value in first):
+            return False
+    return True
+
+
+def headers_hold(headers: Sequence[StringMatch], request: ExplainedRequest) -> bool:
+    """Whether a request has all of ``headers``. Raises meshd.model.regex.RegexError."""
+    for header in headers:
+        values = [request.host] if header.name == "host" else _values(request.headers, header.name)
+        if not any(_is(header, value) for value in values):
             return False
     return True
 

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from meshd.agent.totals import RequestKey, RequestTotal, Totals
 from meshd.agent.views import requests_by_service
-from meshd.model.view import StatusView
+from meshd.model.view import HealthView, StatusView
 from meshd.model.wire import LATENCY_BUCKETS
 
 _REQUEST_LABELS = ("service", "route", "cluster", "source", "method", "code", "response_flags")
@@ -44,6 +44,8 @@ class _Node(Collector):
                 f"meshd_proxy_{name}", f"Proxy workers: {name.replace('_', ' ')}.", value=number
             )
         yield from _capture(self._status)
+        yield from _health(self._status.health)
+        yield _loads(self._status.loads)
         yield from _control(self._status)
         yield from _processes(self._status)
 
@@ -104,6 +106,40 @@ def _capture(status: StatusView) -> Iterable[Metric]:
     )
     fast_path.add_metric((status.capture.fast_path, status.capture.fast_path_reason), 1)
     yield fast_path
+
+
+def _health(health: HealthView) -> Iterable[Metric]:
+    yield GaugeMetricFamily("meshd_probed_endpoints", "Endpoints that are probed.", value=health.probed)
+    probes = CounterMetricFamily("meshd_probes", "Probes of endpoints.", labels=("result",))
+    for result, count in sorted(health.probes.items()):
+        probes.add_metric((result,), count)
+    yield probes
+    ejections = CounterMetricFamily(
+        "meshd_endpoint_ejections", "Endpoints ejected as outliers.", labels=("cause",)
+    )
+    for cause, count in sorted(health.ejections.items()):
+        ejections.add_metric((cause,), count)
+    yield ejections
+    yield CounterMetricFamily(
+        "meshd_endpoint_ejection_overflows",
+        "Endpoints not ejected because too many others were.",
+        value=health.overflows,
+    )
+    yield GaugeMetricFamily(
+        "meshd_endpoints_left_out", "Endpoints left out by probe or ejection.", value=health.left_out
+    )
+
+
+def _loads(loads: Mapping[str, Mapping[str, int]]) -> Metric:
+    family = GaugeMetricFamily(
+        "meshd_cluster_load",
+        "What is out from the node to a cluster that has limits.",
+        labels=("cluster", "resource"),
+    )
+    for cluster, counts in sorted(loads.items()):
+        for resource, count in counts.items():
+            family.add_metric((cluster, resource), count)
+    return family
 
 
 def _control(status: StatusView) -> Iterable[Metric]:

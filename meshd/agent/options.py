@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from meshd.agent.control_plane import ControlPlane
 from meshd.agent.fast_path import FastPath
 
 
@@ -14,8 +15,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     node: str
     instance: str
-    control: str
-    """host:port or unix:PATH of the control plane."""
+    control: ControlPlane
     run_dir: Path
     workloads: Path
     workers: int

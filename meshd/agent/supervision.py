@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from meshd import log
@@ -35,8 +36,10 @@ _STEADY_SECONDS = 60.0
 class Supervision:
     """Starts, follows and ends them. They go on when it ends."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, ended: Callable[[int], None]) -> None:
+        """``ended``: is told of each process that has ended, by its slot's index."""
         self._run_dir = run_dir
+        self._ended = ended
         self.socket_path = run_dir / "workers.sock"
         """Where workers find the agent; names the instance in their command line."""
 
@@ -66,6 +69,8 @@ class Supervision:
                 process = None
             slot.restarts += 1
             survivor = slot.pid if self._is_ours(slot.pid) else 0
+            if not survivor:
+                self._ended(slot.index)
             log.event(
                 _logger, logging.WARNING, "worker lost", worker=slot.index, pid=slot.pid, alive=bool(survivor)
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
+from meshd.agent.health.marks import By, Mark, Marks
 from meshd.agent.totals import RequestKey, RequestTotal
 from meshd.model.clusters import Endpoint, Health
 from meshd.model.listeners import Listener
@@ -88,27 +89,47 @@ def route_views(snapshot: Snapshot, requests: Requests) -> tuple[RouteView, ...]
     )
 
 
-def endpoint_views(snapshot: Snapshot) -> tuple[EndpointView, ...]:
-    """All endpoints by cluster."""
+def endpoint_views(snapshot: Snapshot, marks: Marks, now: float) -> tuple[EndpointView, ...]:
+    """All endpoints by cluster. ``marks``: who is left out by our own say; ``now``: by their clock."""
     return tuple(
-        EndpointView(
-            cluster=name,
-            address=endpoint.address,
-            port=endpoint.port,
-            weight=endpoint.weight,
-            health=endpoint.health.value,
-            workload=endpoint.workload,
-        )
+        _endpoint_view(name, endpoint, marks.get(name, {}).get((endpoint.address, endpoint.port)), now)
         for name, endpoints in sorted(snapshot.endpoints.items())
         for endpoint in endpoints.endpoints
+    )
+
+
+def left_out_views(snapshot: Snapshot, marks: Marks, now: float) -> Iterator[EndpointView]:
+    """Of those that are marked."""
+    for name, at in sorted(marks.items()):
+        found = snapshot.endpoints.get(name)
+        for endpoint in found.endpoints if found is not None else ():
+            mark = at.get((endpoint.address, endpoint.port))
+            if mark is not None:
+                yield _endpoint_view(name, endpoint, mark, now)
+
+
+def _endpoint_view(cluster: str, endpoint: Endpoint, mark: Mark | None, now: float) -> EndpointView:
+    healthy = endpoint.health is Health.HEALTHY and mark is None
+    return EndpointView(
+        cluster=cluster,
+        address=endpoint.address,
+        port=endpoint.port,
+        weight=endpoint.weight,
+        priority=endpoint.priority,
+        locality=endpoint.locality,
+        health=endpoint.health.value,
+        workload=endpoint.workload,
+        by="" if healthy else (By.CONTROL_PLANE if mark is None else mark.by).value,
+        reason="" if mark is None else mark.reason,
+        seconds=None if mark is None else max(0.0, round(now - mark.since, 3)),
     )
 
 
 def match_text(match: RouteMatch) -> str:
     """A match in a line: ``GET /api/* x-user=tester``."""
     parts = [match.method or "*", _path_text(match.path)]
-    parts += [_string_text(header) for header in match.headers]
-    parts += [f"?{_string_text(query)}" for query in match.query]
+    parts += [string_text(header) for header in match.headers]
+    parts += [f"?{string_text(query)}" for query in match.query]
     return " ".join(parts)
 
 
@@ -135,7 +156,8 @@ def _path_text(path: PathMatch) -> str:
             return f"~{value}"
 
 
-def _string_text(match: StringMatch) -> str:
+def string_text(match: StringMatch) -> str:
+    """``name=value``, or ``name~pattern``."""
     return f"{match.name}{'~' if match.regex else '='}{match.value}"
 
 

@@ -16,27 +16,36 @@ from meshd import log
 from meshd.agent.supervision import START_SECONDS, Supervision
 from meshd.agent.worker_slot import WorkerSlot
 from meshd.fdchannel import ChannelError, FdChannel
-from meshd.model.wire import Applied, Enrolled, FromWorker, Hello, Holding, Stats, ToWorker
+from meshd.model.wire import Applied, Enrolled, FromWorker, Hello, Holding, Outcomes, Stats, ToWorker
 
 _logger = logging.getLogger("meshd.agent.workers")
 _decoder = msgspec.msgpack.Decoder(FromWorker)
 
 
 class Greeting(NamedTuple):
-    """What the agent does with a worker that presented itself."""
+    """What the agent does with a worker that presented itself, and with what it says unasked."""
 
     configure: Callable[[WorkerSlot, Hello], None]
     """Sends Configure, the workloads that the worker lacks, and the snapshot."""
     holding: Callable[[WorkerSlot, Holding, tuple[int, ...]], None]
     """Takes over the descriptors of a workload that the worker already serves."""
+    outcomes: Callable[[Outcomes], None]
+    """Takes what the worker tells of endpoints."""
 
 
 class Workers:
     """All worker slots of the node. ``run`` owns every task, socket and process start in here."""
 
-    def __init__(self, count: int, run_dir: Path, greeting: Greeting) -> None:
+    def __init__(
+        self,
+        count: int,
+        run_dir: Path,
+        greeting: Greeting,
+        ended: Callable[[int], None] = lambda index: None,
+    ) -> None:
+        """``ended``: is told of each worker process that has ended, by its place."""
         self.slots = tuple(WorkerSlot(index) for index in range(count))
-        self._supervision = Supervision(run_dir)
+        self._supervision = Supervision(run_dir, ended)
         self._greeting = greeting
 
     def listen(self) -> socket.socket:
@@ -174,6 +183,9 @@ class Workers:
                 slot.enrolled.add(uid)
             case Stats():
                 slot.collected(message)
+                return
+            case Outcomes():
+                self._greeting.outcomes(message)
                 return
             case Hello() | Holding():
                 _close(fds)

@@ -15,6 +15,7 @@ from typing import IO
 from meshd import log
 from meshd.cli.errors import CommandError
 from meshd.paths import CACHE_DIR, run_dir
+from meshd.tls_files import TlsFiles
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,8 +25,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--control",
         default="127.0.0.1:15010",
-        metavar="ADDRESS",
-        help="the control plane: HOST:PORT or unix:PATH (default: %(default)s)",
+        metavar="ADDRESS[,ADDRESS]",
+        help="the control plane: HOST:PORT or unix:PATH, of each of its replicas; a host's name may have the "
+        "addresses of several (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--control-ca",
+        type=Path,
+        metavar="FILE",
+        help="connect to it by TLS, and believe certificates of these CAs (PEM)",
+    )
+    parser.add_argument(
+        "--control-cert", type=Path, metavar="FILE", help="the certificate to show to it (PEM)"
+    )
+    parser.add_argument("--control-key", type=Path, metavar="FILE", help="that certificate's key (PEM)")
+    parser.add_argument(
+        "--control-token-file", type=Path, metavar="FILE", help="the bearer token to show to it"
     )
     parser.add_argument(
         "--instance",
@@ -85,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
     from meshd.datapath.selftest.outcome import kept_result, self_test
 
     log.configure(args.log_level)
+    _check_control(args)
     directory = run_dir(args.instance)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(directory / "agent.lock", args.instance)
@@ -99,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
         testing = children.submit(self_test, kept) if tested is None and wish is Wish.AUTO else None
         # Importing gRPC and aiohttp takes about as long as compiling the programs, which is another process.
         from meshd.agent.agent import Agent
+        from meshd.agent.control_plane import ControlPlane
         from meshd.agent.options import Options
     try:
         datapath = loading.result()
@@ -106,12 +123,16 @@ def run(args: argparse.Namespace) -> int:
             fast_path = decide(wish, testing.result(), args.access_log_sample, bool(args.access_log))
     except (DatapathError, OSError) as error:
         raise CommandError(str(error)) from error
-    datapath.configure(HEARTBEAT_TIMEOUT, fast_path.on, fast_path.sample)
+    datapath.configure(HEARTBEAT_TIMEOUT, fast_path.on, fast_path.sample, bool(args.access_log))
     host, port = args.metrics_listen
     options = Options(
         node=args.node,
         instance=args.instance,
-        control=args.control,
+        control=ControlPlane(
+            targets=tuple(args.control.split(",")),
+            tls=TlsFiles(args.control_cert, args.control_key, args.control_ca) if args.control_ca else None,
+            token_file=args.control_token_file,
+        ),
         run_dir=directory,
         workloads=workloads,
         workers=args.workers,
@@ -138,6 +159,20 @@ def run(args: argparse.Namespace) -> int:
         lock.close()
         logging.shutdown()
     return 0
+
+
+def _check_control(args: argparse.Namespace) -> None:
+    """Raises CommandError. Whether the files can be read is seen, and shown, when they are used."""
+    if not all(args.control.split(",")):
+        raise CommandError(f"--control {args.control}: an address is empty")
+    if (args.control_cert is None) != (args.control_key is None):
+        raise CommandError("--control-cert and --control-key go together")
+    for option, value in (
+        ("--control-cert", args.control_cert),
+        ("--control-token-file", args.control_token_file),
+    ):
+        if value is not None and args.control_ca is None:
+            raise CommandError(f"{option} needs TLS: give --control-ca, too")
 
 
 def _lock(path: Path, instance: str) -> IO[str]:

@@ -6,10 +6,17 @@ import argparse
 import asyncio
 import logging
 import signal
+import socket
+import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meshd import log
 from meshd.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from meshd.control.access import Access
+    from meshd.control.source import Source
 
 DEFAULT_LISTEN = "127.0.0.1:15010"
 
@@ -17,13 +24,21 @@ DEFAULT_LISTEN = "127.0.0.1:15010"
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser("control", help="run the control plane", description=__doc__)
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "--manifests",
         type=Path,
-        required=True,
         metavar="DIR",
         help="Kubernetes YAML or JSON, read now and whenever it changes, with all folders below",
     )
+    source.add_argument(
+        "--kubernetes", action="store_true", help="follow the cluster that this pod is in, or --kubeconfig's"
+    )
+    parser.add_argument(
+        "--kubeconfig", type=Path, metavar="FILE", help="how to reach the cluster, from outside of it"
+    )
+    parser.add_argument("--context", default="", metavar="NAME", help="the kubeconfig's context to use")
+    parser.add_argument("--namespace", default="", metavar="NAME", help="follow this one only (default: all)")
     parser.add_argument(
         "--listen",
         default=DEFAULT_LISTEN,
@@ -32,6 +47,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--uds", type=Path, metavar="PATH", help="serve it on a Unix socket, too, and replace what is there"
+    )
+    parser.add_argument(
+        "--tls-cert", type=Path, metavar="FILE", help="serve TLS, with this certificate (PEM)"
+    )
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key (PEM)")
+    parser.add_argument(
+        "--client-ca",
+        type=Path,
+        metavar="FILE",
+        help="ask each client for a certificate of one of these CAs (PEM)",
+    )
+    parser.add_argument(
+        "--tokens-file",
+        type=Path,
+        metavar="FILE",
+        help="ask each client for a bearer token of this file: TOKEN,USER,UID a line",
     )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.set_defaults(run=run)
@@ -42,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     from meshd.control.control import Control, ControlError, Options
 
     log.configure(args.log_level)
-    if not args.manifests.is_dir():
-        raise CommandError(f"--manifests {args.manifests}: not a directory")
+    access = _access(args)
+    source = _source(args)
     listen = [args.listen]
     if args.uds is not None:
         listen.append(f"unix:{args.uds.absolute()}")
@@ -53,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await Control(Options(args.manifests, tuple(listen))).run(stop)
+        await Control(Options(source, tuple(listen), access)).run(stop)
 
     try:
         asyncio.run(until_signalled())
@@ -62,3 +93,54 @@ def run(args: argparse.Namespace) -> int:
     finally:
         logging.shutdown()
     return 0
+
+
+def _source(args: argparse.Namespace) -> Source:
+    """Where the objects are. Raises CommandError."""
+    from meshd.control.cluster_source import ClusterSource
+    from meshd.control.directory import Directory
+    from meshd.kube_api.access import from_kubeconfig, in_cluster
+    from meshd.kube_api.kubeconfig import KubeConfigError
+
+    if not args.kubernetes:
+        for given, value in (
+            ("--kubeconfig", args.kubeconfig),
+            ("--context", args.context),
+            ("--namespace", args.namespace),
+        ):
+            if value:
+                raise CommandError(f"{given} needs --kubernetes")
+        if not args.manifests.is_dir():
+            raise CommandError(f"--manifests {args.manifests}: not a directory")
+        return Directory(args.manifests)
+    if args.context and args.kubeconfig is None:
+        raise CommandError("--context needs --kubeconfig")
+    try:
+        if args.kubeconfig is not None:
+            access = from_kubeconfig((args.kubeconfig,), args.context)
+        else:
+            access = in_cluster()
+    except KubeConfigError as error:
+        raise CommandError(str(error)) from None
+    identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+    return ClusterSource(access, identity, args.namespace)
+
+
+def _access(args: argparse.Namespace) -> Access:
+    """What clients have to show. Raises CommandError."""
+    from meshd.control.access import NOTHING_ASKED, Access
+    from meshd.control.tokens import TokensError, TokensFile
+    from meshd.tls_files import TlsFiles
+
+    if (args.tls_cert is None) != (args.tls_key is None):
+        raise CommandError("--tls-cert and --tls-key go together")
+    if args.tls_cert is None:
+        for given, value in (("--client-ca", args.client_ca), ("--tokens-file", args.tokens_file)):
+            if value is not None:
+                raise CommandError(f"{given} needs TLS: give --tls-cert and --tls-key, too")
+        return NOTHING_ASKED
+    try:
+        tokens = TokensFile(args.tokens_file) if args.tokens_file is not None else None
+    except TokensError as error:
+        raise CommandError(f"--tokens-file: {error}") from None
+    return Access(TlsFiles(args.tls_cert, args.tls_key, args.client_ca), tokens)

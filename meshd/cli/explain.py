@@ -89,10 +89,16 @@ def explanation_text(found: ExplanationView) -> Iterator[str]:
         yield f"  Match    {found.match}"
         if not found.clusters:
             yield f"  Action   {found.action}"
+        yield from (f"  Policy   {name}" for name in found.policies)
+        yield from (f"  Does     {effect}" for effect in found.effects)
+    for text in found.filters:
+        yield f"  Filter   {text}"
     total = sum(share.weight for share in found.clusters)
     for share in found.clusters:
         part = f"{100 * share.weight / total:.3g} %" if total else "0 %"
         yield f"  Cluster  {share.cluster}  {part}, healthy endpoints {share.healthy} of {share.endpoints}"
+        yield from (f"    Policy {name}" for name in share.policies)
+        yield from (f"    Does   {effect}" for effect in share.effects)
     if found.route:
         yield f"  Timeout  {f'{found.timeout:g} s' if found.timeout else 'none'}"
     yield f"  Path     {found.path}{f', because: {found.reason}' if found.reason else ''}"

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from meshd.cli.asking import add_options, agent_sockets, get, print_json
-from meshd.cli.status_text import percentage, status_text
+from meshd.cli.status_text import percentage, status_text, why_left_out
 from meshd.cli.table import table
 from meshd.gateway.route_status import object_status
 from meshd.model.status import ObjectStatus
@@ -94,6 +94,17 @@ def _routes(sockets: Sequence[Path], as_json: bool) -> int:
                         "httpRoutes": [
                             {"namespace": o.namespace, "name": o.name, "status": object_status(o)}
                             for o in told[node]
+                            if o.kind == "HTTPRoute"
+                        ],
+                        "policies": [
+                            {
+                                "kind": o.kind,
+                                "namespace": o.namespace,
+                                "name": o.name,
+                                "status": object_status(o),
+                            }
+                            for o in told[node]
+                            if o.kind != "HTTPRoute"
                         ],
                     }
                     for node, routes in answers.items()
@@ -110,18 +121,23 @@ def _routes(sockets: Sequence[Path], as_json: bool) -> int:
     ]
     print(table(["NODE", *header] if several else header, rows))
     # All nodes have them from one control plane.
-    conditions = list(dict.fromkeys(row for objects in told.values() for o in objects for row in _told(o)))
-    if conditions:
+    objects = dict.fromkeys(each for several in told.values() for each in several)
+    if conditions := [row for each in objects if each.kind == "HTTPRoute" for row in _told(each)]:
         print()
         print(table(("HTTPROUTE", "PARENT", "ACCEPTED", "RESOLVED REFS", "MESSAGE"), conditions))
+    if conditions := [row for each in objects if each.kind != "HTTPRoute" for row in _told(each)]:
+        print()
+        print(table(("POLICY", "TARGET", "ACCEPTED", "MESSAGE"), conditions))
     return 0
 
 
-def _told(route: ObjectStatus) -> Iterator[tuple[str, ...]]:
-    for parent in route.parents:
+def _told(of: ObjectStatus) -> Iterator[tuple[str, ...]]:
+    name = f"{of.namespace}/{of.name}"
+    for parent in of.parents:
         words = ["yes" if each.status else each.reason for each in parent.conditions]
         message = "; ".join(each.message for each in parent.conditions if each.message)
-        yield (f"{route.namespace}/{route.name}", parent.parent, *words, message or "-")
+        shown = name if of.kind == "HTTPRoute" else f"{of.kind} {name}"
+        yield (shown, parent.parent, *words, message or "-")
 
 
 def _endpoints(sockets: Sequence[Path], as_json: bool) -> int:
@@ -130,8 +146,12 @@ def _endpoints(sockets: Sequence[Path], as_json: bool) -> int:
         as_json,
         "endpoints",
         EndpointView,
-        ("CLUSTER", "ADDRESS", "PORT", "WEIGHT", "HEALTH", "WORKLOAD"),
-        lambda e: (e.cluster, e.address, e.port, e.weight, e.health, e.workload or "-"),
+        ("CLUSTER", "ADDRESS", "PORT", "WEIGHT", "PRIORITY", "LOCALITY", "HEALTH", "WORKLOAD", "WHY"),
+        lambda e: (
+            *(e.cluster, e.address, e.port, e.weight, e.priority, e.locality or "-", e.health),
+            e.workload or "-",
+            why_left_out(e) or "-",
+        ),
     )
 
 

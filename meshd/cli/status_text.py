@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from meshd.model.status import ObjectStatus, Severity
-from meshd.model.view import StatusView
+from meshd.model.view import EndpointView, HealthView, StatusView
 
 _MIB = 1024 * 1024
 _UPCALLS_SHOWN = 6
@@ -35,6 +35,7 @@ def _lines(status: StatusView) -> Iterator[str]:
     sizes = f"services {status.services}, endpoints {status.endpoints}, workloads {status.workloads}"
     yield f"  Config         {sizes}"
     yield f"  Requests       {status.requests}, answered with 5xx {status.failed_requests}"
+    yield from _health(status.health)
     problems = [line for status_of in status.objects for line in _problems(status_of)]
     problems += [f"{name}: refused: {why}" for name, why in sorted(control.refused.items())]
     yield f"  Problems       {len(problems) or 'none'}"
@@ -55,6 +56,28 @@ def _fast_path(status: StatusView) -> Iterator[str]:
     if capture.verdict_program_needed is not None:
         needed = "yes" if capture.verdict_program_needed else "no"
         yield f"                 verdict program needed: {needed}; splice watch {capture.splice_watch}"
+
+
+def _health(health: HealthView) -> Iterator[str]:
+    """Nothing where no cluster has a policy that anything could come of."""
+    ejections = sum(health.ejections.values())
+    if not (health.probed or health.left_out or ejections):
+        return
+    counts = f"endpoints probed {health.probed}, ejections {ejections}, left out {health.left_out}"
+    yield f"  Health         {counts}"
+    for endpoint in health.examples:
+        host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+        who = f"{endpoint.cluster} {host}:{endpoint.port} {endpoint.workload or '-'}"
+        yield f"    {who}: {why_left_out(endpoint)}"
+    if health.left_out > len(health.examples):
+        yield f"    and {health.left_out - len(health.examples)} more (meshd endpoints)"
+
+
+def why_left_out(endpoint: EndpointView) -> str:
+    """``probe: HTTP status 500, for 12 s``; empty: it is not."""
+    if not endpoint.by or endpoint.seconds is None:
+        return endpoint.by
+    return f"{endpoint.by}: {endpoint.reason}, for {endpoint.seconds:.0f} s"
 
 
 def percentage(part: int, whole: int) -> str:

@@ -1,4 +1,4 @@
-"""The control plane: manifests in, resources out."""
+"""The control plane: Kubernetes objects in, xDS resources out."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from meshd import log
-from meshd.control.directory import Directory, Files
+from meshd import heap, log
+from meshd.control.access import NOTHING_ASKED, Access
 from meshd.control.server import AdsServer
-from meshd.gateway.translate import translate
-from meshd.kube.collection import Collection
-from meshd.kube.httproute import HTTPRoute
+from meshd.control.source import Files, Source, SourceError
+from meshd.gateway.incremental import Change, Translator
+from meshd.kube.collection import Collection, Objects
 from meshd.kube.objects import Key
-from meshd.model.status import ConfigStatus, ObjectStatus, Severity
-from meshd.xds.resources import ResourceSet, resource_set
+from meshd.model.status import ObjectStatus, Problem, Severity
+from meshd.tls_files import TlsFileError
+from meshd.xds.resources import CLUSTER, LISTENER, ROUTE_CONFIG, ResourceSet, next_set, status_name
 
 _logger = logging.getLogger("meshd.control")
 
@@ -31,9 +30,10 @@ class ControlError(Exception):
 class Options:
     """How to run it."""
 
-    manifests: Path
+    source: Source
     listen: tuple[str, ...]
     """gRPC addresses: HOST:PORT, unix:PATH."""
+    access: Access = NOTHING_ASKED
 
 
 class Control:
@@ -42,12 +42,11 @@ class Control:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._collection = Collection()
-        self._accepted: Mapping[tuple[str, str], HTTPRoute] = {}
-        self._reported: frozenset[str] = frozenset()
+        self._translator = Translator()
+        self._reported: dict[Key, frozenset[str]] = {}
         self._ignored: frozenset[Key] = frozenset()
-        self._first = True
         self.resources = ResourceSet()
-        self.server = AdsServer()
+        self.server = AdsServer(options.access)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set. Raises ControlError."""
@@ -58,9 +57,11 @@ class Control:
                 raise ControlError(
                     f"cannot listen on {address}: in use, or not an address of this host"
                 ) from None
+            except TlsFileError as error:
+                raise ControlError(f"TLS: {error}") from None
             log.event(_logger, logging.INFO, "listening", address=address, port=port)
         await self.server.start()
-        following = asyncio.create_task(self._follow(), name="manifests")
+        following = asyncio.create_task(self._follow(), name="source")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -75,68 +76,80 @@ class Control:
             log.event(_logger, logging.INFO, "stopped")
 
     async def _follow(self) -> None:
-        root = self._options.manifests
+        source, first = self._options.source, True
         try:
-            async for files in Directory(root).versions():
-                await asyncio.to_thread(self._take, files)
-                self.server.publish(self.resources)
-        except OSError as error:
-            raise ControlError(f"manifests directory {root}: {error.strerror}") from None
+            async with contextlib.aclosing(source.versions()) as versions:
+                async for files in versions:
+                    change = await asyncio.to_thread(self._take, files)
+                    self.server.publish(self.resources)
+                    source.taken(change)
+                    if first:
+                        heap.trim()
+                        first = False
+        except SourceError as error:
+            raise ControlError(str(error)) from None
 
-    def _take(self, files: Files) -> None:
+    def _take(self, files: Files) -> Change:
         """Make the next version of everything."""
         began = time.monotonic()
         objects = self._collection.update(files)
-        translation = translate(objects, self._accepted)
-        self._accepted = translation.accepted
+        change = self._translator.update(objects)
         before = self.resources
-        self.resources = resource_set(translation.snapshot, translation.status, before)
-        self._report(translation.status, objects.ignored)
+        removed = [status_name(*key) for key in change.removed_statuses]
+        self.resources = next_set(before, change.config, change.statuses, removed)
+        for status in change.statuses:
+            self._report(_key(status), status)
+        for key in change.removed_statuses:
+            self._report(key, None)
+        self._report_ignored(objects)
         if self.resources.version != before.version:
-            snapshot = translation.snapshot
+            config = change.config
             log.event(
                 _logger,
                 logging.INFO,
                 "new version",
                 version=self.resources.version,
-                listeners=len(snapshot.listeners),
-                route_configs=len(snapshot.route_configs),
-                clusters=len(snapshot.clusters),
-                endpoints=sum(len(e.endpoints) for e in snapshot.endpoints.values()),
+                listeners=len(self.resources.of(LISTENER)),
+                route_configs=len(self.resources.of(ROUTE_CONFIG)),
+                clusters=len(self.resources.of(CLUSTER)),
+                changed=sum(
+                    map(len, (config.listeners, config.route_configs, config.clusters, config.endpoints))
+                ),
                 files=len(files),
                 seconds=f"{time.monotonic() - began:.3f}",
             )
+        return change
 
-    def _report(self, status: ConfigStatus, ignored: frozenset[Key]) -> None:
-        """Log each problem once when it appears and once when it is gone."""
-        now = {_line(item, index): (item, index) for item in status.objects for index in _indexes(item)}
-        for line in sorted(now.keys() - self._reported):
-            item, index = now[line]
-            problem = item.problems[index]
-            log.event(
-                _logger,
-                logging.ERROR if problem.severity is Severity.ERROR else logging.WARNING,
-                "problem",
-                file=item.source,
-                object=_name(item),
-                field=problem.field,
-                reason=problem.message,
-            )
-        for line in sorted(self._reported - now.keys()):
+    def _report(self, key: Key, status: ObjectStatus | None) -> None:
+        """Log each problem of an object once when it appears and once when it is gone."""
+        problems = {_line(status, problem): problem for problem in status.problems} if status else {}
+        reported = self._reported.pop(key, frozenset())
+        for line, problem in sorted(problems.items()):
+            if line not in reported:
+                log.event(
+                    _logger,
+                    logging.ERROR if problem.severity is Severity.ERROR else logging.WARNING,
+                    "problem",
+                    file=status.source if status else "",
+                    object=key,
+                    field=problem.field,
+                    reason=problem.message,
+                )
+        for line in sorted(reported - problems.keys()):
             log.event(_logger, logging.INFO, "problem gone", was=line)
-        for key in sorted(ignored - self._ignored):
-            log.event(_logger, logging.DEBUG, "ignored", object=key, reason="not a kind the mesh acts on")
-        self._reported, self._ignored = frozenset(now), ignored
+        if problems:
+            self._reported[key] = frozenset(problems)
+
+    def _report_ignored(self, objects: Objects) -> None:
+        if objects.ignored is not self._ignored:
+            for key in sorted(objects.ignored - self._ignored):
+                log.event(_logger, logging.DEBUG, "ignored", object=key, reason="not a kind the mesh acts on")
+            self._ignored = objects.ignored
 
 
-def _indexes(item: ObjectStatus) -> range:
-    return range(len(item.problems))
+def _key(status: ObjectStatus) -> Key:
+    return Key(status.kind, status.namespace, status.name)
 
 
-def _name(item: ObjectStatus) -> str:
-    return str(Key(item.kind, item.namespace, item.name))
-
-
-def _line(item: ObjectStatus, index: int) -> str:
-    problem = item.problems[index]
-    return f"{item.source}: {_name(item)}: {problem.field}: {problem.message}"
+def _line(status: ObjectStatus, problem: Problem) -> str:
+    return f"{status.source}: {_key(status)}: {problem.field}: {problem.message}"

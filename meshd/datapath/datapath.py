@@ -74,14 +74,17 @@ class Datapath:
             opened.close()
         self._maps.clear()
 
-    def configure(self, heartbeat_timeout: float, fast_path: bool, sample: int = 0) -> None:
+    def configure(
+        self, heartbeat_timeout: float, fast_path: bool, sample: int = 0, access_log: bool = False
+    ) -> None:
         """Write the settings. Raises OSError.
 
         ``heartbeat_timeout``: in seconds. ``sample``: one in so many requests takes the slow path; 0: none.
+        ``access_log``: there is one, and listeners may say which share of their requests it has.
         """
         self._maps["settings"][_FIRST] = self.layout.codec(
-            "settings", "heartbeat_timeout_ns", "mark", "fast_path", "sample"
-        ).pack(round(heartbeat_timeout * 1e9), self.mark, fast_path, sample)
+            "settings", "heartbeat_timeout_ns", "mark", "fast_path", "sample", "access_log"
+        ).pack(round(heartbeat_timeout * 1e9), self.mark, fast_path, sample, access_log)
 
     def set_member(self, cookie: int, port: int, ipv6: bool, fast_path: bool = False) -> None:
         """Capture in the network namespace of that cookie.

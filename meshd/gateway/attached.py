@@ -11,13 +11,12 @@ from meshd.gateway.precedence import Ranked
 from meshd.gateway.references import Backends
 from meshd.gateway.route_status import parent_statuses
 from meshd.gateway.rules import ranked_routes
+from meshd.gateway.shaping import PortKey, Shaping
 from meshd.kube.httproute import HTTPRoute
 from meshd.model.routes import Route
 from meshd.model.status import ParentStatus, Problem, Severity
 
 RouteKey = tuple[str, str]
-PortKey = tuple[tuple[str, str], int]
-"""A service's (namespace, name), and the port."""
 
 
 @dataclass(slots=True)
@@ -40,7 +39,10 @@ class Attached:
 
 
 def attach_all(
-    routes: Mapping[RouteKey, HTTPRoute], last_accepted: Mapping[RouteKey, HTTPRoute], backends: Backends
+    routes: Mapping[RouteKey, HTTPRoute],
+    last_accepted: Mapping[RouteKey, HTTPRoute],
+    backends: Backends,
+    shaping: Shaping,
 ) -> Attached:
     """Attach all routes. Several routes on one port are merged by precedence: none replaces another."""
     result = Attached()
@@ -56,20 +58,22 @@ def attach_all(
         if not found:
             continue
         unresolved = backends.unresolved(route)
+        mirrors = backends.unresolved_mirrors(route)
+        resolution = (*unresolved, *(each for each in mirrors if each not in unresolved))
         try:
-            _put(route, found, backends, result)
+            _put(route, found, backends, shaping, result)
         except UnsupportedValueError as error:
             problems.append(Problem(field=error.field, message=error.message))
-            result.parents[key] = parent_statuses(found, unresolved, unsupported=str(error))
+            result.parents[key] = parent_statuses(found, resolution, error.reason, str(error))
             last = last_accepted.get(key)
             if last is not None:
-                _put(last, attachments(last, backends.services), backends, result)
+                _put(last, attachments(last, backends.services), backends, shaping, result)
                 result.accepted[key] = last
                 message = "its last accepted version stays in force"
                 problems.append(Problem(message=message, severity=Severity.WARNING))
             continue
         result.accepted[key] = route
-        result.parents[key] = parent_statuses(found, unresolved)
+        result.parents[key] = parent_statuses(found, resolution)
         problems.extend(Problem(field="spec.parentRefs", message=a.message) for a in found if a.reason)
         problems.extend(
             Problem(
@@ -77,14 +81,28 @@ def attach_all(
             )
             for u in unresolved
         )
+        problems.extend(
+            Problem(
+                field="spec.rules",
+                message=f"{m.message}; nothing is mirrored there",
+                severity=Severity.WARNING,
+            )
+            for m in mirrors
+        )
     return result
 
 
-def _put(route: HTTPRoute, found: list[Attachment], backends: Backends, result: Attached) -> None:
+def _put(
+    route: HTTPRoute, found: list[Attachment], backends: Backends, shaping: Shaping, result: Attached
+) -> None:
     """Rank a route's rules on all ports it is attached to, all or nothing. Raises UnsupportedValueError."""
     ports = {((a.service, port), a.consumer) for a in found for port in a.ports}
     # Even a route that is attached nowhere is checked, so that its author hears of it.
     ranked_routes(route, 0, backends)
     ranked = {each: ranked_routes(route, each[0][1], backends) for each in ports}
+    key = route.metadata.namespace, route.metadata.name
     for (port, consumer), entries in ranked.items():
-        result.ranked.setdefault(port, {}).setdefault(consumer, []).extend(entries)
+        result.ranked.setdefault(port, {}).setdefault(consumer, []).extend(
+            each._replace(route=shaping.of_rule(each.route, key, route.spec.rules[each.rule].name, port))
+            for each in entries
+        )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
+import msgspec
+
 from meshd.kube.objects import EndpointSlice, Service, ServicePort, SliceEndpoint
-from meshd.model.clusters import Endpoint, EndpointSet, Health
+from meshd.model.clusters import Endpoint, EndpointSet, Health, Nearness
 
 SERVICE_NAME = "kubernetes.io/service-name"
 """The label by which a slice belongs to a service (discovery/v1, LabelServiceName)."""
@@ -41,10 +43,20 @@ def endpoint_set(
                         found[endpoint.address, number] = endpoint
     endpoints = sorted(found.values(), key=_order)
     if all(endpoint.health is Health.DRAINING for endpoint in endpoints):
-        endpoints = [
-            Endpoint(address=e.address, port=e.port, weight=e.weight, workload=e.workload) for e in endpoints
-        ]
-    return EndpointSet(name=name, endpoints=tuple(endpoints))
+        endpoints = [msgspec.structs.replace(endpoint, health=Health.HEALTHY) for endpoint in endpoints]
+    return EndpointSet(name=name, endpoints=tuple(endpoints), nearness=_nearness(service))
+
+
+def _nearness(service: Service) -> Nearness:
+    """internalTrafficPolicy is a bound, trafficDistribution a wish within it."""
+    if service.spec.internal_traffic_policy == "Local":
+        return Nearness.NODE_ONLY
+    match service.spec.traffic_distribution:
+        case "PreferClose" | "PreferSameZone":
+            return Nearness.ZONE
+        case "PreferSameNode":
+            return Nearness.NODE
+    return Nearness.ANY
 
 
 def _health(item: SliceEndpoint, publish_not_ready: bool) -> Health | None:
@@ -58,7 +70,14 @@ def _health(item: SliceEndpoint, publish_not_ready: bool) -> Health | None:
 def _endpoint(item: SliceEndpoint, address: str, port: int, health: Health) -> Endpoint:
     target = item.target_ref
     workload = f"{target.namespace}/{target.name}" if target.kind == "Pod" and target.name else ""
-    return Endpoint(address=str(ipaddress.ip_address(address)), port=port, health=health, workload=workload)
+    locality = f"/{item.zone}/{item.node_name}" if item.zone or item.node_name else ""
+    return Endpoint(
+        address=str(ipaddress.ip_address(address)),
+        port=port,
+        health=health,
+        locality=locality,
+        workload=workload,
+    )
 
 
 def _order(endpoint: Endpoint) -> tuple[int, int, int]:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from meshd.kube.httproute import Filter, Header, HeaderModifier, PathModifier, RequestRedirect, UrlRewrite
+from meshd.kube.httproute import (
+    Cors,
+    Filter,
+    Header,
+    HeaderModifier,
+    PathModifier,
+    RequestMirror,
+    RequestRedirect,
+    UrlRewrite,
+)
 from meshd.model.routes import HeaderEdit, PathRewrite, Redirect, ReplaceFullPath, ReplacePrefix
 
 FRAMING = frozenset({"connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -14,12 +23,20 @@ _WELL_KNOWN = {"http": 80, "https": 443}
 
 
 class UnsupportedValueError(Exception):
-    """A route asks for what the mesh does not do; Gateway API's reason UnsupportedValue."""
+    """A route asks for what the mesh does not do; ``reason`` is Gateway API's for Accepted being false."""
+
+    reason = "UnsupportedValue"
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
         self.message = message
+
+
+class IncompatibleFiltersError(UnsupportedValueError):
+    """Two filters of a rule cannot both be done."""
+
+    reason = "IncompatibleFilters"
 
 
 class Filters(Struct, frozen=True):
@@ -29,6 +46,8 @@ class Filters(Struct, frozen=True):
     response_headers: HeaderEdit = HeaderEdit()
     redirect: RequestRedirect | None = None
     rewrite: UrlRewrite | None = None
+    cors: Cors | None = None
+    mirrors: tuple[RequestMirror, ...] = ()
 
 
 def combine(filters: tuple[Filter, ...], where: str, on_backend: bool) -> Filters:
@@ -36,6 +55,8 @@ def combine(filters: tuple[Filter, ...], where: str, on_backend: bool) -> Filter
     request = response = HeaderEdit()
     redirect: RequestRedirect | None = None
     rewrite: UrlRewrite | None = None
+    cors: Cors | None = None
+    mirrors: list[RequestMirror] = []
     for i, item in enumerate(filters):
         here = f"{where}[{i}]"
         if item.request_header_modifier is not None:
@@ -46,10 +67,17 @@ def combine(filters: tuple[Filter, ...], where: str, on_backend: bool) -> Filter
             redirect = item.request_redirect
         elif item.url_rewrite is not None and not on_backend:
             rewrite = item.url_rewrite
+        elif item.cors is not None and not on_backend:
+            cors = item.cors
+        elif item.request_mirror is not None and not on_backend:
+            mirrors.append(item.request_mirror)
         else:
             place = " on a backendRef" if on_backend else ""
             raise UnsupportedValueError(f"{here}.type", f"{item.type} is not supported{place}")
-    return Filters(request, response, redirect, rewrite)
+    if redirect is not None and mirrors:
+        message = "a request that RequestRedirect answers cannot be mirrored"
+        raise IncompatibleFiltersError(where, message)
+    return Filters(request, response, redirect, rewrite, cors, tuple(mirrors))
 
 
 def _edit(modifier: HeaderModifier, where: str) -> HeaderEdit:

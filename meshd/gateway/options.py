@@ -1,8 +1,15 @@
-"""The ``meshd.io`` annotations of a Service."""
+"""How ports are treated: a Service's ``meshd.io`` annotations, and the RoutePolicies that win over these."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import msgspec
+
+from meshd.gateway.policies import Merged
+from meshd.gateway.shares import parts_per_million
 from meshd.kube.objects import Service
+from meshd.kube.routepolicy import RoutePolicySpec
 from meshd.model.listeners import FailurePolicy, HttpOptions
 from meshd.model.status import Problem, Severity
 
@@ -26,7 +33,22 @@ def _warning(annotation: str, message: str) -> Problem:
     return Problem(field=f"metadata.annotations[{annotation}]", message=message, severity=Severity.WARNING)
 
 
-def failure_policy(service: Service) -> tuple[FailurePolicy, tuple[Problem, ...]]:
+class ServiceOptions(NamedTuple):
+    """What a Service's annotations say."""
+
+    failure_policy: FailurePolicy
+    http: HttpOptions
+
+
+def service_options(service: Service) -> tuple[ServiceOptions, list[Problem]]:
+    """What the annotations say, and what is wrong with them."""
+    policy, problems = _failure_policy(service)
+    http, more = _http_options(service)
+    _, bad = fast_path(service)
+    return ServiceOptions(policy, http), [*problems, *more, *bad, *_unknown(service)]
+
+
+def _failure_policy(service: Service) -> tuple[FailurePolicy, tuple[Problem, ...]]:
     """The service's failure policy; the default, open, where it is not given or wrong."""
     value = service.metadata.annotations.get(FAILURE_POLICY, FailurePolicy.OPEN.value)
     try:
@@ -37,7 +59,7 @@ def failure_policy(service: Service) -> tuple[FailurePolicy, tuple[Problem, ...]
         return FailurePolicy.OPEN, (problem,)
 
 
-def http_options(service: Service) -> tuple[HttpOptions, tuple[Problem, ...]]:
+def _http_options(service: Service) -> tuple[HttpOptions, tuple[Problem, ...]]:
     """The service's HTTP options; the defaults where they are not given or wrong."""
     default = HttpOptions()
     value = service.metadata.annotations.get(FORWARD_HEADERS)
@@ -66,7 +88,34 @@ def fast_path(service: Service) -> tuple[bool, tuple[Problem, ...]]:
     return True, (_warning(FAST_PATH, f"{value!r} must be on or off; on is used"),)
 
 
-def unknown_annotations(service: Service) -> tuple[Problem, ...]:
+def failure_policy_of(policies: Merged[RoutePolicySpec], annotated: FailurePolicy) -> FailurePolicy:
+    """A port's failure policy."""
+    said = None if policies.spec is None else policies.spec.failure_policy
+    return annotated if said is None else FailurePolicy(said.lower())
+
+
+def http_options_of(policies: Merged[RoutePolicySpec], annotated: HttpOptions) -> HttpOptions:
+    """A port's HTTP options."""
+    said = None if policies.spec is None else policies.spec.access_log
+    if said is None:
+        return annotated
+    return msgspec.structs.replace(annotated, access_log_share=parts_per_million(said))
+
+
+def overridden(service: Service, policies: Merged[RoutePolicySpec]) -> tuple[Problem, ...]:
+    """Warnings about annotations that say what a policy says, too."""
+    spec = policies.spec
+    if spec is None:
+        return ()
+    by_policy = {FAILURE_POLICY: spec.failure_policy, FAST_PATH: spec.fast_path}
+    return tuple(
+        _warning(name, f"{' and '.join(policies.names)} says it, too, and wins")
+        for name, said in by_policy.items()
+        if said is not None and name in service.metadata.annotations
+    )
+
+
+def _unknown(service: Service) -> tuple[Problem, ...]:
     """Warnings about annotations with our prefix that nobody reads: misspelt ones."""
     return tuple(
         _warning(name, f"no such annotation; there are {', '.join(_OURS)}")

@@ -39,14 +39,14 @@ def _path(match: RouteMatch) -> tuple[int, int]:
     return 2, -len(match.path.value)
 
 
-def rank(route: Route, meta: ObjectMeta, rule: int, match: int) -> Ranked:
-    """A route's place, from its match and from where it was written.
+def created(meta: ObjectMeta) -> datetime:
+    """When an object was made. Those without a timestamp, as those in files are, count as the newest."""
+    found = meta.creation_timestamp or datetime.max
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
-    Objects without a creation timestamp, as those in files are, count as the newest.
-    """
-    created = meta.creation_timestamp or datetime.max
-    if created.tzinfo is None:
-        created = created.replace(tzinfo=UTC)
+
+def rank(route: Route, meta: ObjectMeta, rule: int, match: int) -> Ranked:
+    """A route's place, from its match and from where it was written."""
     kind, length = _path(route.match)
     return Ranked(
         kind,
@@ -54,7 +54,7 @@ def rank(route: Route, meta: ObjectMeta, rule: int, match: int) -> Ranked:
         0 if route.match.method else 1,
         -len(route.match.headers),
         -len(route.match.query),
-        created,
+        created(meta),
         meta.namespace,
         meta.name,
         rule,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from meshd.gateway.protocols import Declared, declared
-from meshd.kube.httproute import BackendRef, HTTPRoute, ParentRef
+from meshd.kube.httproute import BackendObjectReference, HTTPRoute, ParentRef
 from meshd.kube.objects import ReferenceGrant, Service
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
@@ -44,27 +44,35 @@ class Backends:
     services: Mapping[tuple[str, str], Service]
     grants: Iterable[ReferenceGrant]
 
-    def cluster(self, ref: BackendRef, route: HTTPRoute) -> str:
+    def cluster(self, ref: BackendObjectReference, route: HTTPRoute) -> str:
         """The cluster of a backendRef in a route.
 
         For one that does not resolve it is a name that no cluster can have, which the proxy answers with 500.
         """
         target = ref.namespace or route.metadata.namespace
-        problem = self._problem(ref, route, target)
         name = f"{target}/{ref.name}:{ref.port}"
-        return name if problem is None else f"unresolved/{name}"
+        return name if self.resolves(ref, route) else f"unresolved/{name}"
+
+    def resolves(self, ref: BackendObjectReference, route: HTTPRoute) -> bool:
+        """Whether a backendRef in a route leads to something."""
+        return self._problem(ref, route, ref.namespace or route.metadata.namespace) is None
 
     def unresolved(self, route: HTTPRoute) -> tuple[Unresolved, ...]:
         """All that is wrong with a route's backendRefs, each once."""
+        return self._unresolved(route, (ref for rule in route.spec.rules for ref in rule.backend_refs))
+
+    def unresolved_mirrors(self, route: HTTPRoute) -> tuple[Unresolved, ...]:
+        """All that is wrong with the backendRefs of its mirrors, each once."""
+        filters = (item for rule in route.spec.rules for item in rule.filters)
+        mirrors = (item.request_mirror for item in filters if item.request_mirror is not None)
+        return self._unresolved(route, (mirror.backend_ref for mirror in mirrors))
+
+    def _unresolved(self, route: HTTPRoute, refs: Iterator[BackendObjectReference]) -> tuple[Unresolved, ...]:
         namespace = route.metadata.namespace
-        found = (
-            self._problem(ref, route, ref.namespace or namespace)
-            for rule in route.spec.rules
-            for ref in rule.backend_refs
-        )
+        found = (self._problem(ref, route, ref.namespace or namespace) for ref in refs)
         return tuple(dict.fromkeys(problem for problem in found if problem is not None))
 
-    def _problem(self, ref: BackendRef, route: HTTPRoute, target: str) -> Unresolved | None:
+    def _problem(self, ref: BackendObjectReference, route: HTTPRoute, target: str) -> Unresolved | None:
         if (ref.group, ref.kind) not in (("", "Service"), ("core", "Service")):
             kind = f"{ref.group}/{ref.kind}" if ref.group else ref.kind
             return Unresolved("InvalidKind", f"{kind} is not supported; use a Service")

@@ -1,4 +1,4 @@
-"""What a route is told of itself: conditions for each parent, and its status as the API has it. Pure.
+"""What routes and policies are told of themselves: conditions, and their status as the API has it. Pure.
 
 Types and reasons are the Gateway API's (apis/v1/shared_types.go, RouteConditionType, RouteConditionReason).
 """
@@ -9,32 +9,35 @@ from collections.abc import Sequence
 
 from meshd.gateway.attachment import Attachment
 from meshd.gateway.references import Unresolved
+from meshd.gateway.written_status import CONTROLLER
 from meshd.model.status import Condition, ObjectStatus, ParentReference, ParentStatus
-
-CONTROLLER = "meshd.io/mesh-controller"
-"""controllerName: who says so, as several controllers may have something to say of a route."""
 
 
 def parent_statuses(
-    attachments: Sequence[Attachment], unresolved: Sequence[Unresolved], unsupported: str = ""
+    attachments: Sequence[Attachment],
+    unresolved: Sequence[Unresolved],
+    refused: str = "",
+    message: str = "",
 ) -> tuple[ParentStatus, ...]:
     """The status of a route for each of its parents.
 
-    ``unresolved``: what is wrong with its backendRefs. ``unsupported``: why it is not in force at all; empty:
-    it is, wherever it is attached.
+    ``unresolved``: what is wrong with its backendRefs. ``refused``: the reason why it is not in force at all,
+    told in ``message``; empty: it is, wherever it is attached.
     """
     resolved = _resolved(unresolved)
     return tuple(
-        ParentStatus(parent=each.parent, ref=each.ref, conditions=(_accepted(each, unsupported), resolved))
+        ParentStatus(
+            parent=each.parent, ref=each.ref, conditions=(_accepted(each, refused, message), resolved)
+        )
         for each in attachments
     )
 
 
-def _accepted(attachment: Attachment, unsupported: str) -> Condition:
+def _accepted(attachment: Attachment, refused: str, message: str) -> Condition:
     if attachment.reason:
         return Condition(type="Accepted", status=False, reason=attachment.reason, message=attachment.message)
-    if unsupported:
-        return Condition(type="Accepted", status=False, reason="UnsupportedValue", message=unsupported)
+    if refused:
+        return Condition(type="Accepted", status=False, reason=refused, message=message)
     return Condition(type="Accepted", status=True, reason="Accepted")
 
 
@@ -45,12 +48,16 @@ def _resolved(unresolved: Sequence[Unresolved]) -> Condition:
     return Condition(type="ResolvedRefs", status=False, reason=unresolved[0].reason, message=message)
 
 
-def object_status(route: ObjectStatus) -> dict[str, object]:
-    """The field ``status`` of a route, but for lastTransitionTime, which is known to who writes it."""
+def object_status(told: ObjectStatus) -> dict[str, object]:
+    """The field ``status`` of a route or policy, but for lastTransitionTime, which is known to who writes it.
+
+    What a route has for its parents (RouteStatus) a policy has for its targets (PolicyStatus, GEP-713).
+    """
+    several, one = ("parents", "parentRef") if told.kind == "HTTPRoute" else ("ancestors", "ancestorRef")
     return {
-        "parents": [
+        several: [
             {
-                "parentRef": _reference(parent.ref),
+                one: _reference(parent.ref),
                 "controllerName": CONTROLLER,
                 "conditions": [
                     {
@@ -58,12 +65,12 @@ def object_status(route: ObjectStatus) -> dict[str, object]:
                         "status": "True" if condition.status else "False",
                         "reason": condition.reason,
                         "message": condition.message,
-                        "observedGeneration": route.generation,
+                        "observedGeneration": told.generation,
                     }
                     for condition in parent.conditions
                 ],
             }
-            for parent in route.parents
+            for parent in told.parents
         ]
     }
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from meshd.gateway import filters
+from meshd.gateway.cors import cors
 from meshd.gateway.filters import Filters, UnsupportedValueError
 from meshd.gateway.precedence import Ranked, rank
-from meshd.gateway.references import Backends
+from meshd.gateway.references import Backends, service_parents
+from meshd.gateway.retries import retry
+from meshd.gateway.sessions import session
+from meshd.gateway.shares import parts_per_million
 from meshd.kube.duration import seconds
-from meshd.kube.httproute import HeaderMatch, HTTPRoute, PathMatch, QueryParamMatch, Rule, Timeouts
+from meshd.kube.httproute import HeaderMatch, HTTPRoute, PathMatch, QueryParamMatch, Rule
 from meshd.kube.httproute import RouteMatch as KubeMatch
-from meshd.model.request_policies import Retry, StringMatch
+from meshd.model.request_policies import Mirror, StringMatch
 from meshd.model.routes import (
     Action,
     DirectResponse,
@@ -22,8 +28,6 @@ from meshd.model.routes import (
     WeightedCluster,
 )
 
-CONNECT_RETRY = Retry(attempts=3, backoff=0.05, max_backoff=0.5)
-"""An endpoint may be gone before the mesh hears of it. Istio's default is 2; the third covers a busy node."""
 INVALID_BACKEND_STATUS = 500
 """What a request to a backend that does not resolve gets (HTTPRouteRule.backendRefs)."""
 
@@ -37,27 +41,45 @@ def ranked_routes(route: HTTPRoute, port: int, backends: Backends) -> list[Ranke
     meta = route.metadata
     for i, rule in enumerate(route.spec.rules):
         where = f"spec.rules[{i}]"
-        _refuse_unsupported(rule, where)
         effect = filters.combine(rule.filters, f"{where}.filters", on_backend=False)
         action = _action(rule, effect, port, route, backends, where)
         name = f"{meta.namespace}/{meta.name}/{rule.name or i}"
         for j, match in enumerate(rule.matches or (KubeMatch(),)):
+            condition = _match(match)
             found = Route(
                 name=name,
-                match=_match(match),
-                action=action,
+                match=condition,
+                action=_with_session(action, rule, name, condition, route, backends, where),
                 request_headers=effect.request_headers,
                 response_headers=effect.response_headers,
+                cors=cors(effect.cors) if effect.cors is not None else None,
             )
             ranked.append(rank(found, meta, i, j))
     return ranked
 
 
-def _refuse_unsupported(rule: Rule, where: str) -> None:
-    if rule.retry is not None:
-        raise UnsupportedValueError(f"{where}.retry", "retries are not supported")
-    if rule.session_persistence is not None:
-        raise UnsupportedValueError(f"{where}.sessionPersistence", "session persistence is not supported")
+def _with_session(
+    action: Action,
+    rule: Rule,
+    name: str,
+    match: RouteMatch,
+    route: HTTPRoute,
+    backends: Backends,
+    where: str,
+) -> Action:
+    """A session's cookie is for the path of one match."""
+    asked = rule.session_persistence
+    if asked is None:
+        return action
+    where = f"{where}.sessionPersistence"
+    for parent in sorted(service_parents(route)):
+        service = backends.services.get(parent)
+        if service is not None and service.spec.session_affinity == "ClientIP":
+            # "the route MUST be rejected" (GEP-1619)
+            message = f"cannot be combined with sessionAffinity ClientIP of Service {'/'.join(parent)}"
+            raise UnsupportedValueError(where, message)
+    found = session(asked, name, match.path, where)
+    return msgspec.structs.replace(action, session=found) if isinstance(action, Forward) else action
 
 
 def _path(path: PathMatch) -> PathExact | PathPrefix | PathRegex:
@@ -118,15 +140,14 @@ def _action(
     rewrite = effect.rewrite
     return Forward(
         clusters=tuple(clusters),
-        timeout=_timeout(rule.timeouts),
-        retry=CONNECT_RETRY,
+        timeout=seconds(rule.timeouts.request),
+        retry=retry(rule),
+        mirrors=tuple(
+            Mirror(cluster=backends.cluster(mirror.backend_ref, route), share=parts_per_million(mirror))
+            for mirror in effect.mirrors
+            if backends.resolves(mirror.backend_ref, route)
+        ),
         host=rewrite.hostname or "" if rewrite else "",
         path=filters.path_rewrite(rewrite.path, f"{where}.filters.urlRewrite.path") if rewrite else None,
         missing_cluster_status=INVALID_BACKEND_STATUS,
     )
-
-
-def _timeout(timeouts: Timeouts) -> float:
-    """The tighter of the two. backendRequest is for each try; but only connections are tried again."""
-    limits = [seconds(timeouts.request), seconds(timeouts.backend_request)]
-    return min((limit for limit in limits if limit), default=0.0)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from meshd.kube.httproute import HTTPRoute
 from meshd.kube.objects import EndpointSlice, Key, Pod, ReferenceGrant, Service
-from meshd.kube.parse import KubeObject, Parsed, ParsedFile, parse
+from meshd.kube.parse import KubeObject, Parsed, ParsedFile, parse, parse_object
 from meshd.model.status import Problem, Severity
 
 _T = TypeVar("_T")
@@ -22,6 +22,19 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiObject:
+    """In place of a manifest's text: an object as an API server sends it, JSON."""
+
+    kind: str
+    api_version: str
+    text: bytes
+
+
+Content = str | ApiObject | Unreadable
+"""What is read of one place."""
+
+
+@dataclass(frozen=True, slots=True)
 class Objects:
     """What is in force, and the account of it."""
 
@@ -31,6 +44,8 @@ class Objects:
     problems: Mapping[Key, tuple[Problem, ...]] = field(default_factory=dict)
     """Of objects, and of files under ``Key("File", "", path)``."""
     ignored: frozenset[Key] = frozenset()
+    changed: frozenset[Key] = frozenset()
+    """What is not as it was in the version before: the object, its problems, or its file."""
 
     def of(self, kind: type[_T]) -> dict[tuple[str, str], _T]:
         """The objects of a type by (namespace, name), sorted by that."""
@@ -69,41 +84,63 @@ class Collection:
     """
 
     def __init__(self) -> None:
-        self._texts: dict[str, str | Unreadable] = {}
+        self._texts: dict[str, Content] = {}
         self._parsed: dict[str, ParsedFile] = {}
+        self._said: dict[Key, dict[str, list[Parsed]]] = {}
+        """By file, all that is said of an object."""
         self._objects = Objects()
 
-    def update(self, files: Mapping[str, str | Unreadable]) -> Objects:
-        """The objects of all manifests, given their texts by path. Files not given any more are gone."""
-        problems: dict[Key, list[Problem]] = {}
-        parsed: dict[str, ParsedFile] = {}
-        for path in sorted(files):
-            fresh = self._parse(path, files[path])
-            if fresh.problems:
-                problems[Key("File", "", path)] = list(fresh.problems)
-            parsed[path] = fresh
-        objects: dict[Key, KubeObject] = {}
-        sources: dict[Key, str] = {}
-        for path, content in parsed.items():
-            for item in content.objects:
-                self._take(item, path, objects, sources, problems)
-        ignored = frozenset(key for content in parsed.values() for key in content.ignored)
-        self._texts, self._parsed = dict(files), parsed
-        frozen = {key: tuple(found) for key, found in problems.items() if found}
-        self._objects = Objects(objects, sources, frozen, ignored)
+    def update(self, files: Mapping[str, Content]) -> Objects:
+        """The objects of all manifests, given their texts by path. Files not given any more are gone.
+
+        Only what is in files with another text is looked at.
+        """
+        texts = self._texts
+        changed = [path for path, text in files.items() if texts.get(path) is not text]
+        changed += [path for path in texts if path not in files]
+        before = self._objects
+        problems = dict(before.problems)
+        affected: set[Key] = set()
+        really: set[Key] = set()
+        for path in sorted(changed):
+            old = self._parsed.pop(path, _NO_FILE)
+            new = _NO_FILE
+            if path in files:
+                new = self._parsed[path] = self._parse(old, texts.get(path), files[path])
+            if new is not old:
+                affected |= self._take(path, old, new)
+            if new.problems != old.problems:
+                file = Key("File", "", path)
+                _set(problems, file, new.problems)
+                really.add(file)
+        objects, sources = dict(before.by_key), dict(before.sources)
+        for key in sorted(affected):
+            value, source, found = self._settle(key)
+            _set(objects, key, value)
+            _set(sources, key, source)
+            _set(problems, key, found)
+            was = before.by_key.get(key), before.sources.get(key), before.problems.get(key, ())
+            if (value, source, found) != was:
+                really.add(key)
+        ignored = before.ignored
+        if changed:
+            ignored = frozenset(key for content in self._parsed.values() for key in content.ignored)
+        self._texts = dict(files)
+        self._objects = Objects(objects, sources, problems, ignored, frozenset(really))
         return self._objects
 
-    def _parse(self, path: str, text: str | Unreadable) -> ParsedFile:
-        before = self._parsed.get(path)
-        if before is not None and self._texts.get(path) == text:
+    def _parse(self, before: ParsedFile, last_text: Content | None, text: Content) -> ParsedFile:
+        if last_text == text:
             return before
         if isinstance(text, Unreadable):
             fresh = ParsedFile(problems=(Problem(message=text.reason),), broken=True)
+        elif isinstance(text, ApiObject):
+            fresh = parse_object(text.text, text.kind, text.api_version)
         else:
             fresh = parse(text)
         if not fresh.broken:
             return fresh
-        if before is None or not before.objects:
+        if not before.objects:
             return fresh
         problem = fresh.problems[0]
         message = f"{problem.message}; the objects of its last good version stay in force"
@@ -111,31 +148,47 @@ class Collection:
             before.objects, before.ignored, (Problem(field=problem.field, message=message),), broken=True
         )
 
-    def _take(
-        self,
-        item: Parsed,
-        path: str,
-        objects: dict[Key, KubeObject],
-        sources: dict[Key, str],
-        problems: dict[Key, list[Problem]],
-    ) -> None:
-        key = item.key
-        mine = problems.setdefault(key, [])
-        if key in sources:
-            # What was wrong with the version that lost is of no interest any more.
-            mine[:] = [
-                Problem(
-                    message=f"is also in {sources[key]}; the one in {path} is used", severity=Severity.WARNING
-                )
-            ]
-        sources[key] = path
-        mine.extend(item.problems)
-        value = item.object
-        if value is None:
-            value = self._objects.by_key.get(key)
-            if value is not None:
-                mine.append(
-                    Problem(message="its last good version stays in force", severity=Severity.WARNING)
-                )
-        if value is not None:
-            objects[key] = value
+    def _take(self, path: str, old: ParsedFile, new: ParsedFile) -> set[Key]:
+        """Take what a file says now in place of what it said. Returns the objects that it is about."""
+        affected = {item.key for item in (*old.objects, *new.objects)}
+        for key in affected:
+            self._said.setdefault(key, {}).pop(path, None)
+        for item in new.objects:
+            self._said[item.key].setdefault(path, []).append(item)
+        for key in affected:
+            if not self._said[key]:
+                del self._said[key]
+        return affected
+
+    def _settle(self, key: Key) -> tuple[KubeObject | None, str | None, tuple[Problem, ...]]:
+        """An object, the file that it is from, and what is wrong with it, by all files that hold it."""
+        value, source = None, None
+        found: list[Problem] = []
+        for path, items in sorted(self._said.get(key, {}).items()):
+            for item in items:
+                if source is not None:
+                    # What was wrong with the version that lost is of no interest any more.
+                    message = f"is also in {source}; the one in {path} is used"
+                    found = [Problem(message=message, severity=Severity.WARNING)]
+                source = path
+                found.extend(item.problems)
+                fresh = item.object
+                if fresh is None:
+                    fresh = self._objects.by_key.get(key)
+                    if fresh is not None:
+                        message = "its last good version stays in force"
+                        found.append(Problem(message=message, severity=Severity.WARNING))
+                value = fresh if fresh is not None else value
+        return value, source, tuple(found)
+
+
+_NO_FILE = ParsedFile()
+_Value = TypeVar("_Value")
+
+
+def _set(values: dict[Key, _Value], key: Key, value: _Value | None) -> None:
+    """Nothing (None, or no problems) is not kept."""
+    if value is None or value == ():
+        values.pop(key, None)
+    else:
+        values[key] = value

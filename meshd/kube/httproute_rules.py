@@ -5,8 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from meshd.kube import cross_fields
 from meshd.kube.duration import seconds
-from meshd.kube.httproute import BackendRef, Filter, HTTPRoute, PathMatch, PathModifier, Rule, Timeouts
+from meshd.kube.httproute import (
+    BackendRef,
+    Cors,
+    Filter,
+    HTTPRoute,
+    PathMatch,
+    PathModifier,
+    RequestMirror,
+    Retry,
+    Rule,
+    SessionPersistence,
+    Timeouts,
+)
 from meshd.model.regex import Regex, RegexError
 from meshd.model.status import Problem
 
@@ -47,14 +60,18 @@ def _rule(rule: Rule, where: str) -> Iterator[Problem]:
         yield from _path(match.path, f"{here}.path")
         for j, header in enumerate(match.headers):
             if header.type == "RegularExpression":
-                yield from _regex(header.value, f"{here}.headers[{j}].value")
+                yield from regex_problems(header.value, f"{here}.headers[{j}].value")
         for j, parameter in enumerate(match.query_params):
             if parameter.type == "RegularExpression":
-                yield from _regex(parameter.value, f"{here}.queryParams[{j}].value")
+                yield from regex_problems(parameter.value, f"{here}.queryParams[{j}].value")
     yield from _filters(rule.filters, rule, f"{where}.filters")
     for i, backend in enumerate(rule.backend_refs):
         yield from _backend(backend, rule, f"{where}.backendRefs[{i}]")
     yield from _timeouts(rule.timeouts, f"{where}.timeouts")
+    if rule.retry is not None:
+        yield from _retry(rule.retry, f"{where}.retry")
+    if rule.session_persistence is not None:
+        yield from _session(rule.session_persistence, f"{where}.sessionPersistence")
     if rule.backend_refs and any(f.type == "RequestRedirect" for f in rule.filters):
         yield Problem(
             field=f"{where}.backendRefs", message="must be empty in a rule with a RequestRedirect filter"
@@ -67,6 +84,41 @@ def _timeouts(timeouts: Timeouts, where: str) -> Iterator[Problem]:
         yield Problem(field=f"{where}.backendRequest", message=message)
 
 
+def _retry(retry: Retry, where: str) -> Iterator[Problem]:
+    if len(retry.codes) != len(set(retry.codes)):
+        yield Problem(field=f"{where}.codes", message="names a code twice")
+
+
+def _session(session: SessionPersistence, where: str) -> Iterator[Problem]:
+    cookie = session.cookie_config
+    if cookie is not None and session.type != "Cookie":
+        yield Problem(field=f"{where}.cookieConfig", message=f"must not be set with type {session.type}")
+    if cookie is not None and cookie.lifetime_type == "Permanent" and session.absolute_timeout is None:
+        yield Problem(field=f"{where}.absoluteTimeout", message="must be set for lifetimeType Permanent")
+
+
+def _mirror(mirror: RequestMirror, where: str) -> Iterator[Problem]:
+    ref, fraction = mirror.backend_ref, mirror.fraction
+    if ref.port is None and (ref.group, ref.kind) == ("", "Service"):
+        yield Problem(field=f"{where}.backendRef.port", message="must be set for a Service")
+    if mirror.percent is not None and fraction is not None:
+        yield Problem(field=f"{where}.fraction", message="must not be set beside percent")
+    yield from cross_fields.problems(fraction, f"{where}.fraction")
+
+
+def _cors(cors: Cors, where: str) -> Iterator[Problem]:
+    for field, values in (
+        ("allowOrigins", cors.allow_origins),
+        ("allowMethods", cors.allow_methods),
+        ("allowHeaders", cors.allow_headers),
+        ("exposeHeaders", cors.expose_headers),
+    ):
+        if len(values) != len(set(values)):
+            yield Problem(field=f"{where}.{field}", message="names one twice")
+        if field != "exposeHeaders" and "*" in values and len(values) > 1:
+            yield Problem(field=f"{where}.{field}", message="must not name others beside *")
+
+
 def _backend(backend: BackendRef, rule: Rule, where: str) -> Iterator[Problem]:
     if backend.port is None and (backend.group, backend.kind) == ("", "Service"):
         yield Problem(field=f"{where}.port", message="must be set for a Service")
@@ -76,7 +128,7 @@ def _backend(backend: BackendRef, rule: Rule, where: str) -> Iterator[Problem]:
 def _path(path: PathMatch, where: str) -> Iterator[Problem]:
     where = f"{where}.value"
     if path.type == "RegularExpression":
-        yield from _regex(path.value, where)
+        yield from regex_problems(path.value, where)
         return
     if not path.value.startswith("/"):
         yield Problem(field=where, message=f"{path.value!r} must begin with a slash")
@@ -92,7 +144,8 @@ def _path(path: PathMatch, where: str) -> Iterator[Problem]:
         )
 
 
-def _regex(pattern: str, where: str) -> Iterator[Problem]:
+def regex_problems(pattern: str, where: str) -> Iterator[Problem]:
+    """Why a regular expression does not compile."""
     try:
         Regex(pattern)
     except RegexError as error:
@@ -117,6 +170,10 @@ def _filters(filters: tuple[Filter, ...], rule: Rule, where: str) -> Iterator[Pr
                 )
             if not is_set and kind == item.type:
                 yield Problem(field=f"{here}.{camel}", message="must be set")
+        if item.request_mirror is not None:
+            yield from _mirror(item.request_mirror, f"{here}.requestMirror")
+        if item.cors is not None:
+            yield from _cors(item.cors, f"{here}.cors")
         if item.request_redirect is not None:
             yield from _path_modifier(item.request_redirect.path, rule, f"{here}.requestRedirect.path")
         if item.url_rewrite is not None:

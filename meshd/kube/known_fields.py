@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from meshd.kube import httproute, objects
+from meshd.kube import httproute, objects, routepolicy, upstreampolicy
 
 _UNREAD: dict[type, frozenset[str]] = {
     objects.ObjectMeta: frozenset({
@@ -20,14 +20,16 @@ _UNREAD: dict[type, frozenset[str]] = {
     objects.ServiceSpec: frozenset({
         "selector", "externalIPs", "externalName", "externalTrafficPolicy", "healthCheckNodePort",
         "ipFamilies", "ipFamilyPolicy", "loadBalancerIP", "loadBalancerSourceRanges", "loadBalancerClass",
-        "allocateLoadBalancerNodePorts", "sessionAffinityConfig", "trafficDistribution",
+        "allocateLoadBalancerNodePorts", "sessionAffinityConfig",
     }),
     objects.ServicePort: frozenset({"targetPort", "nodePort"}),
-    objects.SliceEndpoint: frozenset({"hostname", "nodeName", "zone", "hints", "deprecatedTopology"}),
+    objects.SliceEndpoint: frozenset({"hostname", "hints", "deprecatedTopology"}),
     objects.SlicePort: frozenset({"appProtocol"}),
     objects.ObjectReference: frozenset({"apiVersion", "uid", "resourceVersion", "fieldPath"}),
     httproute.HTTPRoute: frozenset({"status"}),
     httproute.HTTPRouteSpec: frozenset({"useDefaultGateways"}),
+    upstreampolicy.UpstreamPolicy: frozenset({"status"}),
+    routepolicy.RoutePolicy: frozenset({"status"}),
 }  # fmt: skip
 """Fields that the API has and the mesh does not read, for they say nothing about what it does."""
 _ROOT = frozenset({"apiVersion", "kind"})

@@ -64,6 +64,7 @@ class ServiceSpec(Struct, frozen=True, rename="camel"):
     publish_not_ready_addresses: bool = False
     session_affinity: Literal["None", "ClientIP"] = "None"
     internal_traffic_policy: Literal["Cluster", "Local"] = "Cluster"
+    traffic_distribution: str = ""
 
 
 class Service(Struct, frozen=True, rename="camel"):
@@ -94,6 +95,8 @@ class SliceEndpoint(Struct, frozen=True, rename="camel"):
 
     addresses: Annotated[tuple[str, ...], Meta(min_length=1, max_length=100)]
     conditions: EndpointConditions = EndpointConditions()
+    node_name: str = ""
+    zone: str = ""
     target_ref: ObjectReference = ObjectReference()
 
 

@@ -11,15 +11,19 @@ import msgspec
 import yaml
 
 from meshd.kube import httproute_rules
-from meshd.kube.httproute import HTTPRoute
+from meshd.kube.httproute import GATEWAY_GROUP, HTTPRoute
 from meshd.kube.known_fields import unknown
 from meshd.kube.objects import EndpointSlice, Key, Namespace, Pod, ReferenceGrant, Service
+from meshd.kube.policy_rules import policy_problems
+from meshd.kube.routepolicy import RoutePolicy
 from meshd.kube.service_rules import endpoint_slice_problems, service_problems
+from meshd.kube.upstreampolicy import UpstreamPolicy
 from meshd.model.status import Problem, Severity
 
-KubeObject = Namespace | Service | EndpointSlice | Pod | HTTPRoute | ReferenceGrant
-GATEWAY_GROUP = "gateway.networking.k8s.io"
+Policy = UpstreamPolicy | RoutePolicy
+KubeObject = Namespace | Service | EndpointSlice | Pod | HTTPRoute | ReferenceGrant | Policy
 OWN_GROUP = "meshd.io"
+OWN_VERSION = f"{OWN_GROUP}/v1alpha1"
 KINDS: dict[str, tuple[type[KubeObject], frozenset[str]]] = {
     "Namespace": (Namespace, frozenset({"v1"})),
     "Service": (Service, frozenset({"v1"})),
@@ -33,6 +37,8 @@ KINDS: dict[str, tuple[type[KubeObject], frozenset[str]]] = {
         ReferenceGrant,
         frozenset({"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"}),
     ),
+    "UpstreamPolicy": (UpstreamPolicy, frozenset({OWN_VERSION})),
+    "RoutePolicy": (RoutePolicy, frozenset({OWN_VERSION})),
 }
 """The kinds acted on, and the apiVersions in which they are read."""
 _OTHER_ROUTES = frozenset({"GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute"})
@@ -100,6 +106,21 @@ def parse(text: str) -> ParsedFile:
             continue
         for item_where, raw in _items(plain, where):
             _object(raw, item_where, objects, ignored, problems)
+    return ParsedFile(tuple(objects), tuple(ignored), tuple(problems))
+
+
+def parse_object(text: bytes, kind: str, api_version: str) -> ParsedFile:
+    """An object as an API server sends it: JSON, whose kind its place tells. Bad input is in the result."""
+    objects: list[Parsed] = []
+    ignored: list[Key] = []
+    problems: list[Problem] = []
+    try:
+        plain = _plain(msgspec.json.decode(text), 0, [0])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _TooLargeError) as error:
+        return ParsedFile(problems=(Problem(message=f"not an object: {error}"),), broken=True)
+    if isinstance(plain, dict):
+        plain |= {"kind": kind, "apiVersion": api_version}
+    _object(plain, "", objects, ignored, problems)
     return ParsedFile(tuple(objects), tuple(ignored), tuple(problems))
 
 
@@ -234,6 +255,8 @@ def _typed(raw: dict[str, object], key: Key, read: type[KubeObject]) -> Parsed:
         errors = tuple(httproute_rules.problems(value))
     elif isinstance(value, Service):
         errors = tuple(service_problems(value))
+    elif isinstance(value, Policy):
+        errors = tuple(policy_problems(value))
     elif isinstance(value, EndpointSlice):
         errors = tuple(endpoint_slice_problems(value))
     bad = any(problem.severity is Severity.ERROR for problem in errors)

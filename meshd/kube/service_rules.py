@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from meshd.kube.objects import EndpointSlice, Service
 from meshd.model.status import Problem, Severity
 
+DISTRIBUTIONS = frozenset({"PreferClose", "PreferSameZone", "PreferSameNode"})
+"""Values of trafficDistribution (core/v1, ServiceTrafficDistribution*)."""
+
 
 def service_problems(service: Service) -> Iterator[Problem]:
     """All that is wrong with a Service by itself, and what it asks for that the mesh does not do."""
@@ -36,10 +39,11 @@ def service_problems(service: Service) -> Iterator[Problem]:
             message="ClientIP is not supported: the mesh balances every request",
             severity=Severity.WARNING,
         )
-    if spec.internal_traffic_policy == "Local":
+    if spec.traffic_distribution not in ("", *DISTRIBUTIONS):
+        known = ", ".join(sorted(DISTRIBUTIONS))
         yield Problem(
-            field="spec.internalTrafficPolicy",
-            message="Local is not supported: all ready endpoints are used",
+            field="spec.trafficDistribution",
+            message=f"{spec.traffic_distribution} is none of {known}: it does nothing",
             severity=Severity.WARNING,
         )
 

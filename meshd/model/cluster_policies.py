@@ -53,7 +53,7 @@ class HttpProbe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
 
     path: str
     host: str = ""
-    """Empty: the cluster's name."""
+    """Empty: the cluster's name, or where that cannot be one ("/"), the endpoint's address and port."""
     statuses: tuple[tuple[int, int], ...] = ((200, 200),)
     """Of a healthy endpoint; ranges, both ends included."""
 
@@ -71,7 +71,7 @@ class HealthCheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     unhealthy_after: int = 3
     healthy_after: int = 2
     port: int = 0
-    """Asked there; 0: at the endpoint's own (Endpoint.HealthCheckConfig.port_value)."""
+    """Asked there, where an endpoint has no health_port of its own; 0: at the endpoint's own port."""
 
 
 class Outlier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

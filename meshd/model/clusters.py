@@ -30,6 +30,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Seconds."""
     idle_timeout: float = 3600.0
     """Seconds that an upstream connection may wait for a request (HttpProtocolOptions.idle_timeout)."""
+    policies: tuple[str, ...] = ()
+    """Which policies shaped it, for people: ``UpstreamPolicy namespace/name``."""
 
 
 class Health(enum.Enum):
@@ -48,11 +50,26 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     weight: int = 1
     health: Health = Health.HEALTHY
     locality: str = ""
-    """``region/zone/sub-zone``, what is unknown empty (core.v3.Locality)."""
+    """``region/zone/sub-zone``, what is unknown empty (core.v3.Locality). From Kubernetes the sub-zone is the
+    node."""
     priority: int = 0
     """The lowest number takes what it can, the next the rest (LocalityLbEndpoints.priority)."""
     workload: str = ""
     """``namespace/pod`` where known; for people, not for decisions."""
+    health_port: int = 0
+    """Where it is probed; 0: HealthCheck.port (Endpoint.HealthCheckConfig.port_value)."""
+
+
+class Nearness(enum.Enum):
+    """Which endpoints the callers on a node get first."""
+
+    ANY = "any"
+    ZONE = "zone"
+    """Those in the node's zone, then the others."""
+    NODE = "node"
+    """Those on the node, then those in its zone, then the others."""
+    NODE_ONLY = "node-only"
+    """Those on the node, and no others."""
 
 
 class EndpointSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,3 +79,5 @@ class EndpointSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     endpoints: tuple[Endpoint, ...] = ()
     overprovisioning_percent: int = 140
     """A priority whose healthy share times this is under 100 passes the rest on (overprovisioning_factor)."""
+    nearness: Nearness = Nearness.ANY
+    """The control plane makes priorities of it for each of its clients, and sends those in its place."""

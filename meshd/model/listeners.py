@@ -46,7 +46,8 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     request_id: bool = True
     """Make an x-request-id where the request has none (generate_request_id)."""
     access_log_share: int = MILLION
-    """Parts per million of the requests that are logged (access_log.filter.runtime_filter)."""
+    """Parts per million of the requests that are logged. Where they go is the node's affair, so xDS has no
+    field for it."""
     via: str = ""
     """Appended to the Via field of requests and responses (via; RFC 9110, 7.6.3); empty: not added. The
     kernel carries no request of a listener that adds it."""

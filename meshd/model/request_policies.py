@@ -27,15 +27,21 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     connect_failure: bool = True
     """Nothing of it has been sent, so this is safe for every method (connect-failure)."""
     reset: bool = False
-    """The server went, or a try timed out, before a response's head came (reset)."""
+    """The server went, or a try timed out, before a response's head came (reset). Holds connect_failure."""
     statuses: tuple[int, ...] = ()
     """Of the server's response (retriable-status-codes)."""
     per_try_timeout: float = 0.0
-    """From a try's start to its response's last byte; 0: none (per_try_timeout)."""
+    """From when a try has its connection, and the request has come, to its response's head; 0: none.
+
+    As in Envoy: not less than the route's own timeout, it says nothing; and a response that has begun is the
+    route's timeout's to end (per_try_timeout).
+    """
     backoff: float = 0.025
     """Before the first try again; doubled each time, and fully jittered (retry_back_off.base_interval)."""
     max_backoff: float = 0.25
     """retry_back_off.max_interval."""
+    least_backoff: float = 0.0
+    """No wait is shorter, whatever the jitter; Envoy knows no such bound (HTTPRouteRetry.backoff)."""
 
 
 class Mirror(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,8 +60,11 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers: tuple[str, ...] = ()
     expose: tuple[str, ...] = ()
     max_age: int = 5
-    """Seconds that a browser may keep a preflight's answer."""
+    """Seconds that a browser may keep a preflight's answer; below 0: it is not told."""
     credentials: bool = False
+    forward_unmatched: bool = False
+    """A preflight of another origin goes to the server (forward_not_matching_preflights). Else it is answered
+    without a word of permission, as the Gateway API has it."""
 
 
 class SessionCookie(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="cookie"):
@@ -116,11 +125,16 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Only requests that have all of these."""
     by_header: bool = False
     """The request may ask for its fault itself: x-envoy-fault-delay-request (milliseconds) and
-    x-envoy-fault-abort-request (status), up to the shares (HeaderDelay, HeaderAbort)."""
+    x-envoy-fault-abort-request (status), up to the shares (HeaderDelay, HeaderAbort). ``delay`` and ``abort``
+    are 0 then: Envoy has the one or the other."""
+    max_active: int = 0
+    """Requests of a worker that have a fault and are not yet at their end, of all routes; beyond them none is
+    made (max_active_faults). 0: no limit."""
 
 
 class TokenBucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``tokens`` are added every ``interval``, up to ``burst`` (type.v3.TokenBucket)."""
+    """``tokens`` are added every ``interval``, up to ``burst`` (type.v3.TokenBucket). Envoy takes no interval
+    under 0.05."""
 
     tokens: int
     interval: float

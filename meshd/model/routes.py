@@ -138,6 +138,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Takes the place of its virtual host's."""
     fast_path: bool = True
     """Whether the kernel may carry its requests."""
+    policies: tuple[str, ...] = ()
+    """Which policies shaped it, for people: ``RoutePolicy namespace/name``."""
 
 
 class VirtualHost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

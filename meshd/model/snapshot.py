@@ -30,8 +30,9 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     removed_endpoints: tuple[str, ...] = ()
 
 
-def _frozen(resources: dict[str, _T]) -> Mapping[str, _T]:
-    return MappingProxyType(resources)
+def _frozen(resources: Mapping[str, _T] | None) -> MappingProxyType[str, _T]:
+    """A copy; what is frozen already is shared."""
+    return resources if isinstance(resources, MappingProxyType) else MappingProxyType(dict(resources or {}))
 
 
 class Snapshot:
@@ -48,19 +49,24 @@ class Snapshot:
         endpoints: Mapping[str, EndpointSet] | None = None,
     ) -> None:
         self.generation = generation
-        self.listeners = _frozen(dict(listeners or {}))
-        self.route_configs = _frozen(dict(route_configs or {}))
-        self.clusters = _frozen(dict(clusters or {}))
-        self.endpoints = _frozen(dict(endpoints or {}))
+        self.listeners = _frozen(listeners)
+        self.route_configs = _frozen(route_configs)
+        self.clusters = _frozen(clusters)
+        self.endpoints = _frozen(endpoints)
 
     def apply(self, delta: Delta) -> Snapshot:
         """The snapshot after ``delta``. Removing what is not there changes nothing."""
 
         def merged(
-            old: Mapping[str, _T], changed: Mapping[str, _T], removed: tuple[str, ...]
+            old: MappingProxyType[str, _T], changed: dict[str, _T], removed: tuple[str, ...]
         ) -> Mapping[str, _T]:
-            gone = frozenset(removed)
-            return {name: r for name, r in {**old, **changed}.items() if name not in gone}
+            if not changed and not removed:
+                return old
+            # A proxy's own "|" copies its dictionary; dict() would ask for one name after another.
+            new = old | changed
+            for name in removed:
+                new.pop(name, None)
+            return MappingProxyType(new)
 
         return Snapshot(
             delta.generation,
@@ -85,10 +91,12 @@ def difference(old: Snapshot, new: Snapshot) -> Delta:
     """The delta that makes ``new`` of ``old``; it has the new generation."""
 
     def changed(before: Mapping[str, _T], after: Mapping[str, _T]) -> tuple[_T, ...]:
-        return tuple(r for name, r in after.items() if before.get(name) != r)
+        if before is after:
+            return ()
+        return tuple(r for name, r in after.items() if (b := before.get(name)) is not r and b != r)
 
     def removed(before: Mapping[str, _T], after: Mapping[str, _T]) -> tuple[str, ...]:
-        return tuple(name for name in before if name not in after)
+        return () if before is after else tuple(sorted(before.keys() - after.keys()))
 
     return Delta(
         generation=new.generation,

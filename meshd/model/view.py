@@ -65,6 +65,41 @@ class CaptureView(msgspec.Struct, frozen=True, kw_only=True):
     flows: int
 
 
+class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint of one cluster."""
+
+    cluster: str
+    address: str
+    port: int
+    weight: int
+    health: str
+    workload: str
+    priority: int = 0
+    locality: str = ""
+    by: str = ""
+    """Who says that it is not healthy: ``control plane``, ``probe`` or ``ejection``; empty: it is."""
+    reason: str = ""
+    """Why it is left out, where we know."""
+    seconds: float | None = None
+    """For how long it has been left out, where we know."""
+
+
+class HealthView(msgspec.Struct, frozen=True, kw_only=True):
+    """What this node finds out by itself of endpoints. Counts are since the agent's start."""
+
+    probed: int = 0
+    """Endpoints that are."""
+    probes: dict[str, int] = {}
+    """By result: ``passed``, ``failed``."""
+    ejections: dict[str, int] = {}
+    """By cause, in the words of Envoy's OutlierEjectionType."""
+    overflows: int = 0
+    """Endpoints that were to be ejected, had not too many others been."""
+    left_out: int = 0
+    """Endpoints that are, by probes or ejection; ``examples``: some of them."""
+    examples: tuple[EndpointView, ...] = ()
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """The node at a glance."""
 
@@ -87,6 +122,9 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     capture: CaptureView
     objects: tuple[ObjectStatus, ...]
     """Routes, and objects with problems, as the control plane reports them."""
+    health: HealthView = HealthView()
+    loads: dict[str, dict[str, int]] = {}
+    """What is out from the node to each cluster that has limits: connections, pending, requests, retries."""
 
 
 class WorkloadView(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,17 +209,6 @@ class RouteView(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
 
 
-class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint of one cluster."""
-
-    cluster: str
-    address: str
-    port: int
-    weight: int
-    health: str
-    workload: str
-
-
 class ExplainedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What ``meshd explain`` asks about."""
 
@@ -216,6 +243,10 @@ class ShareView(msgspec.Struct, frozen=True, kw_only=True):
     weight: int
     endpoints: int
     healthy: int
+    policies: tuple[str, ...] = ()
+    """Those that shaped the cluster."""
+    effects: tuple[str, ...] = ()
+    """How its endpoints are used, where it is not the default; for people."""
 
 
 class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,6 +265,8 @@ class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
     """Its place among the routes of its virtual host, from 0."""
     match: str
     action: str
+    filters: tuple[str, ...] = ()
+    """What the route does with it besides sending it on, a text for each, in their order."""
     clusters: tuple[ShareView, ...]
     timeout: float
     """Seconds; 0: none."""
@@ -241,3 +274,7 @@ class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
     """``kernel``, or ``proxy``."""
     reason: str
     """Why it is the proxy."""
+    policies: tuple[str, ...] = ()
+    """Those that shaped the route."""
+    effects: tuple[str, ...] = ()
+    """What else is done with its requests; for people."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from meshd.model.outcomes import EndpointTally
 from meshd.model.snapshot import Delta
 from meshd.model.workload import Workload
 
@@ -63,6 +64,18 @@ class Replace(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """From nothing."""
 
 
+class ShareLimits(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Count together with the other workers what is out to these clusters, instead of what was said before.
+
+    Comes before the config that has their limits. fds: the memory (meshd.limit_page).
+    """
+
+    workers: int
+    """It has cells for so many."""
+    rows: dict[str, int]
+    """By cluster name."""
+
+
 class Collect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Asks for ``Stats``."""
 
@@ -75,7 +88,7 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     seconds: float
 
 
-ToWorker = Configure | AddWorkload | RemoveWorkload | Update | Replace | Collect | Drain
+ToWorker = Configure | AddWorkload | RemoveWorkload | Update | Replace | ShareLimits | Collect | Drain
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -149,4 +162,13 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     gauges: dict[str, float] = {}
 
 
-FromWorker = Hello | Holding | Applied | Enrolled | Stats
+class Outcomes(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How requests to endpoints ended since the last message of this kind; of clusters that eject outliers.
+
+    Comes unasked, soon after they did.
+    """
+
+    endpoints: tuple[EndpointTally, ...]
+
+
+FromWorker = Hello | Holding | Applied | Enrolled | Stats | Outcomes

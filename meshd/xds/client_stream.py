@@ -6,26 +6,20 @@ for the config in force; the caller puts it into force, calls ``in_force``, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-import msgspec
-from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
-from envoy.config.listener.v3 import listener_pb2
-from envoy.config.route.v3 import route_pb2
 from envoy.service.discovery.v3 import discovery_pb2
-from google.protobuf import any_pb2, struct_pb2
-from google.protobuf.message import Message
 
 from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import Listener
 from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Delta, Snapshot, difference
-from meshd.model.status import ConfigStatus
-from meshd.xds import decode, decode_listener, decode_route, warming
+from meshd.model.status import ConfigStatus, ObjectStatus
+from meshd.xds import warming
+from meshd.xds.decoders import DECODERS, Model
+from meshd.xds.holdings import Holdings, Names
 from meshd.xds.resources import (
     CLUSTER,
     ENDPOINTS,
@@ -34,44 +28,13 @@ from meshd.xds.resources import (
     ROUTE_CONFIG,
     SHORT,
     STATUS,
-    STATUS_NAME,
-    status_from,
 )
+from meshd.xds.server_stream import WILDCARD
 from meshd.xds.unsupported import UnsupportedError
 
 MAX_ERROR_DETAIL = 4096
 """Characters of a NACK's message: it has to fit into HTTP/2 frames and log lines."""
 _INVALID_ARGUMENT = 3  # google.rpc.Code
-
-_Message = TypeVar("_Message", bound=Message)
-_Model = Cluster | EndpointSet | Listener | RouteConfig | ConfigStatus
-
-
-def _status(message: struct_pb2.Struct) -> ConfigStatus:
-    try:
-        return status_from(message)
-    except msgspec.ValidationError as error:
-        raise UnsupportedError(STATUS_NAME, "resource", str(error)) from None
-
-
-def _decoder(
-    kind: type[_Message], read: Callable[[_Message], _Model]
-) -> Callable[[any_pb2.Any, str], _Model]:
-    def decoded(packed: any_pb2.Any, name: str) -> _Model:
-        message = kind()
-        decode.unpack(packed, message, name, "resource")
-        return read(message)
-
-    return decoded
-
-
-_DECODERS = {
-    CLUSTER: _decoder(cluster_pb2.Cluster, decode.cluster),
-    ENDPOINTS: _decoder(endpoint_pb2.ClusterLoadAssignment, decode.endpoints),
-    LISTENER: _decoder(listener_pb2.Listener, decode_listener.listener),
-    ROUTE_CONFIG: _decoder(route_pb2.RouteConfiguration, decode_route.route_config),
-    STATUS: _decoder(struct_pb2.Struct, _status),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +70,32 @@ class ClientStream:
     def __init__(self, node: base_pb2.Node) -> None:
         self._node = node
         self._kinds = {type_url: _Kind() for type_url in ORDER}
-        self._clusters: dict[str, Cluster] = {}
-        self._endpoints: dict[str, EndpointSet] = {}
-        self._listeners: dict[str, Listener] = {}
-        self._route_configs: dict[str, RouteConfig] = {}
+        self._received = Holdings()
+        self._used = Holdings()
+        """What is in force."""
         self._in_force = Snapshot()
-        self.status = ConfigStatus()
+        """The same."""
+        self._open = Names.none()
+        """What may have to be put into force: received since the last change, or waiting since before."""
+        self._still_open = Names.none()
+        """What of it remains when the change that was asked for last is in force."""
+        self._maybe_unreferred: set[str] = set()
+        """Route configs that a listener referred to which has changed since subscriptions were looked at."""
+        self._statuses: dict[str, ObjectStatus] = {}
+        self._version = ""
+        self._to_send: list[discovery_pb2.DeltaDiscoveryRequest] = []
+        """The subscriptions that follow from the last response."""
+
+    @property
+    def status(self) -> ConfigStatus:
+        """What the control plane says of the user's objects; without any where it is not one of meshd's."""
+        statuses = sorted(self._statuses.values(), key=lambda each: (each.kind, each.namespace, each.name))
+        return ConfigStatus(version=self._version, objects=tuple(statuses))
 
     def connected(self) -> list[discovery_pb2.DeltaDiscoveryRequest]:
         """The requests that open a stream. Versions brought along keep the server from sending all again."""
-        self._kinds[STATUS].subscribed = {STATUS_NAME}
+        self._kinds[STATUS].subscribed = {WILDCARD}
+        self._to_send = []
         requests = []
         for type_url in ORDER:
             kind = self._kinds[type_url]
@@ -141,19 +120,20 @@ class ClientStream:
         type_url = response.type_url
         rejected: dict[str, str] = {}
         accepted: list[str] = []
-        decoder = _DECODERS.get(type_url)
+        decoder = DECODERS.get(type_url)
         if decoder is None:
             rejected[type_url] = "a resource type that was not asked for"
             return Received(type_url, response.nonce, response.system_version_info, (), (), rejected)
         kind = self._kinds[type_url]
         kind.seen = True
+        self._version = response.system_version_info
         kind.answered.update(resource.name for resource in response.resources)
         kind.answered.update(response.removed_resources)
         for resource in response.resources:
             name = str(resource.name)
             try:
                 model = decoder(resource.resource, name)
-                if not isinstance(model, ConfigStatus) and model.name != name:
+                if not isinstance(model, ObjectStatus) and model.name != name:
                     raise UnsupportedError(name, "name", f"the resource inside is called {model.name!r}")
             except UnsupportedError as error:
                 rejected[name] = kind.rejected[name] = f"{error.field}: {error.why}"
@@ -164,6 +144,8 @@ class ClientStream:
             accepted.append(name)
         for name in response.removed_resources:
             self._drop(type_url, name)
+        # Now: what nothing refers to any more is not to stay in force until the next response.
+        self._to_send = self._subscriptions()
         return Received(
             type_url,
             response.nonce,
@@ -173,47 +155,72 @@ class ClientStream:
             rejected,
         )
 
-    def _keep(self, name: str, model: _Model) -> None:
+    def _keep(self, name: str, model: Model) -> None:
         if isinstance(model, Cluster):
-            self._clusters[name] = model
+            self._received.clusters[name] = model
+            self._open.clusters.add(name)
         elif isinstance(model, EndpointSet):
-            self._endpoints[name] = model
+            self._received.endpoints[name] = model
+            self._open.clusters.add(name)
         elif isinstance(model, Listener):
-            self._listeners[name] = model
+            self._touch_listener(name)
+            self._received.put_listener(model)
+            self._touch_listener(name)
         elif isinstance(model, RouteConfig):
-            self._route_configs[name] = model
+            self._received.put_route_config(model)
+            self._open.route_configs.add(name)
         else:
-            self.status = model
+            self._statuses[name] = model
+
+    def _touch_listener(self, name: str) -> None:
+        self._open.listeners.add(name)
+        if name in self._received.listeners:
+            self._maybe_unreferred.update(self._received.listeners[name].route_configs)
 
     def _drop(self, type_url: str, name: str) -> None:
         kind = self._kinds[type_url]
         kind.versions.pop(name, None)
         kind.rejected.pop(name, None)
         if type_url == CLUSTER:
-            self._clusters.pop(name, None)
+            self._received.clusters.pop(name, None)
+            self._open.clusters.add(name)
         elif type_url == LISTENER:
-            self._listeners.pop(name, None)
+            self._touch_listener(name)
+            self._received.drop_listener(name)
         elif type_url == ROUTE_CONFIG:
-            self._route_configs.pop(name, None)
+            self._received.drop_route_config(name)
+            self._open.route_configs.add(name)
         elif type_url == STATUS:
-            self.status = ConfigStatus()
-        elif name in kind.subscribed:
-            # A cluster that has no endpoints resource has no endpoints; nothing is to be waited for.
-            self._endpoints[name] = EndpointSet(name=name)
+            self._statuses.pop(name, None)
         else:
-            self._endpoints.pop(name, None)
-
-    def _snapshot(self) -> Snapshot:
-        return Snapshot(0, self._listeners, self._route_configs, self._clusters, self._endpoints)
+            self._open.clusters.add(name)
+            if name in kind.subscribed:
+                # A cluster that has no endpoints resource has no endpoints; nothing is to be waited for.
+                self._received.endpoints[name] = EndpointSet(name=name)
+            else:
+                self._received.endpoints.pop(name, None)
 
     def change(self) -> Delta | None:
-        """From what is in force to what may now be; None if that is the same."""
-        delta = difference(self._in_force, warming.warm(self._snapshot(), self._in_force))
-        return None if delta == Delta(generation=delta.generation) else delta
+        """From what is in force to what may now be; None if that is the same.
+
+        Only what has been received is looked at, with what it refers to and what refers to it.
+        """
+        names = self._received.referring(self._open) | self._used.referring(self._open)
+        names = self._received.referred(names) | self._used.referred(names)
+        received, used = self._received.part(names), self._used.part(names)
+        warmed = warming.warm(received, used)
+        delta = difference(used, warmed)
+        self._still_open = Names.of(difference(warmed, received))
+        if delta == Delta(generation=delta.generation):
+            self._open = self._still_open
+            return None
+        return delta
 
     def in_force(self, delta: Delta) -> None:
         """What ``change`` returned is in force now."""
         self._in_force = self._in_force.apply(delta)
+        self._used.apply(delta)
+        self._open = self._still_open
 
     @property
     def snapshot(self) -> Snapshot:
@@ -232,12 +239,14 @@ class ClientStream:
     @property
     def waiting(self) -> tuple[str, ...]:
         """The clusters that are held back until their endpoints arrive."""
-        return tuple(sorted(warming.waiting_for_endpoints(self._snapshot())))
+        clusters, endpoints = self._received.clusters, self._received.endpoints
+        return tuple(sorted(n for n in self._open.clusters if n in clusters and n not in endpoints))
 
     def stop_waiting(self) -> None:
         """Take clusters whose endpoints have not come as having none (Envoy: initial_fetch_timeout)."""
         for name in self.waiting:
-            self._endpoints[name] = EndpointSet(name=name)
+            self._received.endpoints[name] = EndpointSet(name=name)
+            self._open.clusters.add(name)
             self._kinds[ENDPOINTS].answered.add(name)
 
     @property
@@ -260,7 +269,6 @@ class ClientStream:
 
         Subscriptions come first: so a server that orders by ACKs knows of them before it goes on.
         """
-        requests = self._subscriptions()
         answer = discovery_pb2.DeltaDiscoveryRequest(
             type_url=received.type_url, response_nonce=received.nonce
         )
@@ -270,32 +278,43 @@ class ClientStream:
         if reasons:
             message = "; ".join(reasons)[:MAX_ERROR_DETAIL]
             answer.error_detail.code, answer.error_detail.message = _INVALID_ARGUMENT, message
-        return [*requests, answer]
+        return [*self._to_send, answer]
 
     def _referred(self) -> dict[str, set[str]]:
         """The names that other resources refer to, by type."""
         return {
-            ENDPOINTS: set(self._clusters),
-            ROUTE_CONFIG: {name for x in self._listeners.values() for name in x.route_configs},
+            ENDPOINTS: set(self._received.clusters),
+            ROUTE_CONFIG: {n for x in self._received.listeners.values() for n in x.route_configs},
         }
 
     def _subscriptions(self) -> list[discovery_pb2.DeltaDiscoveryRequest]:
         """What is referred to by name and not subscribed to yet, or no more."""
-        requests = []
-        for type_url, names in self._referred().items():
-            kind = self._kinds[type_url]
-            more, fewer = names - kind.subscribed, kind.subscribed - names
-            if not more and not fewer:
-                continue
-            kind.subscribed = names
-            kind.answered &= names
-            for name in fewer:
-                self._drop(type_url, name)
-            requests.append(
-                discovery_pb2.DeltaDiscoveryRequest(
-                    type_url=type_url,
-                    resource_names_subscribe=sorted(more),
-                    resource_names_unsubscribe=sorted(fewer),
-                )
-            )
-        return requests
+        clusters, received = self._open.clusters, self._received
+        requests = [
+            self._subscription(ENDPOINTS, {name: name in received.clusters for name in clusters}),
+            self._subscription(
+                ROUTE_CONFIG, {name: received.refers_to_config(name) for name in self._maybe_unreferred}
+            ),
+        ]
+        self._maybe_unreferred = set()
+        return [request for request in requests if request is not None]
+
+    def _subscription(
+        self, type_url: str, wanted: Mapping[str, bool]
+    ) -> discovery_pb2.DeltaDiscoveryRequest | None:
+        """Of these names, subscribe to those that are wanted and to no others; None: it is so already."""
+        kind = self._kinds[type_url]
+        more = {name for name, needed in wanted.items() if needed and name not in kind.subscribed}
+        fewer = {name for name, needed in wanted.items() if not needed and name in kind.subscribed}
+        if not more and not fewer:
+            return None
+        kind.subscribed |= more
+        kind.subscribed -= fewer
+        kind.answered -= fewer
+        for name in fewer:
+            self._drop(type_url, name)
+        return discovery_pb2.DeltaDiscoveryRequest(
+            type_url=type_url,
+            resource_names_subscribe=sorted(more),
+            resource_names_unsubscribe=sorted(fewer),
+        )

@@ -13,14 +13,16 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
-from google.protobuf import any_pb2, struct_pb2
-from google.protobuf.message import DecodeError, Message
+from google.protobuf import struct_pb2
 
+from meshd.model.cluster_policies import HealthCheck, Outlier
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
-from meshd.xds.encode import BALANCING, HTTP_PROTOCOL_OPTIONS, METADATA
+from meshd.xds import metadata
+from meshd.xds.encode import HEALTH_PORT, HTTP_PROTOCOL_OPTIONS, LATENCY_FACTOR
+from meshd.xds.packing import seconds, unpack, wrapped
+from meshd.xds.policies import balancing, health_checks, limits, outliers
 from meshd.xds.unsupported import UnsupportedError, only
 
-_BALANCING = {policy: balancing for balancing, policy in BALANCING.items()}
 _STATUS = health_check_pb2.HealthStatus
 _HEALTH = {
     _STATUS.UNKNOWN: Health.HEALTHY,
@@ -31,42 +33,8 @@ _HEALTH = {
 }
 DEFAULT_CONNECT_TIMEOUT = 5.0
 DEFAULT_IDLE_TIMEOUT = 3600.0
-
-
-def unpack(packed: any_pb2.Any, into: Message, resource: str, where: str) -> None:
-    """Unpack an Any that must hold the message's type. Raises UnsupportedError."""
-    if packed.TypeName() != into.DESCRIPTOR.full_name:
-        raise UnsupportedError(resource, where, f"holds {packed.type_url or 'nothing'}")
-    try:
-        packed.Unpack(into)
-    except DecodeError as error:
-        raise UnsupportedError(resource, where, f"cannot be decoded: {error}") from None
-
-
-def seconds(message: Message, field: str, default: float) -> float:
-    """A Duration field in seconds, or the default where it is not set."""
-    if not message.HasField(field):
-        return default
-    value = getattr(message, field)
-    return float((value.seconds * 10**9 + value.nanos) / 10**9)
-
-
-def own_fields(metadata: base_pb2.Metadata) -> dict[str, struct_pb2.Value]:
-    """meshd's own part of a resource's metadata. Other owners' is none of our business."""
-    return dict(metadata.filter_metadata[METADATA].fields) if METADATA in metadata.filter_metadata else {}
-
-
-def facts(
-    fields: Mapping[str, struct_pb2.Value], known: set[str], resource: str, where: str
-) -> dict[str, str | bool]:
-    """The values of ``own_fields``. Raises UnsupportedError for others than those known."""
-    values: dict[str, str | bool] = {}
-    for name, value in fields.items():
-        kind = value.WhichOneof("kind")
-        if name not in known or kind not in ("string_value", "bool_value"):
-            raise UnsupportedError(resource, f"{where}.filter_metadata[{METADATA}].{name}", "not supported")
-        values[name] = value.string_value if kind == "string_value" else value.bool_value
-    return values
+DEFAULT_PANIC_PERCENT = 50
+_MAX_PORT, _MAX_FACTOR = 65535, 2**32 - 1
 
 
 def address(message: address_pb2.Address, resource: str, where: str) -> tuple[str, int]:
@@ -98,8 +66,10 @@ def cluster(message: cluster_pb2.Cluster) -> Cluster:
     name = str(message.name)
     only(
         message,
-        {"name", "alt_stat_name", "type", "eds_cluster_config", "lb_policy", "connect_timeout", "metadata",
-         "common_lb_config", "typed_extension_protocol_options"},
+        {"name", "alt_stat_name", "type", "eds_cluster_config", "lb_policy", "round_robin_lb_config",
+         "least_request_lb_config", "ring_hash_lb_config", "maglev_lb_config", "load_balancing_policy",
+         "connect_timeout", "metadata", "common_lb_config", "circuit_breakers", "health_checks",
+         "ignore_health_on_host_removal", "outlier_detection", "typed_extension_protocol_options"},
         name,
     )  # fmt: skip
     if message.WhichOneof("cluster_discovery_type") != "type" or message.type != cluster_pb2.Cluster.EDS:
@@ -108,19 +78,50 @@ def cluster(message: cluster_pb2.Cluster) -> Cluster:
     over_ads(eds.eds_config, name, "eds_cluster_config.eds_config")
     if eds.service_name not in ("", name):
         raise UnsupportedError(name, "eds_cluster_config.service_name", "must be the cluster's name")
-    if message.lb_policy not in _BALANCING:
-        policy = cluster_pb2.Cluster.LbPolicy.Name(message.lb_policy)
-        raise UnsupportedError(name, "lb_policy", f"{policy} is not supported")
-    only(message.common_lb_config, {"healthy_panic_threshold"}, name, "common_lb_config")
-    if message.common_lb_config.healthy_panic_threshold.value:
-        raise UnsupportedError(name, "common_lb_config.healthy_panic_threshold", "only 0: no panic mode")
-    facts(own_fields(message.metadata), set(), name, "metadata")
+    facts = metadata.own_fields(message.metadata)
+    metadata.only(facts, {HEALTH_PORT, LATENCY_FACTOR, metadata.POLICIES}, name, "metadata")
     return Cluster(
         name=name,
-        balancing=_BALANCING[message.lb_policy],
+        balancing=balancing.read(message),
+        panic_percent=_panic_percent(message),
+        health_check=_health_check(message, facts),
+        outlier=_outlier(message, facts),
+        limits=limits.read(message.circuit_breakers, name, "circuit_breakers"),
         connect_timeout=seconds(message, "connect_timeout", DEFAULT_CONNECT_TIMEOUT),
         idle_timeout=_upstream_idle_timeout(message),
+        policies=metadata.texts(facts, metadata.POLICIES, name, "metadata"),
     )
+
+
+def _panic_percent(message: cluster_pb2.Cluster) -> int:
+    name, where = str(message.name), "common_lb_config"
+    only(message.common_lb_config, {"healthy_panic_threshold"}, name, where)
+    if not message.common_lb_config.HasField("healthy_panic_threshold"):
+        return DEFAULT_PANIC_PERCENT
+    value = message.common_lb_config.healthy_panic_threshold.value
+    if not (value.is_integer() and 0 <= value <= 100):
+        raise UnsupportedError(
+            name, f"{where}.healthy_panic_threshold", "must be a whole number from 0 to 100"
+        )
+    return int(value)
+
+
+def _health_check(message: cluster_pb2.Cluster, facts: Mapping[str, struct_pb2.Value]) -> HealthCheck | None:
+    name = str(message.name)
+    if not message.health_checks:
+        return None
+    if len(message.health_checks) != 1:
+        raise UnsupportedError(name, "health_checks", "one is supported")
+    port = metadata.count(facts, HEALTH_PORT, 0, _MAX_PORT, name, "metadata")
+    return health_checks.read(message.health_checks[0], port, name, "health_checks[0]")
+
+
+def _outlier(message: cluster_pb2.Cluster, facts: Mapping[str, struct_pb2.Value]) -> Outlier | None:
+    name = str(message.name)
+    if not message.HasField("outlier_detection"):
+        return None
+    latency = metadata.count(facts, LATENCY_FACTOR, 0, _MAX_FACTOR, name, "metadata")
+    return outliers.read(message.outlier_detection, latency, name, "outlier_detection")
 
 
 def _upstream_idle_timeout(message: cluster_pb2.Cluster) -> float:
@@ -150,36 +151,61 @@ def _upstream_idle_timeout(message: cluster_pb2.Cluster) -> float:
 
 
 def endpoints(message: endpoint_pb2.ClusterLoadAssignment) -> EndpointSet:
-    """A cluster's endpoints, localities flattened. Raises UnsupportedError."""
+    """A cluster's endpoints. Raises UnsupportedError.
+
+    A locality's own weight says nothing where clusters are not balanced by such weights, and those are
+    refused (locality_weighted_lb_config).
+    """
     name = str(message.cluster_name)
-    only(message, {"cluster_name", "endpoints"}, name)
+    only(message, {"cluster_name", "endpoints", "policy"}, name)
+    only(message.policy, {"overprovisioning_factor"}, name, "policy")
     found: list[Endpoint] = []
-    for i, locality in enumerate(message.endpoints):
+    for i, group in enumerate(message.endpoints):
         where = f"endpoints[{i}]"
-        handled = {"locality", "lb_endpoints"}
-        if len(message.endpoints) == 1:
-            handled.add("load_balancing_weight")
-        only(locality, handled, name, where)
-        for j, endpoint in enumerate(locality.lb_endpoints):
-            found.append(_endpoint(endpoint, name, f"{where}.lb_endpoints[{j}]"))
-    return EndpointSet(name=name, endpoints=tuple(found))
+        only(group, {"locality", "lb_endpoints", "load_balancing_weight", "priority"}, name, where)
+        locality = _locality(group.locality, name, f"{where}.locality")
+        for j, endpoint in enumerate(group.lb_endpoints):
+            here = f"{where}.lb_endpoints[{j}]"
+            found.append(_endpoint(endpoint, locality, int(group.priority), name, here))
+    default = EndpointSet(name=name)
+    factor = wrapped(message.policy, "overprovisioning_factor", default.overprovisioning_percent)
+    if factor < 1:
+        raise UnsupportedError(name, "policy.overprovisioning_factor", "must be above 0")
+    return EndpointSet(name=name, endpoints=tuple(found), overprovisioning_percent=factor)
 
 
-def _endpoint(message: endpoint_components_pb2.LbEndpoint, name: str, where: str) -> Endpoint:
+def _locality(message: base_pb2.Locality, name: str, where: str) -> str:
+    parts = (message.region, message.zone, message.sub_zone)
+    if any("/" in part for part in parts):
+        raise UnsupportedError(name, where, "no name may contain a slash")
+    return "/".join(parts) if any(parts) else ""
+
+
+def _endpoint(
+    message: endpoint_components_pb2.LbEndpoint, locality: str, priority: int, name: str, where: str
+) -> Endpoint:
     only(message, {"endpoint", "health_status", "load_balancing_weight", "metadata"}, name, where)
-    only(message.endpoint, {"address", "hostname"}, name, f"{where}.endpoint")
+    only(message.endpoint, {"address", "hostname", "health_check_config"}, name, f"{where}.endpoint")
     ip, port = address(message.endpoint.address, name, f"{where}.endpoint.address")
     if message.health_status not in _HEALTH:
         status = _STATUS.Name(message.health_status)
         raise UnsupportedError(name, f"{where}.health_status", f"{status} is not supported")
-    weight = message.load_balancing_weight.value if message.HasField("load_balancing_weight") else 1
+    weight = wrapped(message, "load_balancing_weight", 1)
     if weight < 1:
         raise UnsupportedError(name, f"{where}.load_balancing_weight", "must be 1 or more")
-    own = facts(own_fields(message.metadata), {"workload"}, name, f"{where}.metadata")
+    check, here = message.endpoint.health_check_config, f"{where}.endpoint.health_check_config"
+    only(check, {"port_value"}, name, here)
+    if check.port_value > _MAX_PORT:
+        raise UnsupportedError(name, f"{here}.port_value", f"must be up to {_MAX_PORT}")
+    facts = metadata.own_fields(message.metadata)
+    metadata.only(facts, {"workload"}, name, f"{where}.metadata")
     return Endpoint(
         address=ip,
         port=port,
-        weight=int(weight),
+        weight=weight,
         health=_HEALTH[message.health_status],
-        workload=str(own.get("workload", "")),
+        locality=locality,
+        priority=priority,
+        workload=metadata.text(facts, "workload", "", name, f"{where}.metadata"),
+        health_port=int(check.port_value),
     )

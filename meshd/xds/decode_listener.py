@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
-from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import struct_pb2
 
 from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
-from meshd.xds.decode import address, facts, over_ads, own_fields, seconds, unpack
-from meshd.xds.encode import CONSUMERS
+from meshd.model.request_policies import MILLION
+from meshd.xds import http_filters, metadata
+from meshd.xds.decode import address, over_ads
+from meshd.xds.encode import ACCESS_LOG_SHARE, CONSUMERS
+from meshd.xds.packing import seconds, unpack
 from meshd.xds.unsupported import UnsupportedError, only
 
 _HCM = http_connection_manager_pb2.HttpConnectionManager
@@ -20,7 +24,7 @@ _HCM_FIELDS = {
     "generate_request_id", "preserve_external_request_id", "server_header_transformation", "upgrade_configs",
     "http_protocol_options",
 }  # fmt: skip
-_FACTS = {"service", "failure_policy", "cluster", "forwarded_proto", "fast_path"}
+_FACTS = {"service", "failure_policy", "cluster", "forwarded_proto", "fast_path", ACCESS_LOG_SHARE}
 
 
 def listener(message: listener_pb2.Listener) -> Listener:
@@ -43,13 +47,11 @@ def listener(message: listener_pb2.Listener) -> Listener:
         if other_port != port:
             raise UnsupportedError(name, f"{where}.address", f"must have the first address's port, {port}")
         addresses.append(ip)
-    fields = own_fields(message.metadata)
+    fields = metadata.own_fields(message.metadata)
     consumers = _consumers(fields.pop(CONSUMERS, None), name)
-    own = facts(fields, _FACTS, name, "metadata")
-    try:
-        policy = FailurePolicy(own.get("failure_policy", FailurePolicy.OPEN.value))
-    except ValueError as error:
-        raise UnsupportedError(name, "metadata.failure_policy", str(error)) from None
+    metadata.only(fields, _FACTS, name, "metadata")
+    service = metadata.text(fields, "service", name, name, "metadata")
+    policy = _failure_policy(fields, name)
     network_filter = _only_filter(message, name)
     where = "filter_chains[0].filters[0].typed_config"
     hcm = _HCM()
@@ -57,28 +59,36 @@ def listener(message: listener_pb2.Listener) -> Listener:
         unpack(network_filter.typed_config, hcm, name, where)
         return Listener(
             name=name,
-            service=str(own.get("service", name)),
+            service=service,
             addresses=tuple(addresses),
             port=port,
             protocol=Protocol.HTTP,
-            cluster=str(own.get("cluster", "")),
+            cluster=metadata.text(fields, "cluster", "", name, "metadata"),
             route_config=_route_config_name(hcm, name, where),
             consumers=consumers,
             failure_policy=policy,
-            http=_http(hcm, own.get("forwarded_proto", True) is True, name, where),
-            fast_path=own.get("fast_path", True) is True,
+            http=_http(hcm, fields, name, where),
+            fast_path=metadata.flag(fields, "fast_path", True, name, "metadata"),
         )
     if consumers:
         raise UnsupportedError(name, f"metadata.{CONSUMERS}", "only where there are routes")
     return Listener(
         name=name,
-        service=str(own.get("service", name)),
+        service=service,
         addresses=tuple(addresses),
         port=port,
         protocol=Protocol.TCP,
         cluster=_tcp_cluster(network_filter, name, where),
         failure_policy=policy,
     )
+
+
+def _failure_policy(fields: Mapping[str, struct_pb2.Value], name: str) -> FailurePolicy:
+    value = metadata.text(fields, "failure_policy", FailurePolicy.OPEN.value, name, "metadata")
+    try:
+        return FailurePolicy(value)
+    except ValueError as error:
+        raise UnsupportedError(name, "metadata.failure_policy", str(error)) from None
 
 
 def _consumers(value: struct_pb2.Value | None, name: str) -> tuple[tuple[str, str], ...]:
@@ -126,19 +136,17 @@ def _route_config_name(hcm: http_connection_manager_pb2.HttpConnectionManager, n
 
 
 def _http(
-    hcm: http_connection_manager_pb2.HttpConnectionManager, forwarded_proto: bool, name: str, where: str
+    hcm: http_connection_manager_pb2.HttpConnectionManager,
+    facts: Mapping[str, struct_pb2.Value],
+    name: str,
+    where: str,
 ) -> HttpOptions:
     only(hcm, _HCM_FIELDS, name, where)
     if hcm.codec_type not in (_HCM.AUTO, _HCM.HTTP1):
         raise UnsupportedError(name, f"{where}.codec_type", "only AUTO and HTTP1")
     if hcm.server_header_transformation == _HCM.APPEND_IF_ABSENT:
         raise UnsupportedError(name, f"{where}.server_header_transformation", "only PASS_THROUGH")
-    for i, http_filter in enumerate(hcm.http_filters):
-        here = f"{where}.http_filters[{i}]"
-        only(http_filter, {"name", "typed_config"}, name, here)
-        router = router_pb2.Router()
-        unpack(http_filter.typed_config, router, name, f"{here}.typed_config")
-        only(router, {"suppress_envoy_headers"}, name, f"{here}.typed_config")
+    http_filters.read_chain(hcm.http_filters, name, f"{where}.http_filters")
     for i, upgrade in enumerate(hcm.upgrade_configs):
         here = f"{where}.upgrade_configs[{i}]"
         only(upgrade, {"upgrade_type"}, name, here)
@@ -162,7 +170,8 @@ def _http(
             else default.max_request_head_bytes
         ),
         forwarded_for=hcm.use_remote_address.value and not hcm.skip_xff_append,
-        forwarded_proto=forwarded_proto,
+        forwarded_proto=metadata.flag(facts, "forwarded_proto", True, name, "metadata"),
         request_id=hcm.generate_request_id.value if hcm.HasField("generate_request_id") else True,
+        access_log_share=metadata.count(facts, ACCESS_LOG_SHARE, MILLION, MILLION, name, "metadata"),
         via=hcm.via,
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
-from envoy.type.matcher.v3 import string_pb2
 
-from meshd.model.regex import Regex, RegexError
-from meshd.model.request_policies import StringMatch
+from meshd.model.request_policies import Session, StringMatch
 from meshd.model.routes import (
     DirectResponse,
     Forward,
@@ -23,9 +22,10 @@ from meshd.model.routes import (
     VirtualHost,
     WeightedCluster,
 )
-from meshd.xds import header_edits, path_rewrites, retries
-from meshd.xds.decode import seconds
+from meshd.xds import header_edits, http_filters, metadata, path_rewrites, string_matches
 from meshd.xds.encode_route import MISSING_CLUSTER, REDIRECT_STATUS
+from meshd.xds.packing import seconds
+from meshd.xds.policies import hash_keys, mirrors, retries
 from meshd.xds.unsupported import UnsupportedError, only
 
 DEFAULT_ROUTE_TIMEOUT = 15.0
@@ -41,14 +41,22 @@ _EDITS = {
 def route_config(message: route_pb2.RouteConfiguration) -> RouteConfig:
     """A route configuration. Raises UnsupportedError."""
     name = str(message.name)
-    only(message, {"name", "virtual_hosts", "validate_clusters", "ignore_port_in_host_matching"}, name)
+    only(
+        message,
+        {"name", "virtual_hosts", "validate_clusters", "ignore_port_in_host_matching",
+         "max_direct_response_body_size_bytes"},
+        name,
+    )  # fmt: skip
     if message.validate_clusters.value:
         raise UnsupportedError(name, "validate_clusters", "only false")
     seen: set[str] = set()
     hosts = []
     for i, host in enumerate(message.virtual_hosts):
         where = f"virtual_hosts[{i}]"
-        only(host, {"name", "domains", "routes"}, name, where)
+        only(host, {"name", "domains", "routes", "typed_per_filter_config"}, name, where)
+        filters = http_filters.read_configs(
+            host.typed_per_filter_config, {http_filters.RATE_LIMIT}, name, where
+        )
         for domain in host.domains:
             if domain.lower() in seen:
                 raise UnsupportedError(name, f"{where}.domains", f"{domain} is given twice")
@@ -56,7 +64,11 @@ def route_config(message: route_pb2.RouteConfiguration) -> RouteConfig:
         if not host.domains:
             raise UnsupportedError(name, f"{where}.domains", "must not be empty")
         routes = tuple(_route(r, name, f"{where}.routes[{j}]") for j, r in enumerate(host.routes))
-        hosts.append(VirtualHost(name=host.name, domains=tuple(host.domains), routes=routes))
+        hosts.append(
+            VirtualHost(
+                name=host.name, domains=tuple(host.domains), routes=routes, rate_limit=filters.rate_limit
+            )
+        )
     return RouteConfig(
         name=name, virtual_hosts=tuple(hosts), ignore_port=message.ignore_port_in_host_matching
     )
@@ -85,12 +97,19 @@ def _edits(
 
 
 def _route(message: route_components_pb2.Route, name: str, where: str) -> Route:
-    only(message, {"name", "match", "route", "redirect", "direct_response"} | _EDITS, name, where)
+    only(
+        message,
+        {"name", "match", "route", "redirect", "direct_response", "metadata", "typed_per_filter_config"}
+        | _EDITS,
+        name,
+        where,
+    )
     match = _match(message.match, name, f"{where}.match")
+    filters = http_filters.read_configs(message.typed_per_filter_config, http_filters.OF_ROUTES, name, where)
     kind = message.WhichOneof("action")
     action: Forward | Redirect | DirectResponse
     if kind == "route":
-        action = _forward(message.route, match.path, name, f"{where}.route")
+        action = _forward(message.route, match.path, filters.session, name, f"{where}.route")
     elif kind == "redirect":
         action = _redirect(message.redirect, match.path, name, f"{where}.redirect")
     elif kind == "direct_response":
@@ -98,28 +117,25 @@ def _route(message: route_components_pb2.Route, name: str, where: str) -> Route:
     else:
         raise UnsupportedError(name, f"{where}.action", "must be set")
     request, response = _edits(message, name, where)
+    fields = metadata.own_fields(message.metadata)
+    about = f"{where}.metadata"
+    metadata.only(fields, {"fast_path", metadata.POLICIES, retries.LEAST_BACKOFF}, name, about)
+    least_backoff = metadata.seconds(fields, retries.LEAST_BACKOFF, name, about)
+    if least_backoff and isinstance(action, Forward) and action.retry is not None:
+        retry = msgspec.structs.replace(action.retry, least_backoff=least_backoff)
+        action = msgspec.structs.replace(action, retry=retry)
     return Route(
-        name=message.name, match=match, action=action, request_headers=request, response_headers=response
+        name=message.name,
+        match=match,
+        action=action,
+        request_headers=request,
+        response_headers=response,
+        cors=filters.cors,
+        fault=filters.fault,
+        rate_limit=filters.rate_limit,
+        fast_path=metadata.flag(fields, "fast_path", True, name, about),
+        policies=metadata.texts(fields, metadata.POLICIES, name, about),
     )
-
-
-def _regex(pattern: str, name: str, where: str) -> str:
-    """A pattern that compiles; both ends of the stream check, for either may be somebody else's."""
-    try:
-        Regex(pattern)
-    except RegexError as error:
-        raise UnsupportedError(name, where, str(error)) from None
-    return pattern
-
-
-def _string(message: string_pb2.StringMatcher, key: str, name: str, where: str) -> StringMatch:
-    kind = message.WhichOneof("match_pattern")
-    if kind not in ("exact", "safe_regex") or message.ignore_case:
-        raise UnsupportedError(name, where, "only exact and safe_regex, case-sensitive")
-    if kind == "exact":
-        return StringMatch(name=key, value=message.exact)
-    only(message.safe_regex, {"regex"}, name, f"{where}.safe_regex")
-    return StringMatch(name=key, value=_regex(message.safe_regex.regex, name, where), regex=True)
 
 
 def _path(message: route_components_pb2.RouteMatch, name: str, where: str) -> PathMatch:
@@ -135,7 +151,7 @@ def _path(message: route_components_pb2.RouteMatch, name: str, where: str) -> Pa
         return PathPrefix("/")
     if kind == "safe_regex":
         only(message.safe_regex, {"regex"}, name, f"{where}.safe_regex")
-        return PathRegex(_regex(message.safe_regex.regex, name, f"{where}.safe_regex"))
+        return PathRegex(string_matches.regex(message.safe_regex.regex, name, f"{where}.safe_regex"))
     raise UnsupportedError(name, f"{where}.path_specifier", f"{kind or 'none'} is not supported")
 
 
@@ -153,9 +169,8 @@ def _match(message: route_components_pb2.RouteMatch, name: str, where: str) -> R
     headers: list[StringMatch] = []
     for i, header in enumerate(message.headers):
         here = f"{where}.headers[{i}]"
-        only(header, {"name", "string_match"}, name, here)
-        key = header.name.lower()
-        value = _string(header.string_match, key, name, f"{here}.string_match")
+        value = string_matches.read_header(header, name, here)
+        key = value.name
         if not key.startswith(":"):
             headers.append(value)
         elif key == ":method" and not value.regex and not method:
@@ -168,17 +183,21 @@ def _match(message: route_components_pb2.RouteMatch, name: str, where: str) -> R
     for i, parameter in enumerate(message.query_parameters):
         here = f"{where}.query_parameters[{i}]"
         only(parameter, {"name", "string_match"}, name, here)
-        query.append(_string(parameter.string_match, parameter.name, name, f"{here}.string_match"))
+        query.append(
+            string_matches.read(parameter.string_match, parameter.name, name, f"{here}.string_match")
+        )
     return RouteMatch(
         path=_path(message, name, where), method=method, headers=tuple(headers), query=tuple(query)
     )
 
 
-def _forward(message: route_components_pb2.RouteAction, path: PathMatch, name: str, where: str) -> Forward:
+def _forward(
+    message: route_components_pb2.RouteAction, path: PathMatch, session: Session | None, name: str, where: str
+) -> Forward:
     only(
         message,
         {"cluster", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite",
-         "host_rewrite_literal", "timeout", "retry_policy"},
+         "host_rewrite_literal", "timeout", "retry_policy", "request_mirror_policies", "hash_policy"},
         name,
         where,
     )  # fmt: skip
@@ -190,6 +209,9 @@ def _forward(message: route_components_pb2.RouteAction, path: PathMatch, name: s
         host=message.host_rewrite_literal,
         path=path_rewrites.read(message, path, name, where),
         retry=retries.read(message, name, where),
+        mirrors=mirrors.read(message, name, where),
+        hash_keys=hash_keys.read(message, name, where),
+        session=session,
         missing_cluster_status=_MISSING_CLUSTER[message.cluster_not_found_response_code],
     )
 

@@ -8,6 +8,7 @@ refers to is unacknowledged: make before break.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from envoy.service.discovery.v3 import discovery_pb2
@@ -28,6 +29,8 @@ class _Subscription:
     names: set[str] = field(default_factory=set)
     sent: dict[str, str] = field(default_factory=dict)
     """Version by name, of what the client has: sent by us, or brought along from an earlier stream."""
+    stale: set[str] | None = None
+    """The names of which the client may not have what there is. None: not known, all have to be looked at."""
     outstanding: str = ""
     """The nonce of the response that is not answered yet."""
     unanswered: bool = False
@@ -37,9 +40,20 @@ class _Subscription:
         """Ask for all. Who has nothing yet is answered even if there is nothing, or it would wait."""
         self.unanswered = not self.wildcard and not self.sent
         self.wildcard = True
+        self.stale = None
 
     def wants(self, name: str) -> bool:
         return self.wildcard or name in self.names
+
+    def look_at(self, name: str) -> None:
+        if self.stale is not None:
+            self.stale.add(name)
+
+    def to_look_at(self, available: Collection[str]) -> set[str]:
+        """The stale names; the set is the subscription's own."""
+        if self.stale is None:
+            self.stale = {*self.names, *self.sent, *(available if self.wildcard else ())}
+        return self.stale
 
 
 class DeltaStream:
@@ -52,7 +66,14 @@ class DeltaStream:
 
     def publish(self, resources: ResourceSet) -> None:
         """From now on serve these resources."""
+        following = resources.follows is self._resources.identity
         self._resources = resources
+        for type_url, subscription in self._subscriptions.items():
+            if not following:
+                subscription.stale = None
+            elif subscription.stale is not None:
+                changed = resources.changed.get(type_url, ())
+                subscription.stale.update(name for name in changed if subscription.wants(name))
 
     def received(self, request: discovery_pb2.DeltaDiscoveryRequest) -> Rejection | None:
         """Take a request. Returns the NACK that it carries. Raises StreamError."""
@@ -80,6 +101,7 @@ class DeltaStream:
                 subscription.start_wildcard()
                 continue
             subscription.names.add(name)
+            subscription.look_at(name)
             # Asked for again: the client has dropped it and must get it again, changed or not.
             if name not in brought:
                 subscription.sent.pop(name, None)
@@ -89,7 +111,9 @@ class DeltaStream:
             else:
                 subscription.names.discard(name)
                 subscription.sent.pop(name, None)
-        subscription.sent = {n: v for n, v in subscription.sent.items() if subscription.wants(n)}
+                subscription.look_at(name)  # who has asked for all, too, gets it again
+        if brought or WILDCARD in request.resource_names_unsubscribe:
+            subscription.sent = {n: v for n, v in subscription.sent.items() if subscription.wants(n)}
 
     def next_response(self) -> discovery_pb2.DeltaDiscoveryResponse | None:
         """The next response to write, if there is one now."""
@@ -115,20 +139,25 @@ class DeltaStream:
     def _changes(self, type_url: str, subscription: _Subscription) -> tuple[list[Resource], list[str]]:
         """What is new or changed, and which names can be said to be gone without breaking anything."""
         available = self._resources.of(type_url)
-        if subscription.wildcard:
-            wanted = list(available.values())
-        else:
-            wanted = [available[name] for name in sorted(subscription.names) if name in available]
-        changed = [r for r in wanted if subscription.sent.get(r.name) != r.version]
-        gone = [n for n in sorted(subscription.names) if n not in available and n not in subscription.sent]
-        if type_url == LISTENER:
-            # Nothing refers to a listener, and a new one may take over an old one's address.
-            gone += self._removed(type_url, subscription)
+        stale = subscription.to_look_at(available)
+        changed, gone, settled = [], [], []
+        for name in sorted(stale):
+            resource, sent = available.get(name), subscription.sent.get(name)
+            if not subscription.wants(name) or sent == (resource.version if resource else _ABSENT):
+                settled.append(name)
+            elif resource:
+                changed.append(resource)
+            elif sent is None and name not in subscription.names:
+                settled.append(name)
+            elif sent is None or type_url == LISTENER:
+                # Nothing refers to a listener, and a new one may take over an old one's address.
+                gone.append(name)
+        stale.difference_update(settled)
         return changed, gone
 
     def _removed(self, type_url: str, subscription: _Subscription) -> list[str]:
-        available = self._resources.of(type_url)
-        return sorted(n for n, v in subscription.sent.items() if n not in available and v != _ABSENT)
+        """The names that are gone: all that is left when there is nothing new to be said."""
+        return sorted(subscription.to_look_at(self._resources.of(type_url)))
 
     def _respond(
         self, type_url: str, subscription: _Subscription, changed: list[Resource], gone: list[str]
@@ -148,10 +177,12 @@ class DeltaStream:
             if type_url == CLUSTER and resource.name in subscription.sent:
                 self._resend_endpoints(resource.name)
             subscription.sent[resource.name] = resource.version
+            subscription.to_look_at(()).discard(resource.name)
             size += len(resource.packed.value)
             if size >= MAX_RESPONSE_BYTES:
                 break
         for name in gone:
+            subscription.to_look_at(()).discard(name)
             if name in subscription.names:
                 subscription.sent[name] = _ABSENT
             else:
@@ -165,3 +196,4 @@ class DeltaStream:
         endpoints = self._subscriptions.get(ENDPOINTS)
         if endpoints is not None:
             endpoints.sent.pop(cluster, None)
+            endpoints.look_at(cluster)

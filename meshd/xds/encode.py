@@ -1,66 +1,45 @@
 """The model as xDS v3 protos, such that Envoy does with them what our own proxy does.
 
-What xDS has no field for travels in ``metadata.filter_metadata["io.meshd"]``, which Envoy ignores.
+What xDS has no field for travels in the resource's metadata (meshd.xds.metadata).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, protocol_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.route.v3 import route_pb2
-from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.v3 import percent_pb2
-from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
-from google.protobuf.message import Message
+from google.protobuf import wrappers_pb2
 
-from meshd.model.cluster_policies import Balancing, LeastRequest, RandomEndpoint, RoundRobin
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.model.listeners import HttpOptions, Listener, Protocol
-from meshd.model.routes import RouteConfig
-from meshd.xds import encode_route
+from meshd.model.request_policies import MILLION
+from meshd.model.routes import DirectResponse, RouteConfig
+from meshd.xds import encode_route, http_filters, metadata
+from meshd.xds.packing import duration, number, pack
+from meshd.xds.policies import balancing, health_checks, limits, outliers
 
-METADATA = "io.meshd"
 CONSUMERS = "consumers"
 """The fact of a listener that names the RouteConfiguration for the callers of each namespace with its own."""
 HCM_FILTER = "envoy.filters.network.http_connection_manager"
 TCP_FILTER = "envoy.filters.network.tcp_proxy"
-ROUTER_FILTER = "envoy.filters.http.router"
 HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
-BALANCING: dict[Balancing, cluster_pb2.Cluster.LbPolicy] = {
-    RoundRobin(): cluster_pb2.Cluster.ROUND_ROBIN,
-    LeastRequest(): cluster_pb2.Cluster.LEAST_REQUEST,
-    RandomEndpoint(): cluster_pb2.Cluster.RANDOM,
-}
+LATENCY_FACTOR, HEALTH_PORT = "outlier_latency_factor", "health_check_port"
+"""Facts of a cluster: Outlier.latency_factor, HealthCheck.port."""
+ACCESS_LOG_SHARE = "access_log_share"
+"""The fact of a listener: HttpOptions.access_log_share."""
+_MAX_WEIGHT = 2**32 - 1
+_DIRECT_RESPONSE_BYTES = 4096
+"""RouteConfiguration.max_direct_response_body_size_bytes where it is not set."""
 HEALTH = {Health.HEALTHY: "HEALTHY", Health.UNHEALTHY: "UNHEALTHY", Health.DRAINING: "DRAINING"}
-
-
-def _any(message: Message) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(message, deterministic=True)
-    return packed
-
-
-def duration(seconds: float) -> duration_pb2.Duration:
-    """Seconds as a Duration, to the nanosecond."""
-    nanos = round(seconds * 1e9)
-    return duration_pb2.Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
-
-
-Facts = Mapping[str, str | bool | Mapping[str, str]]
-
-
-def _metadata(facts: Facts) -> base_pb2.Metadata:
-    struct = struct_pb2.Struct()
-    struct.update(facts)
-    return base_pb2.Metadata(filter_metadata={METADATA: struct})
 
 
 def _address(address: str, port: int) -> address_pb2.Address:
@@ -77,7 +56,7 @@ def ads() -> config_source_pb2.ConfigSource:
 
 def listener(model: Listener) -> listener_pb2.Listener:
     """A listener with one filter chain: HTTP with routes over RDS, or TCP to the cluster."""
-    facts: dict[str, str | bool | Mapping[str, str]] = {
+    facts: dict[str, str | bool | int | Mapping[str, str]] = {
         "service": model.service,
         "failure_policy": model.failure_policy.value,
     }
@@ -89,12 +68,14 @@ def listener(model: Listener) -> listener_pb2.Listener:
             facts["fast_path"] = False
         if model.consumers:
             facts[CONSUMERS] = dict(model.consumers)
-        network_filter = listener_components_pb2.Filter(name=HCM_FILTER, typed_config=_any(_http(model)))
+        if model.http.access_log_share != MILLION:
+            facts[ACCESS_LOG_SHARE] = model.http.access_log_share
+        network_filter = listener_components_pb2.Filter(name=HCM_FILTER, typed_config=pack(_http(model)))
     else:
         proxy = tcp_proxy_pb2.TcpProxy(
             stat_prefix=model.name, cluster=model.cluster, idle_timeout=duration(0)
         )
-        network_filter = listener_components_pb2.Filter(name=TCP_FILTER, typed_config=_any(proxy))
+        network_filter = listener_components_pb2.Filter(name=TCP_FILTER, typed_config=pack(proxy))
     first, *further = model.addresses
     return listener_pb2.Listener(
         name=model.name,
@@ -104,7 +85,7 @@ def listener(model: Listener) -> listener_pb2.Listener:
         ],
         bind_to_port=wrappers_pb2.BoolValue(value=False),
         traffic_direction=base_pb2.TrafficDirection.OUTBOUND,
-        metadata=_metadata(facts),
+        metadata=metadata.write(facts),
         filter_chains=[listener_components_pb2.FilterChain(filters=[network_filter])],
     )
 
@@ -115,9 +96,7 @@ def _http(model: Listener) -> http_connection_manager_pb2.HttpConnectionManager:
     return hcm(
         stat_prefix=model.name,
         rds=http_connection_manager_pb2.Rds(route_config_name=model.route_config, config_source=ads()),
-        http_filters=[
-            http_connection_manager_pb2.HttpFilter(name=ROUTER_FILTER, typed_config=_any(router_pb2.Router()))
-        ],
+        http_filters=http_filters.chain(),
         common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
             idle_timeout=duration(options.idle_timeout)
         ),
@@ -138,11 +117,16 @@ def _http(model: Listener) -> http_connection_manager_pb2.HttpConnectionManager:
 
 def route_config(model: RouteConfig) -> route_pb2.RouteConfiguration:
     """A route configuration. Raises ValueError for a model that no listener could have."""
-    return route_pb2.RouteConfiguration(
+    message = route_pb2.RouteConfiguration(
         name=model.name,
         virtual_hosts=[encode_route.virtual_host(host) for host in model.virtual_hosts],
         ignore_port_in_host_matching=model.ignore_port,
     )
+    actions = (route.action for host in model.virtual_hosts for route in host.routes)
+    longest = max((len(a.body.encode()) for a in actions if isinstance(a, DirectResponse)), default=0)
+    if longest > _DIRECT_RESPONSE_BYTES:
+        message.max_direct_response_body_size_bytes.CopyFrom(number(longest))
+    return message
 
 
 def cluster(model: Cluster) -> cluster_pb2.Cluster:
@@ -155,38 +139,70 @@ def cluster(model: Cluster) -> cluster_pb2.Cluster:
             http_protocol_options=protocol_pb2.Http1ProtocolOptions(enable_trailers=True)
         ),
     )
-    return cluster_pb2.Cluster(
+    facts: dict[str, str | bool | float | Sequence[str] | Mapping[str, str]] = {}
+    message = cluster_pb2.Cluster(
         name=model.name,
         type=cluster_pb2.Cluster.EDS,
         eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=ads()),
-        lb_policy=BALANCING[model.balancing],
         connect_timeout=duration(model.connect_timeout),
-        # No panic mode: with few healthy endpoints the unhealthy ones still get nothing.
         common_lb_config=cluster_pb2.Cluster.CommonLbConfig(
-            healthy_panic_threshold=percent_pb2.Percent(value=0.0)
+            healthy_panic_threshold=percent_pb2.Percent(value=model.panic_percent)
         ),
-        typed_extension_protocol_options={HTTP_PROTOCOL_OPTIONS: _any(options)},
+        circuit_breakers=limits.write(model.limits),
+        typed_extension_protocol_options={HTTP_PROTOCOL_OPTIONS: pack(options)},
     )
+    balancing.write(message, model.balancing)
+    if model.health_check is not None:
+        message.health_checks.append(health_checks.write(model.health_check))
+        # An endpoint that is withdrawn gets nothing more, however well it is.
+        message.ignore_health_on_host_removal = True
+        if model.health_check.port:
+            facts[HEALTH_PORT] = model.health_check.port
+    if model.outlier is not None:
+        message.outlier_detection.CopyFrom(outliers.write(model.outlier))
+        if model.outlier.latency_factor:
+            facts[LATENCY_FACTOR] = model.outlier.latency_factor
+    if model.policies:
+        facts[metadata.POLICIES] = model.policies
+    if facts:
+        message.metadata.CopyFrom(metadata.write(facts))
+    return message
 
 
 def endpoints(model: EndpointSet) -> endpoint_pb2.ClusterLoadAssignment:
-    """All endpoints in one locality: there is no locality-aware balancing to ask for."""
-    return endpoint_pb2.ClusterLoadAssignment(
+    """The endpoints, grouped by priority and locality."""
+    groups: dict[tuple[int, str], list[Endpoint]] = {}
+    for endpoint in model.endpoints:
+        groups.setdefault((endpoint.priority, endpoint.locality), []).append(endpoint)
+    message = endpoint_pb2.ClusterLoadAssignment(
         cluster_name=model.name,
-        endpoints=[
-            endpoint_components_pb2.LocalityLbEndpoints(
-                lb_endpoints=[_endpoint(endpoint) for endpoint in model.endpoints]
-            )
-        ]
-        if model.endpoints
-        else [],
+        endpoints=[_locality(*key, several) for key, several in groups.items()],
+    )
+    if model.overprovisioning_percent != EndpointSet(name="").overprovisioning_percent:
+        message.policy.overprovisioning_factor.CopyFrom(number(model.overprovisioning_percent))
+    return message
+
+
+def _locality(
+    priority: int, locality: str, several: list[Endpoint]
+) -> endpoint_components_pb2.LocalityLbEndpoints:
+    region, zone, sub_zone = (*locality.split("/"), "", "")[:3]
+    return endpoint_components_pb2.LocalityLbEndpoints(
+        lb_endpoints=[_endpoint(endpoint) for endpoint in several],
+        priority=priority,
+        # gRPC's clients leave out localities without a name or a weight.
+        locality=base_pb2.Locality(region=region, zone=zone, sub_zone=sub_zone),
+        load_balancing_weight=number(min(sum(endpoint.weight for endpoint in several), _MAX_WEIGHT)),
     )
 
 
 def _endpoint(model: Endpoint) -> endpoint_components_pb2.LbEndpoint:
-    return endpoint_components_pb2.LbEndpoint(
+    message = endpoint_components_pb2.LbEndpoint(
         endpoint=endpoint_components_pb2.Endpoint(address=_address(model.address, model.port)),
         health_status=HEALTH[model.health],
-        load_balancing_weight=wrappers_pb2.UInt32Value(value=model.weight),
-        metadata=_metadata({"workload": model.workload}) if model.workload else None,
+        load_balancing_weight=number(model.weight),
+        metadata=metadata.write({"workload": model.workload} if model.workload else {}),
     )
+    if model.health_port:
+        message.endpoint.health_check_config.port_value = model.health_port
+    return message

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2
-from envoy.type.matcher.v3 import regex_pb2, string_pb2
-from google.protobuf import duration_pb2, wrappers_pb2
+from envoy.type.matcher.v3 import string_pb2
 
-from meshd.model.request_policies import StringMatch
 from meshd.model.routes import (
     DirectResponse,
     Forward,
@@ -19,7 +19,9 @@ from meshd.model.routes import (
     VirtualHost,
     WeightedCluster,
 )
-from meshd.xds import header_edits, path_rewrites, retries
+from meshd.xds import header_edits, http_filters, metadata, path_rewrites, string_matches
+from meshd.xds.packing import duration, number
+from meshd.xds.policies import hash_keys, mirrors, retries
 
 _NOT_FOUND = route_components_pb2.RouteAction.ClusterNotFoundResponseCode
 MISSING_CLUSTER = {
@@ -40,13 +42,16 @@ REDIRECT_STATUS = {
 def virtual_host(model: VirtualHost) -> route_components_pb2.VirtualHost:
     """A virtual host. Raises ValueError as ``route`` does."""
     return route_components_pb2.VirtualHost(
-        name=model.name, domains=model.domains, routes=[route(r) for r in model.routes]
+        name=model.name,
+        domains=model.domains,
+        routes=[route(r) for r in model.routes],
+        typed_per_filter_config=http_filters.configs(http_filters.of_host(model)),
     )
 
 
 def route(model: Route) -> route_components_pb2.Route:
     """A route. Raises ValueError for one that contradicts itself: no positive weight, a prefix replaced
-    where none is matched.
+    where none is matched, a fault that is both fixed and the request's own, a rate limit without a bucket.
     """
     message = route_components_pb2.Route(
         name=model.name,
@@ -55,6 +60,8 @@ def route(model: Route) -> route_components_pb2.Route:
         request_headers_to_remove=model.request_headers.remove,
         response_headers_to_add=header_edits.options(model.response_headers),
         response_headers_to_remove=model.response_headers.remove,
+        typed_per_filter_config=http_filters.configs(http_filters.of_route(model)),
+        metadata=metadata.write(_facts(model)),
     )
     if isinstance(model.action, Forward):
         message.route.CopyFrom(_forward(model.action, model.match))
@@ -65,23 +72,28 @@ def route(model: Route) -> route_components_pb2.Route:
     return message
 
 
-def _string(model: StringMatch) -> string_pb2.StringMatcher:
-    if model.regex:
-        return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=model.value))
-    return string_pb2.StringMatcher(exact=model.value)
+def _facts(model: Route) -> dict[str, bool | float | Sequence[str]]:
+    """What Envoy knows nothing of."""
+    facts: dict[str, bool | float | Sequence[str]] = {}
+    if not model.fast_path:
+        facts["fast_path"] = False
+    if model.policies:
+        facts[metadata.POLICIES] = model.policies
+    retry = model.action.retry if isinstance(model.action, Forward) else None
+    if retry is not None and retry.least_backoff:
+        facts[retries.LEAST_BACKOFF] = retry.least_backoff
+    return facts
 
 
 def _match(model: RouteMatch) -> route_components_pb2.RouteMatch:
-    headers = [
-        route_components_pb2.HeaderMatcher(name=h.name, string_match=_string(h)) for h in model.headers
-    ]
+    headers = string_matches.headers(model.headers)
     if model.method:
         method = string_pb2.StringMatcher(exact=model.method)
         headers.insert(0, route_components_pb2.HeaderMatcher(name=":method", string_match=method))
     message = route_components_pb2.RouteMatch(
         headers=headers,
         query_parameters=[
-            route_components_pb2.QueryParameterMatcher(name=q.name, string_match=_string(q))
+            route_components_pb2.QueryParameterMatcher(name=q.name, string_match=string_matches.write(q))
             for q in model.query
         ],
     )
@@ -99,7 +111,7 @@ def _match(model: RouteMatch) -> route_components_pb2.RouteMatch:
 def _weighted(model: WeightedCluster) -> route_components_pb2.WeightedCluster.ClusterWeight:
     return route_components_pb2.WeightedCluster.ClusterWeight(
         name=model.name,
-        weight=wrappers_pb2.UInt32Value(value=model.weight),
+        weight=number(model.weight),
         request_headers_to_add=header_edits.options(model.request_headers),
         request_headers_to_remove=model.request_headers.remove,
         response_headers_to_add=header_edits.options(model.response_headers),
@@ -110,10 +122,11 @@ def _weighted(model: WeightedCluster) -> route_components_pb2.WeightedCluster.Cl
 def _forward(model: Forward, match: RouteMatch) -> route_components_pb2.RouteAction:
     if sum(cluster.weight for cluster in model.clusters) <= 0:
         raise ValueError("no cluster of a route has a weight above 0: answer directly instead")
-    nanos = round(model.timeout * 1e9)
     action = route_components_pb2.RouteAction(
         cluster_not_found_response_code=MISSING_CLUSTER[model.missing_cluster_status],
-        timeout=duration_pb2.Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000),
+        timeout=duration(model.timeout),
+        request_mirror_policies=mirrors.write(model.mirrors),
+        hash_policy=hash_keys.write(model.hash_keys),
     )
     single = model.clusters[0]
     if model.clusters == (WeightedCluster(name=single.name),):

@@ -19,10 +19,28 @@ class Namespaces:
 
     def __init__(self, resources: ResourceSet) -> None:
         self._all = resources
-        self._plain = resources
+        self._plain: ResourceSet | None = None
         self._own: dict[str, dict[str, Resource]] = {}
         """By namespace: the route configs that replace those of these names."""
         self._views: dict[str, ResourceSet] = {}
+
+    def of(self, namespace: str) -> ResourceSet:
+        """What a client gets whose callers are all of a namespace; "": all there is, as an agent needs it."""
+        if not namespace:
+            return self._all
+        if self._plain is None:
+            self._plain = self._split()
+        if namespace not in self._own:
+            return self._plain
+        if namespace not in self._views:
+            configs = {**self._plain.of(ROUTE_CONFIG), **self._own[namespace]}
+            by_type = {**self._plain.by_type, ROUTE_CONFIG: configs}
+            self._views[namespace] = ResourceSet(self._plain.version, by_type)
+        return self._views[namespace]
+
+    def _split(self) -> ResourceSet:
+        """Take the namespaces' own routes out. Returns the view of those that have none."""
+        resources = self._all
         listeners, configs = dict(resources.of(LISTENER)), dict(resources.of(ROUTE_CONFIG))
         for name, resource in resources.of(LISTENER).items():
             listener = resource.source
@@ -35,18 +53,7 @@ class Namespaces:
                     config = msgspec.structs.replace(config, name=listener.route_config)
                     replaced = pack(config.name, encode.route_config(config), config)
                     self._own.setdefault(namespace, {})[config.name] = replaced
-        if self._own:
-            by_type = {**resources.by_type, LISTENER: listeners, ROUTE_CONFIG: configs}
-            self._plain = ResourceSet(resources.version, by_type)
-
-    def of(self, namespace: str) -> ResourceSet:
-        """What a client gets whose callers are all of a namespace; "": all there is, as an agent needs it."""
-        if not namespace:
-            return self._all
-        if namespace not in self._own:
-            return self._plain
-        if namespace not in self._views:
-            configs = {**self._plain.of(ROUTE_CONFIG), **self._own[namespace]}
-            by_type = {**self._plain.by_type, ROUTE_CONFIG: configs}
-            self._views[namespace] = ResourceSet(self._plain.version, by_type)
-        return self._views[namespace]
+        if not self._own:
+            return resources
+        by_type = {**resources.by_type, LISTENER: listeners, ROUTE_CONFIG: configs}
+        return ResourceSet(resources.version, by_type)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
-from google.protobuf import any_pb2, struct_pb2
-from google.protobuf.json_format import MessageToDict
+from google.protobuf import any_pb2, wrappers_pb2
 from google.protobuf.message import Message
 
 from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import Listener
 from meshd.model.routes import RouteConfig
-from meshd.model.snapshot import Snapshot
-from meshd.model.status import ConfigStatus
+from meshd.model.snapshot import Delta, Snapshot
+from meshd.model.status import ConfigStatus, ObjectStatus
 from meshd.xds import encode
 
 PREFIX = "type.googleapis.com/"
@@ -23,9 +22,9 @@ CLUSTER = PREFIX + "envoy.config.cluster.v3.Cluster"
 ENDPOINTS = PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = PREFIX + "envoy.config.listener.v3.Listener"
 ROUTE_CONFIG = PREFIX + "envoy.config.route.v3.RouteConfiguration"
-STATUS = PREFIX + "google.protobuf.Struct"
-"""meshd's own: one resource, ``STATUS_NAME``, the ConfigStatus. Only meshd agents ask for it."""
-STATUS_NAME = "io.meshd/status"
+STATUS = PREFIX + "google.protobuf.StringValue"
+"""meshd's own: one resource for each ObjectStatus, as JSON. Only meshd agents ask for it."""
+_STATUS_NAME = "io.meshd/status/"
 
 ORDER = (CLUSTER, ENDPOINTS, LISTENER, ROUTE_CONFIG, STATUS)
 """Make before break: what is referred to goes out before what refers to it (xDS protocol, "Eventual
@@ -38,7 +37,8 @@ WILDCARD_BY_DEFAULT = frozenset({CLUSTER, LISTENER})
 """The types where a first request without names asks for all (xDS protocol, "How the client specifies what
 resources to return")."""
 
-_Source = Cluster | EndpointSet | Listener | RouteConfig | ConfigStatus
+_Source = Cluster | EndpointSet | Listener | RouteConfig | ObjectStatus
+_SUM = 2**64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,11 @@ class ResourceSet:
 
     version: str = ""
     by_type: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
+    changed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By type, the names of what is not as in the set that this one ``follows``."""
+    follows: object = None
+    """The ``identity`` of the set that this one was made from."""
+    identity: object = field(default_factory=object)
 
     def of(self, type_url: str) -> Mapping[str, Resource]:
         """The resources of a type; none when nothing of it is served."""
@@ -66,11 +71,8 @@ class ResourceSet:
 
     def union(self, older: ResourceSet) -> ResourceSet:
         """This set plus what only the older one has, for while clients move from one to the other."""
-        by_type = {
-            type_url: {**older.of(type_url), **self.of(type_url)}
-            for type_url in {**older.by_type, **self.by_type}
-        }
-        return ResourceSet(self.version, by_type)
+        merged = {type_url: {**older.of(type_url), **self.of(type_url)} for type_url in older.by_type}
+        return ResourceSet(self.version, {**self.by_type, **merged})
 
 
 def digest(parts: Mapping[str, str]) -> str:
@@ -87,58 +89,113 @@ def pack(name: str, message: Message, source: _Source) -> Resource:
     return Resource(name, hashlib.sha256(packed.value).hexdigest()[:16], packed, source)
 
 
-def status_message(status: ConfigStatus) -> struct_pb2.Struct:
-    """The ConfigStatus as the Struct that carries it."""
-    message = struct_pb2.Struct()
-    message.update(msgspec.to_builtins(status))
-    return message
+def status_message(status: ObjectStatus) -> wrappers_pb2.StringValue:
+    """The ObjectStatus in the message that carries it."""
+    return wrappers_pb2.StringValue(value=msgspec.json.encode(status).decode())
 
 
-def status_from(message: struct_pb2.Struct) -> ConfigStatus:
-    """The reverse of ``status_message``. Raises msgspec.ValidationError."""
-    return msgspec.convert(_with_integers(MessageToDict(message)), ConfigStatus)
+def status_from(message: wrappers_pb2.StringValue) -> ObjectStatus:
+    """The reverse of ``status_message``. Raises msgspec.MsgspecError."""
+    return msgspec.json.decode(message.value, type=ObjectStatus)
 
 
-def _with_integers(value: object) -> object:
-    """A Struct knows one kind of numbers only."""
-    if isinstance(value, dict):
-        return {name: _with_integers(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_with_integers(each) for each in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def status_name(kind: str, namespace: str, name: str) -> str:
+    """The name of an object's status, as a resource."""
+    return f"{_STATUS_NAME}{kind}/{namespace}/{name}"
+
+
+def _named(status: ObjectStatus) -> str:
+    return status_name(status.kind, status.namespace, status.name)
 
 
 def resource_set(
     snapshot: Snapshot, status: ConfigStatus, previous: ResourceSet | None = None
 ) -> ResourceSet:
-    """Encode a snapshot. What equals its counterpart in ``previous`` is taken from there.
-
-    The set's version covers the snapshot, not the status, which itself names the version.
-    """
+    """Encode a whole snapshot. What equals its counterpart in ``previous`` is taken from there."""
     old = previous or ResourceSet()
-
-    def kept(type_url: str, name: str, source: _Source) -> Resource | None:
-        before = old.of(type_url).get(name)
-        return before if before is not None and before.source == source else None
-
-    by_type: dict[str, dict[str, Resource]] = {
-        CLUSTER: {
-            n: kept(CLUSTER, n, c) or pack(n, encode.cluster(c), c) for n, c in snapshot.clusters.items()
-        },
-        ENDPOINTS: {
-            n: kept(ENDPOINTS, n, e) or pack(n, encode.endpoints(e), e) for n, e in snapshot.endpoints.items()
-        },
-        LISTENER: {
-            n: kept(LISTENER, n, x) or pack(n, encode.listener(x), x) for n, x in snapshot.listeners.items()
-        },
-        ROUTE_CONFIG: {
-            n: kept(ROUTE_CONFIG, n, r) or pack(n, encode.route_config(r), r)
-            for n, r in snapshot.route_configs.items()
-        },
+    wanted: dict[str, Mapping[str, _Source]] = {
+        CLUSTER: snapshot.clusters,
+        ENDPOINTS: snapshot.endpoints,
+        LISTENER: snapshot.listeners,
+        ROUTE_CONFIG: snapshot.route_configs,
+        STATUS: {_named(each): each for each in status.objects},
     }
-    version = digest({f"{t}/{n}": r.version for t, rs in by_type.items() for n, r in rs.items()})
-    status = msgspec.structs.replace(status, version=version)
-    by_type[STATUS] = {
-        STATUS_NAME: kept(STATUS, STATUS_NAME, status) or pack(STATUS_NAME, status_message(status), status)
-    }
-    return ResourceSet(version, by_type)
+
+    def others(type_url: str) -> list[_Source]:
+        before = old.of(type_url)
+        found = wanted[type_url].items()
+        return [source for name, source in found if name not in before or before[name].source != source]
+
+    return _following(
+        old,
+        {type_url: others(type_url) for type_url in wanted},
+        {
+            type_url: [name for name in old.of(type_url) if name not in wanted[type_url]]
+            for type_url in wanted
+        },
+    )
+
+
+def next_set(
+    old: ResourceSet, config: Delta, statuses: Iterable[ObjectStatus], removed_statuses: Iterable[str]
+) -> ResourceSet:
+    """The set after a change, of which alone it takes time; ``removed_statuses`` by ``status_name``."""
+    return _following(
+        old,
+        {
+            CLUSTER: config.clusters,
+            ENDPOINTS: config.endpoints,
+            LISTENER: config.listeners,
+            ROUTE_CONFIG: config.route_configs,
+            STATUS: statuses,
+        },
+        {
+            CLUSTER: config.removed_clusters,
+            ENDPOINTS: config.removed_endpoints,
+            LISTENER: config.removed_listeners,
+            ROUTE_CONFIG: config.removed_route_configs,
+            STATUS: removed_statuses,
+        },
+    )
+
+
+def _following(
+    old: ResourceSet, changed: Mapping[str, Iterable[_Source]], removed: Mapping[str, Iterable[str]]
+) -> ResourceSet:
+    by_type = dict(old.by_type)
+    names: dict[str, frozenset[str]] = {}
+    total = int(old.version or "0", 16)
+    for type_url, sources in changed.items():
+        fresh = [_encoded(source) for source in sources]
+        gone = list(removed[type_url])
+        before = old.of(type_url)
+        if type_url in by_type and not fresh and not gone:
+            continue
+        after = dict(before)
+        for name in gone:
+            after.pop(name, None)
+        after.update((resource.name, resource) for resource in fresh)
+        by_type[type_url] = after
+        names[type_url] = frozenset(gone).union(resource.name for resource in fresh)
+        if type_url != STATUS:  # which is about this version, and no part of it
+            total -= sum(_weight(type_url, before[name]) for name in names[type_url] if name in before)
+            total += sum(_weight(type_url, resource) for resource in fresh)
+    return ResourceSet(f"{total % _SUM:016x}", by_type, names, old.identity)
+
+
+def _weight(type_url: str, resource: Resource) -> int:
+    """A set's version is the sum of its resources': it follows from what there is, whatever the way there."""
+    named = f"{type_url}/{resource.name}\0{resource.version}"
+    return int.from_bytes(hashlib.sha256(named.encode()).digest()[:8])
+
+
+def _encoded(source: _Source) -> Resource:
+    if isinstance(source, Cluster):
+        return pack(source.name, encode.cluster(source), source)
+    if isinstance(source, EndpointSet):
+        return pack(source.name, encode.endpoints(source), source)
+    if isinstance(source, Listener):
+        return pack(source.name, encode.listener(source), source)
+    if isinstance(source, RouteConfig):
+        return pack(source.name, encode.route_config(source), source)
+    return pack(_named(source), status_message(source), source)

@@ -56,8 +56,3 @@ def warm(received: Snapshot, current: Snapshot) -> Snapshot:
                 if config_name not in routes:
                     routes[config_name] = current.route_configs[config_name]
     return Snapshot(received.generation, listeners, routes, clusters, endpoints)
-
-
-def waiting_for_endpoints(received: Snapshot) -> Set[str]:
-    """The clusters whose endpoints have not arrived."""
-    return received.clusters.keys() - received.endpoints.keys()

@@ -70,8 +70,7 @@ class Caller:
         clusters = self.runtime.config.snapshot.clusters
         for key, pool in tuple(self._pools.items()):
             if key in usable:
-                pool.draining = False
-                pool.cluster = clusters[key[0]]
+                pool.renew(clusters[key[0]])
             elif pool.is_empty():
                 pool.close()
                 del self._pools[key]
@@ -84,6 +83,6 @@ class Caller:
 
     def close(self) -> None:
         """Close all upstream connections."""
-        for pool in self._pools.values():
+        while self._pools:
+            _, pool = self._pools.popitem()
             pool.close()
-        self._pools.clear()

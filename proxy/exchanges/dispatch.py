@@ -1,179 +1,347 @@
-"""A request's way to an upstream connection: which endpoint, which connection, once more if need be."""
+"""A request's way to a response: a connection to an endpoint, an answer, and another try if need be."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from meshd.model.clusters import Endpoint
 from meshd.model.request_policies import Retry
 from proxy.exchanges import failures
-from proxy.exchanges.pool import ConnectionLimitError, Pool
-from proxy.exchanges.upstream import Upstream
+from proxy.exchanges.attempt import Attempt
+from proxy.exchanges.client import Client
+from proxy.exchanges.destination import IDEMPOTENT, Destination
+from proxy.exchanges.exchange_state import DISPATCH_WAYS, DispatchState
+from proxy.exchanges.kept_request import KeptRequest
+from proxy.exchanges.retries import Retries
+from proxy.exchanges.retry_state import Cause
+from proxy.exchanges.upstream import Upstream, User
 from proxy.http1.refusal import Refusal
-from proxy.routing.balancing import Balancer
+from proxy.http1.request import Request
+from proxy.http1.response_heads import ResponseHeads
+from proxy.http1.response_parser import Response, ResponseError
+from proxy.http1.response_relay import response_is_whole
+from proxy.telemetry.response_flags import Flag
 
-if TYPE_CHECKING:
-    from proxy.exchanges.downstream import Downstream
-    from proxy.exchanges.exchange import Exchange
+_NEW = DispatchState.NEW
+_CONNECTING = DispatchState.CONNECTING
+_BACKOFF = DispatchState.BACKOFF
+_WAITING = DispatchState.WAITING
+_OVER = DispatchState.OVER
 
-_SELECTION_ATTEMPTS = 5
-"""Draws for an endpoint that has not failed yet (RetryPolicy.host_selection_retry_max_attempts)."""
-_FIRST_BACKOFF = 0.05
-"""Seconds, give or take a half, before the same endpoints are tried again; doubled each time. A change of the
-endpoints takes about as long from the control plane to here."""
-IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
-"""Methods of requests that may be sent twice (RFC 9110, 9.2.2)."""
+
+class Dispatched(User, Protocol):
+    """The exchange whose request is dispatched."""
+
+    request: Request
+    request_done: bool
+    """Whether the request's last byte has come."""
+    upstream: Upstream | None
+    """The connection that the request is on."""
+
+    def interim(self, response: Response) -> None:
+        """A 1xx response has come, and another one follows."""
+
+    def respond(self, response: Response, data: bytes, at: int) -> None:
+        """The final response, which ``data`` from ``at`` on follows."""
+
+    def mark(self, flag: Flag) -> None:
+        """What comes next, a response or a failure, is the last word, for a reason that the log tells."""
+
+    def fail(self, refusal: Refusal) -> None:
+        """There is no response to be had."""
 
 
 class Dispatch:
-    """One request's search for a connection. Holds the endpoint's count while the request is out."""
+    """One request's search for a response."""
 
     __slots__ = (
-        "_backoff",
-        "_balancer",
-        "_connect_retries",
-        "_connecting",
-        "_downstream",
+        "_attempt",
+        "_client",
         "_exchange",
-        "_failed",
-        "_retried",
-        "endpoint",
-        "pool",
-        "unanswered",
+        "_heads",
+        "_kept",
+        "_replayed",
+        "_retries",
+        "_state",
+        "_timer",
+        "_try_seconds",
+        "destination",
     )
 
     def __init__(
         self,
-        exchange: Exchange,
-        downstream: Downstream,
-        balancer: Balancer,
-        data: bytes,
+        exchange: Dispatched,
+        client: Client,
+        destination: Destination | None,
+        kept: KeptRequest,
         retry: Retry | None,
+        try_seconds: float,
     ) -> None:
-        """``data``: the request's head and what has come of its body.
+        """``destination``: None only for a request that is out, and of which nothing is kept.
 
-        ``retry``: how often it may be tried again when a connection cannot be made; None: never.
+        ``try_seconds``: from a whole request on a connection to a response's head; 0: no limit.
         """
         self._exchange = exchange
-        self._downstream = downstream
-        self._balancer = balancer
-        self._connecting = False
-        self._backoff: asyncio.TimerHandle | None = None
-        self._connect_retries = 0 if retry is None else retry.attempts
-        self._failed: tuple[tuple[str, int], ...] = ()
-        self._retried = False
-        self.pool: Pool
-        self.endpoint: Endpoint | None = None
-        self.unanswered = data
-        """All that has been sent or is to be, as long as it can be sent again; else empty."""
+        self._client = client
+        self._attempt: Attempt | None = None
+        """What is out, if anything is."""
+        self._heads: ResponseHeads
+        self._kept = kept
+        self._replayed = False
+        self._retries = None if retry is None else Retries(retry, client.runtime.counters)
+        """None: there is no other try."""
+        self._state = _NEW
+        self._timer: asyncio.TimerHandle | None = None
+        """Of the state: it ends with it."""
+        self._try_seconds = try_seconds
+        self.destination = destination
 
-    def pick(self) -> Refusal | None:
-        """Choose an endpoint, of the family that the client called."""
-        endpoint = self._balancer.pick(self._downstream.runtime.random, self._downstream.ipv6)
-        if endpoint is None:
-            return failures.no_endpoint(self._balancer.cluster.name)
-        self._take(endpoint)
-        return None
-
-    def pick_again(self) -> Refusal | None:
-        """Choose among the endpoints of now: the config may have changed since the request came."""
-        cluster = self._balancer.cluster.name
-        self._balancer = self._downstream.runtime.config.balancers.get(cluster, self._balancer)
-        return self.pick()
-
-    def _take(self, endpoint: Endpoint) -> None:
-        self.leave()
-        self.endpoint = endpoint
-        self._balancer.started(endpoint)
-        self.pool = self._downstream.caller.pool(self._balancer.cluster, endpoint)
-
-    def idle_connection(self) -> Upstream | None:
-        """A connection that waits for a request, or None."""
-        upstream = self._idle()
-        if self._exchange.request.head.method not in IDEMPOTENT:
-            # It must not be sent twice, so look twice at the connection.
-            while upstream is not None and upstream.has_ended():
-                upstream.abort()
-                upstream = self._idle()
-        return upstream
-
-    def _idle(self) -> Upstream | None:
-        fast = self._downstream.fast
-        own = fast.take(self.pool) if fast is not None else None
-        return own or self.pool.take()
-
-    def connect(self) -> Refusal | None:
-        """Make a new connection; the exchange hears of it later."""
-        try:
-            self.pool.connect(self)
-        except ConnectionLimitError:
-            return failures.too_many_connections(self._balancer.cluster.name)
-        self._connecting = True
-        return None
-
-    def connected(self, upstream: Upstream) -> bool:
-        """Pool: the connection stands. False: it is not wanted any more."""
-        if not self._connecting:
-            return False
-        self._connecting = False
-        self._exchange.begin(upstream)
-        return True
-
-    def connect_failed(self, reason: str, timed_out: bool) -> None:
-        """Pool: the connection could not be made."""
-        failed = self.endpoint
-        if not self._connecting or failed is None:
-            return
-        self._connecting = False
-        if self._connect_retries > 0:
-            self._connect_retries -= 1
-            self._failed += ((failed.address, failed.port),)
-            self._downstream.runtime.counters.add("upstream_connect_retries_total")
-            for _ in range(_SELECTION_ATTEMPTS):
-                if self.pick_again() is not None or self.endpoint is None:
-                    break
-                if (self.endpoint.address, self.endpoint.port) not in self._failed:
-                    self._exchange.connect_again()
-                    return
-            # Nowhere else to go: soon there may be, for an endpoint often ends before the mesh hears of it.
-            runtime = self._downstream.runtime
-            delay = _FIRST_BACKOFF * 2 ** (len(self._failed) - 1) * (0.5 + runtime.random())
-            self._backoff = runtime.loop.call_later(delay, self._after_backoff)
-            return
-        self._exchange.fail(failures.no_connection(failed, reason, timed_out))
-
-    def _after_backoff(self) -> None:
-        refusal = self.pick_again()
+    def start(self) -> None:
+        """Send the request to an endpoint."""
+        assert self.destination is not None
+        refusal = self.destination.pick()
         if refusal is not None:
             self._exchange.fail(refusal)
         else:
-            self._exchange.connect_again()
+            self._use_or_connect(self.destination)
 
-    def may_try_again(self, reused: bool) -> bool:
-        """Whether a request whose connection died unanswered may be sent on a new one. True only once.
+    def resume(self, upstream: Upstream | None) -> None:
+        """Wait for the answer to what is out on ``upstream`` already; None: it is gone: ``lost`` follows."""
+        self._to(_WAITING)
+        self._await_answer(upstream)
 
-        ``reused``: the connection had carried an exchange before.
-
-        RFC 9112, 9.3.1: a server may close an idle connection at any time; such a request is not lost.
-        """
-        if (
-            self._retried
-            or not reused
-            or not self.unanswered
-            or self._exchange.request.head.method not in IDEMPOTENT
-        ):
-            return False
-        self._retried = True
-        self.leave()
-        return True
+    def more(self, data: bytes) -> None:
+        """More of the request's body."""
+        upstream = self._exchange.upstream
+        was_whole = self._kept.is_whole
+        self._kept.add(data, upstream is not None)
+        if was_whole and not self._kept.is_whole and self._retries is not None:
+            self._give_up_retries(self._retries)
+            if self._kept.limit:
+                self._client.runtime.counters.add("upstream_retries_abandoned_total")
+        if upstream is not None:
+            upstream.write(data)
+            if self._exchange.request_done and self._state is _WAITING:
+                self._limit_try()
 
     def leave(self) -> None:
         """The request is out no more."""
-        self._connecting = False
-        if self._backoff is not None:
-            self._backoff.cancel()
-            self._backoff = None
-        if self.endpoint is not None:
-            self._balancer.finished(self.endpoint)
-            self.endpoint = None
+        if self._state is not _OVER:
+            self._to(_OVER)
+        self._end_attempt()
+        if self._retries is not None:
+            self._retries.end()
+        if self.destination is not None:
+            self.destination.leave()
+
+    def failed(self, refusal: Refusal) -> None:
+        """The client is told that there is no response, or no end of it."""
+        if self._attempt is not None:
+            self._attempt.failed(refusal)
+
+    # -- a connection --------------------------------------------------------------------------------
+
+    def _use_or_connect(self, destination: Destination) -> None:
+        refusal = destination.why_full()
+        if refusal is not None:
+            self._exchange.fail(refusal)
+            return
+        upstream = destination.idle_connection(self._exchange.request.head.method)
+        if upstream is not None:
+            self.begin(upstream)
+        else:
+            self._connect(destination)
+
+    def _connect(self, destination: Destination) -> None:
+        self._to(_CONNECTING)
+        if not self._exchange.request_done:
+            # What comes of its body waits with the client. Else read on: the client may go.
+            self._client.hold_for_upstream()
+        refusal = destination.connect(self)
+        if refusal is not None:
+            self._exchange.fail(refusal)
+
+    def connect_failed(self, refusal: Refusal) -> None:
+        """Destination: the connection could not be made."""
+        self._try_failed(Cause.CONNECT, refusal)
+
+    def turn_away(self, refusal: Refusal) -> None:
+        """Destination: a limit has been reached meanwhile."""
+        self._exchange.fail(refusal)
+
+    def go_elsewhere(self) -> None:
+        """Begin anew, with the endpoints of now."""
+        assert self.destination is not None
+        refusal = self.destination.pick_again()
+        if refusal is not None:
+            self._exchange.fail(refusal)
+        else:
+            self._use_or_connect(self.destination)
+
+    # -- an answer -----------------------------------------------------------------------------------
+
+    def begin(self, upstream: Upstream) -> None:
+        """The request has its connection."""
+        self._to(_WAITING)
+        if self.destination is not None and self.destination.endpoint is not None:
+            self._attempt = Attempt(upstream.pool, self.destination.endpoint)
+        self._await_answer(upstream)
+        upstream.write(self._kept.read())
+        if not upstream.write_paused:
+            self._client.release_for_upstream()
+        if self._exchange.request_done:
+            self._limit_try()
+
+    def _await_answer(self, upstream: Upstream | None) -> None:
+        exchange, client = self._exchange, self._client
+        self._heads = ResponseHeads(client.runtime.responses, exchange.request.head.method)
+        exchange.upstream = upstream
+        if upstream is not None:
+            upstream.exchange = exchange
+            if client.write_paused:
+                upstream.hold()
+
+    def read(self, data: bytes) -> None:
+        """Bytes from the server: interim responses, and the final one's head."""
+        at = 0
+        while True:
+            try:
+                response, data, at = self._heads.read(data, at)
+            except ResponseError as error:
+                self._part()
+                self._try_failed(Cause.RESET, failures.bad_response(str(error)))
+                return
+            if response is None:
+                return
+            if response.status >= 200 or response.status == 101:
+                if self._attempt is not None:
+                    self._attempt.answered(response.status)
+                if not self._is_retried(response, data, at):
+                    self._to(_OVER)
+                    self._kept.drop()
+                    self._exchange.respond(response, data, at)
+                return
+            # The next server's might say otherwise. Envoy does not try again after it, either.
+            if self._retries is not None:
+                self._give_up_retries(self._retries)
+            self._exchange.interim(response)
+
+    def lost(self) -> None:
+        """The connection is gone, and no final response has come.
+
+        RFC 9112, 9.3.1: a server may close an idle connection at any time. A request on a reused one that may
+        be sent twice is not lost: it is sent once more, on a new connection.
+        """
+        upstream, self._exchange.upstream = self._exchange.upstream, None
+        reused = upstream is None or upstream.reused  # the kernel uses no new ones
+        if (
+            not reused
+            or self._heads.has_begun
+            or self._replayed
+            or not self._kept.is_whole
+            or self._exchange.request.head.method not in IDEMPOTENT
+        ):
+            self._try_failed(Cause.RESET, failures.closed_unanswered())
+            return
+        assert self.destination is not None
+        self._end_attempt()
+        self._replayed = True
+        self._client.runtime.counters.add("upstream_replays_total")
+        refusal = self.destination.pick_again()
+        if refusal is not None:
+            self._exchange.fail(refusal)
+        else:
+            self._connect(self.destination)
+
+    def _limit_try(self) -> None:
+        if self._try_seconds and self._timer is None:
+            self._timer = self._client.runtime.loop.call_later(self._try_seconds, self._try_timed_out)
+
+    def _try_timed_out(self) -> None:
+        self._client.runtime.counters.add("upstream_per_try_timeouts_total")
+        self._part()
+        self._try_failed(Cause.RESET, failures.try_timeout(self._try_seconds))
+
+    # -- another try ---------------------------------------------------------------------------------
+
+    def _try_failed(self, cause: Cause, refusal: Refusal) -> None:
+        """This try has come to nothing: another one follows, or ``refusal`` is the answer."""
+        self.failed(refusal)
+        self._end_attempt()
+        retries = self._retries
+        if retries is None or not retries.state.asks(cause) or not self._may_try_again(retries):
+            self._exchange.fail(refusal)
+        else:
+            self._try_again(retries, cause)
+
+    def _is_retried(self, response: Response, data: bytes, at: int) -> bool:
+        """Whether a final response is one that the policy has the client not see. Then it is forgotten."""
+        retries = self._retries
+        if retries is None:
+            return False
+        if response.status == 101 or not retries.asks_for(response):
+            retries.succeed()
+            return False
+        if not self._may_try_again(retries):
+            return False
+        self._end_attempt()
+        self._part(response_is_whole(response, data, at))
+        self._try_again(retries, Cause.RESET)
+        return True
+
+    def _may_try_again(self, retries: Retries) -> bool:
+        assert self.destination is not None
+        why_not = retries.why_not(self.destination.pool)
+        if why_not is not None:
+            self._exchange.mark(why_not)
+        return why_not is None
+
+    def _give_up_retries(self, retries: Retries) -> None:
+        retries.end()
+        self._retries = None
+
+    def _try_again(self, retries: Retries, cause: Cause) -> None:
+        destination, runtime = self.destination, self._client.runtime
+        assert destination is not None
+        destination.fail()
+        if cause is Cause.RESET:
+            self._wait(retries.state.backoff(runtime.random()))
+            return
+        runtime.counters.add("upstream_connect_retries_total")
+        if retries.state.may_go_on_at_once() and destination.pick_again() is None and destination.is_fresh():
+            self._use_or_connect(destination)
+        else:
+            # Nowhere else to go: soon there may be, for an endpoint often ends before the mesh hears of it.
+            self._wait(retries.state.patience(runtime.random()))
+
+    def _wait(self, seconds: float) -> None:
+        self._to(_BACKOFF)
+        assert self.destination is not None
+        self.destination.leave()
+        if not self._exchange.request_done:
+            self._client.hold_for_upstream()
+        self._timer = self._client.runtime.loop.call_later(seconds, self.go_elsewhere)
+
+    def _end_attempt(self) -> None:
+        if self._attempt is not None:
+            self._attempt.end()
+            self._attempt = None
+
+    def _part(self, is_ended: bool = False) -> None:
+        """Leave the connection. ``is_ended``: its server has no more to say, so that it can be used again."""
+        upstream, self._exchange.upstream = self._exchange.upstream, None
+        if upstream is None:
+            return
+        upstream.exchange = None
+        if is_ended and self._exchange.request_done:
+            upstream.release()
+            upstream.pool.release(upstream)
+        else:
+            upstream.abort()
+
+    def _to(self, state: DispatchState) -> None:
+        assert state in DISPATCH_WAYS[self._state], f"{self._state} to {state}"
+        self._state = state
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,23 +1,27 @@
-"""One connection from a client: reads requests, one exchange at a time, in order."""
+"""An HTTP/1.1 connection from a client: reads requests, one exchange at a time, in order."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from typing import cast
 
 from proxy.exchanges import first_bytes
 from proxy.exchanges.caller import Caller
+from proxy.exchanges.client import Headers, Relay
+from proxy.exchanges.client_connection import ClientConnection
 from proxy.exchanges.exchange import Exchange
-from proxy.exchanges.exchange_state import CONNECTION_WAYS, ConnectionState
-from proxy.exchanges.read_hold import ANY_REASON, OTHER_SIDE, PIPELINE, UNREAD_ANSWERS, ReadHold
+from proxy.exchanges.exchange_state import ConnectionState
+from proxy.exchanges.pool import Pool
+from proxy.exchanges.read_hold import OTHER_SIDE, PIPELINE
 from proxy.exchanges.reset import reset
-from proxy.exchanges.upstream import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+from proxy.exchanges.upstream import Upstream
 from proxy.fast.flow import FastFlow
+from proxy.http1 import heads, responses
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
+from proxy.http1.response_parser import Response
 from proxy.in_force import ListenerState
+from proxy.routing.header_edit import Edit
 from proxy.runtime import Runtime
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
@@ -26,8 +30,6 @@ MAX_PIPELINED_BYTES = 64 * 1024
 """Of requests that wait for the one before; beyond it the client is not read from."""
 FIRST_BYTE_SECONDS = 60.0
 """A new connection that says nothing for so long waits for the server to speak first: not HTTP."""
-LINGER_SECONDS = 2.0
-MAX_LINGER_BYTES = 1024 * 1024
 
 _IDLE = ConnectionState.IDLE
 _HEAD = ConnectionState.HEAD
@@ -36,33 +38,10 @@ _LINGER = ConnectionState.LINGER
 _CLOSED = ConnectionState.CLOSED
 
 
-class Downstream(asyncio.Protocol):
-    """The proxy's end of a client's connection (A)."""
+class Downstream(ClientConnection):
+    """The proxy's end of a client's connection (A): the Client of each of its exchanges."""
 
-    __slots__ = (
-        "_buffer",
-        "_exchange",
-        "_hold",
-        "_lingered",
-        "_present",
-        "_requests",
-        "_serving",
-        "_since",
-        "_state",
-        "_transport",
-        "_unsent",
-        "caller",
-        "eof",
-        "fast",
-        "ipv6",
-        "listener",
-        "local",
-        "received",
-        "remote",
-        "runtime",
-        "write_paused",
-        "written",
-    )
+    __slots__ = ("_buffer", "_exchange", "_requests", "_serving", "fast")
 
     def __init__(
         self,
@@ -75,58 +54,23 @@ class Downstream(asyncio.Protocol):
         present: Callable[[], bool] | None = None,
         fast: FastFlow | None = None,
     ) -> None:
-        """``local``: the address that the client called, ``remote``: its own, both for the log.
-
-        ``present``: whether the client still has its socket. TCP alone cannot tell a client that has closed
-        from one that has only finished sending; None: taken to be there until it sends RST.
-
-        ``fast``: its share in the fast path; None: it has none.
-        """
-        self.runtime = runtime
-        self.caller = caller
-        self.listener = listener
-        self.local = local
-        self.remote = remote
-        self.ipv6 = ipv6
-        self._present = present
-        self._transport: asyncio.Transport
-        self._state = _IDLE
+        """As ClientConnection's. ``fast``: its share in the fast path; None: it has none."""
+        super().__init__(runtime, caller, listener, local, remote, ipv6, present)
         self._exchange: Exchange | None = None
         self._buffer: bytearray | None = None
         """What has come of a head, or of requests that wait."""
-        self._hold: ReadHold
         self._serving = False
         self._requests = 0
-        self._lingered = 0
-        self._unsent = 0
-        self._since = runtime.now
-        """When the state was entered; for LINGER, IDLE and HEAD."""
-        self.eof = False
-        self.write_paused = False
-        self.received = 0
-        """Bytes from the client, in all; likewise ``written`` to it."""
-        self.written = 0
         self.fast = fast
         if fast is not None:
             fast.belongs_to(self)
 
     # -- asyncio -------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: accepted."""
-        # Not isinstance: uvloop's transports are of no asyncio class.
-        self._transport = cast(asyncio.Transport, transport)
-        self._hold = ReadHold(self._transport)
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
-        self.runtime.opened(self)
-
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is gone."""
-        self.runtime.closed(self)
         self._buffer = None
-        if self._state is not _CLOSED:
-            self._to(_CLOSED)
-        self._cancel()
+        super().connection_lost(exc)
         if self.fast is not None:
             self.fast.closed()
             self.fast = None
@@ -149,9 +93,7 @@ class Downstream(asyncio.Protocol):
         elif state is _HEAD:
             self._more_of_head(data)
         elif state is _LINGER:
-            self._lingered += len(data)
-            if self._lingered > MAX_LINGER_BYTES:
-                self.close()
+            self._discard(data)
 
     def eof_received(self) -> bool:
         """asyncio: the client has sent its last byte. Always True: we decide when to close."""
@@ -173,15 +115,13 @@ class Downstream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """asyncio: the client does not read."""
-        self.write_paused = True
+        super().pause_writing()
         if self._exchange is not None:
             self._exchange.downstream_write_paused()
-        self._hold.add(UNREAD_ANSWERS)
 
     def resume_writing(self) -> None:
         """asyncio: it reads again."""
-        self.write_paused = False
-        self._hold.remove(UNREAD_ANSWERS)
+        super().resume_writing()
         if self._exchange is not None:
             self._exchange.downstream_write_resumed()
         elif self._state is _IDLE:
@@ -216,11 +156,10 @@ class Downstream(asyncio.Protocol):
         """The kernel carried a request at ``when``, by the loop's clock."""
         self._since = max(self._since, when)
 
-    def adopt(self, request: Request, began: float) -> Exchange:
-        """A request that the kernel carried is the proxy's now. ``began``: by time.monotonic."""
+    def adopt(self, exchange: Exchange) -> None:
+        """A request that the kernel carried is the proxy's now."""
         self._to(_EXCHANGE)
-        exchange = self._exchange = Exchange(self, request, began)
-        return exchange
+        self._exchange = exchange
 
     def end_after_answer(self) -> None:
         """The client has had its last answer; what it still sends is not read as a request."""
@@ -264,6 +203,8 @@ class Downstream(asyncio.Protocol):
     def _exchange_for(self, request: Request, data: bytes, end: int) -> int:
         self._to(_EXCHANGE)
         exchange = self._exchange = Exchange(self, request, time.monotonic())
+        if self.fast is not None:
+            exchange.account.drawn = self.fast.take_drawn()
         at = exchange.start(data, end)
         if self.fast is not None and not exchange.request_done:
             # 4 GiB later the kernel's count of bytes will be what it was when it was armed.
@@ -333,28 +274,49 @@ class Downstream(asyncio.Protocol):
         if refusal is not None:
             self._refuse(refusal, bytes(self._buffer[:2048]))
 
-    # -- called by the exchange ----------------------------------------------------------------------
+    # -- the exchange's client -----------------------------------------------------------------------
 
     def forwarded_for(self) -> bytes:
-        """The caller's address for x-forwarded-for."""
+        """Client: the caller's address, of the family that it called."""
         return self.caller.address(self.ipv6)
 
-    def may_keep_alive(self) -> bool:
+    def own_connection(self, pool: Pool) -> Upstream | None:
+        """Client: one that the kernel may use for this client alone."""
+        return None if self.fast is None else self.fast.take(pool)
+
+    def keep(self, upstream: Upstream) -> bool:
+        """Client: let the kernel use it."""
+        return self.fast is not None and self.fast.keep(upstream)
+
+    def interim(self, request: Request, response: Response) -> None:
+        """Client: HTTP/1.0 knows no such response."""
+        if not request.http10:
+            self.write(heads.interim_head(response))
+
+    def begin(self, request: Request, response: Response, edit: Edit) -> Relay:
+        """Client: the response as this client's version frames it."""
+        return responses.relayed(
+            request, response, edit, self.listener.options, self.runtime.date, self._may_keep_alive()
+        )
+
+    def switch(self, response: Response, edit: Edit) -> Relay:
+        """Client: a tunnel begins."""
+        return responses.switched(response, edit, self.listener.options, self.runtime.date)
+
+    def answer(
+        self, request: Request, request_done: bool, status: int, headers: Headers, body: bytes
+    ) -> None:
+        """Client: a response of the proxy's own."""
+        keep_alive = request.keep_alive and request_done and self._may_keep_alive()
+        answer = responses.own(request, status, headers, body, self.runtime.date, keep_alive)
+        self.exchange_ended(keep_alive, answer)
+
+    def _may_keep_alive(self) -> bool:
         """Whether the connection may carry another request, for all that we know."""
         return not (self.runtime.draining or self.listener.removed)
 
-    def write(self, data: bytes) -> None:
-        """Send to the client."""
-        self.written += len(data)
-        self._transport.write(data)
-
-    def write_eof(self) -> None:
-        """Tell the client that no more comes."""
-        if not self._transport.is_closing():
-            self._transport.write_eof()
-
     def request_goes_on(self) -> None:
-        """What was taken for the next request belongs to this exchange: it has become a tunnel."""
+        """Client: what was taken for the next request is the tunnel's."""
         buffer, self._buffer = self._buffer, None
         self._hold.remove(PIPELINE)
         if self.fast is not None:
@@ -365,19 +327,8 @@ class Downstream(asyncio.Protocol):
             if self.eof:
                 self._exchange.tunnel_eof()
 
-    def hold_for_upstream(self) -> None:
-        """Do not read: the server's side cannot take more."""
-        self._hold.add(OTHER_SIDE)
-
-    def release_for_upstream(self) -> None:
-        """The server's side can take more."""
-        self._hold.remove(OTHER_SIDE)
-
     def exchange_ended(self, keep_alive: bool, last: bytes) -> None:
-        """The exchange has ended but for the response's ``last`` bytes, which are still to be written.
-
-        ``keep_alive``: the next request may follow.
-        """
+        """Client: the next request, or the connection's end."""
         self._exchange = None
         self._requests += 1
         self._hold.remove(OTHER_SIDE)
@@ -400,26 +351,13 @@ class Downstream(asyncio.Protocol):
         self.write(last)
 
     def cut(self) -> None:
-        """The response cannot be completed. RST, as an end of stream could pass for the response's end."""
+        """Client: RST, as an end of stream could pass for the response's end."""
         self._exchange = None
         if self._state is not _CLOSED:
             self._to(_CLOSED)
         reset(self._transport)
 
     # -- the end -------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Close after what waits has been sent; an exchange is cancelled."""
-        if self._state is not _CLOSED:
-            self._to(_CLOSED)
-        self._transport.close()
-        self._cancel()
-
-    def close_at_once(self) -> None:
-        """Close, whether or not the client reads what waits for it."""
-        if self._transport.get_write_buffer_size():
-            reset(self._transport)
-        self.close()
 
     def drain(self) -> None:
         """Close now if no request is in flight; else the response says that it is the last."""
@@ -432,17 +370,8 @@ class Downstream(asyncio.Protocol):
             exchange.cancel()
 
     def _linger(self) -> None:
-        """RFC 9112, 9.6: close our direction first, lest unread bytes make an RST that eats the response."""
-        if self._transport.is_closing():
-            return
         self._buffer = None
-        if self.eof:
-            self.close()
-            return
-        self._to(_LINGER)
-        self._since = self.runtime.now
-        self._transport.write_eof()
-        self._hold.remove(ANY_REASON)
+        super()._linger()
 
     def _refuse(self, refusal: Refusal, head: bytes) -> None:
         """Answer what never became a request, and end."""
@@ -497,29 +426,3 @@ class Downstream(asyncio.Protocol):
         fast = self.fast
         if fast is None or (fast.may_close(now) and not (fast.armed and self.is_waiting())):
             self.close()
-
-    def _check_unsent(self, now: float) -> None:
-        """Wait for a slow reader as long as it reads; when all is sent, not long."""
-        unsent = self._transport.get_write_buffer_size()
-        if unsent:
-            self._check_presence()
-        limit = self.listener.options.stream_idle_timeout if unsent else LINGER_SECONDS
-        if unsent != self._unsent:
-            self._unsent = unsent
-            self._since = now
-        elif 0 < limit < now - self._since:
-            self._transport.abort()
-
-    def _check_presence(self) -> None:
-        """Nobody reads what a client that is gone has not been sent yet.
-
-        Where it is in a map of the kernel it says FIN, and not RST, when it closes and has not read all; and
-        while it is not read from, as its answers are not read, not even that is seen.
-        """
-        if self._present is not None and not self._present():
-            reset(self._transport)
-            self.close()
-
-    def _to(self, state: ConnectionState) -> None:
-        assert state in CONNECTION_WAYS[self._state], f"{self._state} to {state}"
-        self._state = state

@@ -27,15 +27,30 @@ class ExchangeState(enum.Enum):
     __hash__ = object.__hash__
 
     NEW = "new"
-    CONNECTING = "connecting"
-    """An upstream connection is being made."""
-    WAITING = "waiting"
-    """The request is out, or on its way; no final response has begun."""
+    DELAYED = "delayed"
+    """The request waits, as its route's fault policy says."""
+    DISPATCHED = "dispatched"
+    """The request is on its way, or out; no final response has begun."""
     STREAMING = "streaming"
     """The response's head has gone to the client."""
     TUNNEL = "tunnel"
     """It has changed protocols (101): two streams of bytes, each ended by its sender."""
     ENDED = "ended"
+
+
+class DispatchState(enum.Enum):
+    """A request's way to a response."""
+
+    __hash__ = object.__hash__
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    """An upstream connection is being made."""
+    BACKOFF = "backoff"
+    """It will be tried again."""
+    WAITING = "waiting"
+    """The request is out; no final response has come."""
+    OVER = "over"
 
 
 CONNECTION_WAYS: dict[ConnectionState, frozenset[ConnectionState]] = {
@@ -53,16 +68,22 @@ CONNECTION_WAYS: dict[ConnectionState, frozenset[ConnectionState]] = {
 }
 
 EXCHANGE_WAYS: dict[ExchangeState, frozenset[ExchangeState]] = {
-    ExchangeState.NEW: frozenset((ExchangeState.CONNECTING, ExchangeState.WAITING, ExchangeState.ENDED)),
-    # To itself: the endpoint could not be reached, and another is tried.
-    ExchangeState.CONNECTING: frozenset(
-        (ExchangeState.CONNECTING, ExchangeState.WAITING, ExchangeState.ENDED)
-    ),
-    # Back to CONNECTING: a reused connection that died before it answered is replaced, once.
-    ExchangeState.WAITING: frozenset(
-        (ExchangeState.CONNECTING, ExchangeState.STREAMING, ExchangeState.TUNNEL, ExchangeState.ENDED)
-    ),
+    ExchangeState.NEW: frozenset((ExchangeState.DELAYED, ExchangeState.DISPATCHED, ExchangeState.ENDED)),
+    ExchangeState.DELAYED: frozenset((ExchangeState.DISPATCHED, ExchangeState.ENDED)),
+    ExchangeState.DISPATCHED: frozenset((ExchangeState.STREAMING, ExchangeState.TUNNEL, ExchangeState.ENDED)),
     ExchangeState.STREAMING: frozenset((ExchangeState.ENDED,)),
     ExchangeState.TUNNEL: frozenset((ExchangeState.ENDED,)),
     ExchangeState.ENDED: frozenset(),
+}
+
+_ON_ITS_WAY = (DispatchState.CONNECTING, DispatchState.WAITING, DispatchState.OVER)
+
+DISPATCH_WAYS: dict[DispatchState, frozenset[DispatchState]] = {
+    DispatchState.NEW: frozenset(_ON_ITS_WAY),
+    # To itself: the endpoint could not be reached, and another is tried.
+    DispatchState.CONNECTING: frozenset((*_ON_ITS_WAY, DispatchState.BACKOFF)),
+    DispatchState.BACKOFF: frozenset(_ON_ITS_WAY),
+    # Back to CONNECTING: a reused connection that died before it answered is replaced, once.
+    DispatchState.WAITING: frozenset((DispatchState.CONNECTING, DispatchState.BACKOFF, DispatchState.OVER)),
+    DispatchState.OVER: frozenset(),
 }

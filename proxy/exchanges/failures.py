@@ -21,11 +21,11 @@ def no_endpoint(cluster: str) -> Refusal:
     return Refusal(503, message, flags, response_flags.NO_HEALTHY_UPSTREAM)
 
 
-def too_many_connections(cluster: str) -> Refusal:
-    """The bound on connections is reached."""
-    message = f"too many connections to cluster {cluster}"
+def overflow(cluster: str, what: str) -> Refusal:
+    """A limit on what is out to a cluster is reached. ``what``: of what there are too many."""
+    message = f"cluster {cluster} has too many {what}"
     flags = response_flags.joined(Flag.UPSTREAM_OVERFLOW)
-    return Refusal(503, message, flags, response_flags.UPSTREAM_OVERFLOW)
+    return Refusal(503, message, flags, response_flags.UPSTREAM_OVERFLOW, (("x-envoy-overloaded", "true"),))
 
 
 def no_connection(endpoint: Endpoint, reason: str, timed_out: bool) -> Refusal:
@@ -61,6 +61,13 @@ def route_timeout(seconds: float) -> Refusal:
     message = f"no complete response within {seconds:g} s"
     flags = response_flags.joined(Flag.UPSTREAM_TIMEOUT)
     return Refusal(504, message, flags, response_flags.RESPONSE_TIMEOUT)
+
+
+def try_timeout(seconds: float) -> Refusal:
+    """A try's time for a response's head is over."""
+    message = f"no response within {seconds:g} s"
+    flags = response_flags.joined(Flag.UPSTREAM_TIMEOUT)
+    return Refusal(504, message, flags, response_flags.PER_TRY_TIMEOUT)
 
 
 def stream_idle(seconds: float, request_done: bool) -> Refusal:

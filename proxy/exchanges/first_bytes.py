@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
 
+from proxy.exchanges.client import Client
 from proxy.http1 import heads
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import malformed
 from proxy.telemetry import response_flags
-from proxy.telemetry.access_log import AccessLogEntry
+from proxy.telemetry.access_log import AccessLogEntry, is_logged
 from proxy.telemetry.response_flags import Flag
-
-if TYPE_CHECKING:
-    from proxy.exchanges.downstream import Downstream
 
 _FLAGS = response_flags.joined(Flag.DOWNSTREAM_PROTOCOL_ERROR)
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n"  # RFC 9113, 3.4
@@ -71,14 +68,15 @@ def head_too_large(data: bytes | bytearray, limit: int) -> Refusal:
     return Refusal(414, f"the request's target is over {limit} bytes", _FLAGS, response_flags.INVALID_URL)
 
 
-def record(downstream: Downstream, refusal: Refusal, head: bytes) -> None:
+def record(client: Client, refusal: Refusal, head: bytes) -> None:
     """Count and log what was refused before it was a request."""
     method, target = _method_and_target(head)
-    runtime = downstream.runtime
-    service = downstream.listener.listener.name
-    source = downstream.caller.source
+    runtime = client.runtime
+    service = client.listener.listener.name
+    source = client.caller.source
     runtime.stats.record(service, "", "", source, method, refusal.status, refusal.flags, 0.0)
-    if runtime.access_log is not None:
+    share = client.listener.options.access_log_share
+    if runtime.access_log is not None and is_logged(share, None, runtime.random):
         runtime.access_log.write(
             AccessLogEntry(
                 start=time.time(),
@@ -90,8 +88,8 @@ def record(downstream: Downstream, refusal: Refusal, head: bytes) -> None:
                 flags=refusal.flags,
                 details=refusal.details,
                 source=source,
-                downstream_local_address=downstream.local,
-                downstream_remote_address=downstream.remote,
+                downstream_local_address=client.local,
+                downstream_remote_address=client.remote,
             )
         )
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
+from meshd.model.clusters import Endpoint
+from proxy.exchanges.client import Client
+from proxy.exchanges.upstream import Upstream
 from proxy.http1.field_values import Field
+from proxy.http1.request import Request
 from proxy.telemetry import response_flags
-from proxy.telemetry.access_log import AccessLogEntry
-
-if TYPE_CHECKING:
-    from proxy.exchanges.downstream import Downstream
-    from proxy.exchanges.exchange import Exchange
+from proxy.telemetry.access_log import AccessLogEntry, is_logged
 
 
 class Account:
@@ -22,6 +21,7 @@ class Account:
         "bytes_sent",
         "cluster",
         "details",
+        "drawn",
         "flags",
         "route",
         "sent",
@@ -38,7 +38,7 @@ class Account:
         self.service_time: float | None = None
         """Seconds from ``started`` to the response's head; None: not measured, or none came."""
         self.sent: list[Field] | None = None
-        """The request's fields as they went on to a server; None: it did not go."""
+        """The request's fields as they went on to a server; None: it did not go, or nobody knows."""
         self.route = ""
         self.cluster = ""
         self.flags = ""
@@ -46,33 +46,49 @@ class Account:
         self.bytes_received = 0
         """Of the request's body; likewise ``bytes_sent`` of the response's."""
         self.bytes_sent = 0
+        self.drawn: bool | None = None
+        """Whether the kernel has drawn it for the access log; None: it has drawn nothing."""
 
 
-def report(exchange: Exchange, downstream: Downstream) -> None:
-    """Count the exchange, and log it where there is a log."""
-    account = exchange.account
+def report(
+    client: Client,
+    request: Request,
+    account: Account,
+    endpoint: Endpoint | None,
+    upstream: Upstream | None,
+    logged: bool,
+) -> None:
+    """Count an exchange, and log it where there is a log.
+
+    ``endpoint``, ``upstream``: where the request is or was. ``logged``: a line can tell about it.
+    """
     seconds = time.monotonic() - account.started
-    runtime = downstream.runtime
-    # Of a request that the kernel carried the proxy has seen nothing that a line could tell.
-    if runtime.access_log is not None and not exchange.adopted:
-        runtime.access_log.write(_entry(exchange, downstream, seconds))
+    runtime = client.runtime
+    share = client.listener.options.access_log_share
+    if logged and runtime.access_log is not None and is_logged(share, account.drawn, runtime.random):
+        runtime.access_log.write(_entry(client, request, account, endpoint, upstream, seconds))
     runtime.stats.record(
-        downstream.listener.listener.name,
+        client.listener.listener.name,
         account.route,
         account.cluster,
-        downstream.caller.source,
-        exchange.request.head.method,
+        client.caller.source,
+        request.head.method,
         account.status,
         account.flags,
         seconds,
     )
 
 
-def _entry(exchange: Exchange, downstream: Downstream, seconds: float) -> AccessLogEntry:
-    request, account = exchange.request, exchange.account
+def _entry(
+    client: Client,
+    request: Request,
+    account: Account,
+    endpoint: Endpoint | None,
+    upstream: Upstream | None,
+    seconds: float,
+) -> AccessLogEntry:
     get = request.head.headers.get
-    endpoint = exchange.dispatch.endpoint if exchange.dispatch else None
-    upstream = exchange.upstream
+    fields = account.sent or request.fields
     return AccessLogEntry(
         start=time.time() - seconds,
         method=request.head.method,
@@ -85,23 +101,23 @@ def _entry(exchange: Exchange, downstream: Downstream, seconds: float) -> Access
         bytes_received=account.bytes_received,
         bytes_sent=account.bytes_sent,
         upstream_service_time=account.service_time,
-        forwarded_for=_sent(exchange, b"x-forwarded-for"),
+        forwarded_for=_value(fields, b"x-forwarded-for"),
         user_agent=get("user-agent", ""),
-        request_id=_sent(exchange, b"x-request-id"),
+        request_id=_value(fields, b"x-request-id"),
         authority=request.head.host,
         route=account.route,
-        source=downstream.caller.source,
+        source=client.caller.source,
         upstream_host=f"{endpoint.address}:{endpoint.port}" if endpoint else "",
         upstream_cluster=account.cluster,
         upstream_local_address=upstream.local_address() if upstream else "",
-        downstream_local_address=downstream.local,
-        downstream_remote_address=downstream.remote,
+        downstream_local_address=client.local,
+        downstream_remote_address=client.remote,
     )
 
 
-def _sent(exchange: Exchange, name: bytes) -> str:
-    """A field of the request as it went on to the server, else as it came."""
-    for field, value in exchange.account.sent or exchange.request.fields:
+def _value(fields: list[Field], name: bytes) -> str:
+    """The first field of that name (lower case); empty: there is none."""
+    for field, value in fields:
         if field.lower() == name:
             return value.decode("utf-8", "surrogateescape")
     return ""

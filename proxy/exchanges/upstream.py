@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from meshd.datapath.flows.arming import ArmingTable
 from proxy.exchanges.read_hold import KERNEL_READS, OTHER_SIDE, ReadHold
 from proxy.fast.epoll_set import EpollSet
 
 if TYPE_CHECKING:
-    from proxy.exchanges.exchange import Exchange
     from proxy.exchanges.pool import Pool
     from proxy.fast.flow import FastFlow
 
 WRITE_HIGH_BYTES = 64 * 1024
 """Bytes that wait to be sent; beyond them the other side is not read from."""
 WRITE_LOW_BYTES = 16 * 1024
+
+
+class User(Protocol):
+    """Who has a connection for the time of a request and its answer."""
+
+    def upstream_data(self, data: bytes) -> None:
+        """Bytes from the server."""
+
+    def upstream_eof(self) -> bool:
+        """The server has sent its last byte; True keeps our direction to it open."""
+
+    def upstream_lost(self) -> None:
+        """The connection is gone."""
+
+    def upstream_write_paused(self) -> None:
+        """The server does not keep up."""
+
+    def upstream_write_resumed(self) -> None:
+        """The server has caught up."""
 
 
 class Upstream(asyncio.Protocol):
@@ -44,7 +62,7 @@ class Upstream(asyncio.Protocol):
         self.pool = pool
         self._sock = sock
         self._transport: asyncio.Transport
-        self.exchange: Exchange | None = None
+        self.exchange: User | None = None
         """Whose it is at the moment; None: idle."""
         self.flow: FastFlow | None = None
         """Whose client the kernel may use it for, while it is idle; None: it is in its pool."""
@@ -68,6 +86,7 @@ class Upstream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._hold = ReadHold(self._transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
+        self.pool.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the server."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
@@ -9,8 +10,8 @@ from multidict import CIMultiDict
 from meshd.datapath.flows.kept_requests import request_id_text
 from meshd.datapath.flows.table import Carried
 from meshd.model.routes import Forward
-from proxy.exchanges.exchange import Exchange
 from proxy.exchanges.upstream import Upstream
+from proxy.fast.carried_exchange import CarriedExchange
 from proxy.http1.body import CHUNKED, Body, body_of
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
@@ -28,13 +29,16 @@ _HEAD_END = b"\r\n\r\n"
 
 def adopt(
     downstream: Downstream,
+    is_whole: Callable[[], bool],
     rules: ListenerRules,
     carried: Carried,
     method: str,
     upstream: Upstream | None,
     sent: bytes = b"",
-) -> Exchange:
+) -> CarriedExchange:
     """The exchange of a carried request, as if the proxy had just sent it on ``upstream``.
+
+    ``is_whole``: whether the request has come to its end.
 
     ``rules``: by which the kernel decided. ``upstream``: None where it is gone. ``sent``: all that has gone
     out of the request, as the client sent it; empty: not known, so that it cannot be sent again.
@@ -58,10 +62,12 @@ def adopt(
         retry=route.action.retry,
         missing_cluster_status=route.action.missing_cluster_status,
     )
-    exchange = downstream.adopt(request or _unknown(method), carried.began)
-    exchange.adopt(decision, upstream, carried.request_left == 0)
-    if balancer is not None and request is not None:
-        exchange.remember(balancer, body)
+    whole = carried.request_left == 0
+    exchange = CarriedExchange(
+        downstream, request or _unknown(method), carried.began, decision, whole, is_whole
+    )
+    downstream.adopt(exchange)
+    exchange.wait(upstream, balancer if request is not None else None, body)
     return exchange
 
 

@@ -77,8 +77,11 @@ class FastFlow:
 
     def keep(self, upstream: Upstream) -> bool:
         """Keep the connection of a request that has ended well. False: it is not wanted, or not usable."""
-        if not self._may_arm() or upstream.pool.draining or not upstream.is_reusable():
+        pool = upstream.pool
+        if not self._may_arm() or pool.draining or not upstream.is_reusable():
             return False
+        if pool.cluster.limits.connections:
+            return False  # nobody may sit on a connection that others wait for
         self._own.add(upstream)
         if len(self._own) > self._most:
             self._most = len(self._own)
@@ -147,10 +150,10 @@ class FastFlow:
         """
         return not self._kernel.armed or self._settling.is_settled(data)
 
-    def is_request_whole(self) -> bool:
-        """Whether the last carried request's body has come to its end."""
-        carried = self._kernel.carried()
-        return carried is not None and carried.request_left == 0
+    def take_drawn(self) -> bool | None:
+        """Whether the kernel drew the request that has just come for the access log; None: it drew none."""
+        drawn, self._settling.drawn = self._settling.drawn, None
+        return drawn
 
     def may_close(self, now: float) -> bool:
         """Whether the connection can be closed between two requests. False: ask again with the next sweep."""

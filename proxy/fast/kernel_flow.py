@@ -165,6 +165,11 @@ class KernelFlow:
         """None: the client has closed."""
         return self._path.flows.carried(self.key)
 
+    def is_request_whole(self) -> bool:
+        """Whether the last carried request's body has come to its end."""
+        carried = self.carried()
+        return carried is not None and carried.request_left == 0
+
     def stage(self, carried: Carried) -> Stage:
         """Of the last carried request."""
         if (carried.requests - carried.responses - self._adopted) & _MASK:

@@ -122,7 +122,9 @@ class OwnConnections:
         balancers = runtime.config.balancers
         own = [Own(upstream.pool.cluster.name, upstream.pool.address) for upstream in self._all]
         weights = {
-            each.cluster: balancers[each.cluster].weights(ipv6) for each in own if each.cluster in balancers
+            each.cluster: balancers[each.cluster].weights(ipv6, runtime.now)
+            for each in own
+            if each.cluster in balancers
         }
         shares, missing = plan(own, weights, MAX_CONNECTIONS - len(own))
         entries = [

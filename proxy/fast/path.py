@@ -9,6 +9,7 @@ from meshd.datapath.flows.arming import ArmingTable
 from meshd.datapath.flows.bell import Bell
 from meshd.datapath.flows.kept_requests import KeptRequests
 from meshd.datapath.flows.table import FlowTable
+from meshd.model.request_policies import MILLION
 from proxy.fast.epoll_set import EpollSet
 from proxy.in_force import ListenerState
 from proxy.routing.listener_rules import NO_RULES, ListenerRules, listener_rules
@@ -107,13 +108,13 @@ class FastPath:
 
     def is_on(self) -> bool:
         """Whether flows may be armed."""
-        runtime = self._runtime
-        if not self._enabled or runtime.draining:
-            return False
-        return runtime.access_log is None or self._sample > 0
+        return self._enabled and not self._runtime.draining
 
     def rules(self, state: ListenerState) -> ListenerRules | None:
-        """A listener's rules under the config in force; None: the kernel has none for it."""
+        """A listener's rules under the config in force; None: the kernel is to carry nothing of it."""
+        all_logged = self._runtime.access_log is not None and not self._sample
+        if all_logged and state.options.access_log_share == MILLION:
+            return None
         rules = state.rules
         if rules is None:
             config = self._runtime.config

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from meshd.datapath.flows.table import Carried
 from proxy.exchanges import failures
-from proxy.exchanges.exchange import Exchange
 from proxy.exchanges.upstream import Upstream
 from proxy.fast import carried_request
+from proxy.fast.carried_exchange import CarriedExchange
 from proxy.fast.carried_progress import CarriedProgress
 from proxy.fast.kernel_flow import GRACE_SECONDS, KernelFlow, Stage, Turn
 from proxy.fast.own_connections import OwnConnections
@@ -39,6 +39,7 @@ class Settling:
         "_refusal",
         "_settling",
         "_timer",
+        "drawn",
         "pipelines",
         "unused",
     )
@@ -50,6 +51,8 @@ class Settling:
         self._down: Downstream
         self.pipelines = False
         """The client has sent a request before it had its answer: the kernel carries nothing more."""
+        self.drawn: bool | None = None
+        """Whether the kernel drew the request that ended its turn for the access log; None: it drew none."""
         self.unused = 0
         """Turns of the kernel, in a row, in which it carried nothing."""
         self._timer: asyncio.TimerHandle | None = None
@@ -95,10 +98,12 @@ class Settling:
     def release(self, carried: Carried) -> None:
         """The flow was disarmed, and nothing has come of it."""
         self._proxys_turn(carried)
+        self.drawn = None
         self._own.release_all()
 
     def _proxys_turn(self, carried: Carried) -> None:
         self._settling = False
+        self.drawn = carried.drawn
         self.pipelines |= carried.pipelines
         self.unused = 0 if self._kernel.take_turn(carried) else self.unused + 1
 
@@ -191,7 +196,9 @@ class Settling:
 
     # -- requests that become the proxy's ------------------------------------------------------------
 
-    def _adopt(self, carried: Carried, upstream: Upstream | None, sent: bytes = b"") -> Exchange | None:
+    def _adopt(
+        self, carried: Carried, upstream: Upstream | None, sent: bytes = b""
+    ) -> CarriedExchange | None:
         """None: the client has closed. ``sent``: as for carried_request.adopt."""
         self._cancel_timer()
         if not self._kernel.adopt(carried):
@@ -201,7 +208,8 @@ class Settling:
             return None
         self.unused = 0
         method = self._path.table.methods[carried.method]
-        return carried_request.adopt(self._down, self._kernel.rules, carried, method, upstream, sent)
+        rules, is_whole = self._kernel.rules, self._kernel.is_request_whole
+        return carried_request.adopt(self._down, is_whole, rules, carried, method, upstream, sent)
 
     def _server_gone(self, carried: Carried, status: int) -> None:
         """The connection that carried it is no more: what becomes of it is decided as on the slow path.

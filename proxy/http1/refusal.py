@@ -10,13 +10,24 @@ _EXTRA_REASONS = {431: "Request Header Fields Too Large"}
 class Refusal(Exception):  # noqa: N818 - it is an answer, not an error of ours
     """An answer of the proxy's own: status, what to tell the client, and what to write in the log."""
 
-    def __init__(self, status: int, message: str, flags: str, details: str) -> None:
-        """``flags``: Envoy's response flags. ``details``: Envoy's response code details."""
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        flags: str,
+        details: str,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """``flags``: Envoy's response flags. ``details``: Envoy's response code details.
+
+        ``headers``: beside those that every such answer has.
+        """
         super().__init__(message)
         self.status = status
         self.message = message
         self.flags = flags
         self.details = details
+        self.headers = headers
 
 
 def reason_phrase(status: int) -> str:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import enum
 
-from proxy.http1.body import Body, ChunkedBody, UntilCloseBody
+from proxy.http1.body import Body, BodyError, ChunkedBody, UntilCloseBody, body_of
+from proxy.http1.response_parser import Response
+
+
+def response_is_whole(response: Response, data: bytes, at: int) -> bool:
+    """Whether ``data`` from ``at`` on is all of a response's body, and another one can follow it."""
+    body = body_of(response.length)
+    if body is None:
+        return response.keep_alive and at == len(data)
+    try:
+        return response.keep_alive and body.feed(data, at) == len(data) and body.done
+    except BodyError:
+        return False
 
 
 class _Framing(enum.Enum):
@@ -18,7 +30,7 @@ class _Framing(enum.Enum):
 class ResponseRelay:
     """One response's way to one client. Decides the client's framing from both sides' versions."""
 
-    __slots__ = ("_body", "_framing", "chunked", "done", "keep_alive", "passed", "surplus")
+    __slots__ = ("_body", "_framing", "chunked", "done", "head", "keep_alive", "passed", "surplus")
 
     def __init__(self, body: Body | None, http10: bool, keep_alive: bool) -> None:
         """``body``: as the server frames it. ``http10``: the client's version.
@@ -27,6 +39,8 @@ class ResponseRelay:
         """
         self._body = body
         self._framing = _Framing.AS_IT_IS
+        self.head = b""
+        """Goes to the client before all else."""
         self.chunked = False
         """Whether the client gets chunks."""
         self.done = body is None
@@ -45,9 +59,10 @@ class ResponseRelay:
         self.keep_alive = keep_alive and not ends_by_closing
         """Whether the client's connection lives on after the response."""
 
-    def pass_on(self, head: bytes, data: bytes, at: int) -> bytes:
-        """What the client gets for ``data`` from ``at`` on, after ``head``. Raises BodyError."""
+    def pass_on(self, data: bytes, at: int) -> bytes:
+        """What the client gets for ``data`` from ``at`` on; first of all, the head. Raises BodyError."""
         body = self._body
+        head, self.head = self.head, b""
         if body is None:
             self.surplus = at < len(data)
             return head

@@ -7,14 +7,20 @@ API says more, the Gateway API's. Everything that does not depend on the request
 from __future__ import annotations
 
 import bisect
+import copy
+import functools
 import itertools
+from collections.abc import Iterator
 
-from meshd.model.request_policies import Retry
+from meshd.model.request_policies import Mirror, Retry
 from meshd.model.routes import DirectResponse, Forward, Redirect, Route, RouteConfig, VirtualHost
-from proxy.routing.header_edit import NO_EDIT, Edit
+from proxy.filters.chain import Filters, filters_of
+from proxy.routing.affinity import RouteAffinity
+from proxy.routing.header_edit import Edit
 from proxy.routing.match import predicate
 from proxy.routing.request_head import RequestHead
 from proxy.routing.rewriting import location, rewrite_path, with_query
+from proxy.routing.share import Share
 from proxy.routing.virtual_host import HostIndex, PathIndex
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
@@ -26,8 +32,11 @@ class ForwardTo:
     """Send the request to a cluster."""
 
     __slots__ = (
+        "affinity",
         "cluster",
+        "filters",
         "host",
+        "mirrors",
         "missing_cluster_status",
         "request_edit",
         "response_edit",
@@ -48,10 +57,12 @@ class ForwardTo:
         timeout: float,
         retry: Retry | None,
         missing_cluster_status: int,
+        affinity: RouteAffinity | None = None,
     ) -> None:
         """``target``: new origin form with its query. ``host``: the new Host; None: as it was.
 
         ``timeout``: seconds, 0: none. ``missing_cluster_status``: the answer if ``cluster`` does not exist.
+        ``affinity``: what ties the request to an endpoint; None: nothing does.
         """
         self.route = route
         self.cluster = cluster
@@ -62,12 +73,25 @@ class ForwardTo:
         self.timeout = timeout
         self.retry = retry
         self.missing_cluster_status = missing_cluster_status
+        self.affinity = affinity
+        self.mirrors: tuple[Mirror, ...] = ()
+        """Who gets a copy."""
+        self.filters: Filters | None = None
+        """What comes before it is sent."""
+
+    def instead_to(self, share: Share) -> ForwardTo:
+        """The same, to another cluster of the route."""
+        other = copy.copy(self)
+        other.cluster = share.cluster
+        other.request_edit = share.request_edit
+        other.response_edit = share.response_edit
+        return other
 
 
 class Answer:
     """Answer the request without asking a server. Content-Length is left to whoever frames the response."""
 
-    __slots__ = ("body", "details", "flags", "headers", "route", "status")
+    __slots__ = ("body", "details", "filters", "flags", "headers", "route", "status")
 
     def __init__(
         self,
@@ -85,6 +109,8 @@ class Answer:
         self.body = body
         self.flags = flags
         self.details = details
+        self.filters: Filters | None = None
+        """What comes before it is answered."""
 
 
 Decision = ForwardTo | Answer
@@ -94,35 +120,18 @@ _NO_ROUTE = Answer(
 )
 
 
-class _Share:
-    """One weighted cluster with its edits and the route's."""
-
-    __slots__ = ("cluster", "request_edit", "response_edit")
-
-    def __init__(self, route: Route, forward: Forward, index: int) -> None:
-        weighted = forward.clusters[index]
-        self.cluster = weighted.name
-        # The more specific edit comes first, so that the less specific one has the last word
-        # (Envoy without most_specific_header_mutations_wins).
-        self.request_edit = Edit((weighted.request_headers, route.request_headers)) or NO_EDIT
-        self.response_edit = Edit((weighted.response_headers, route.response_headers)) or NO_EDIT
-
-
 class _Forwarding:
-    __slots__ = ("_bounds", "_forward", "_host", "_no_share", "_route", "_shares", "_single")
+    __slots__ = ("_affinity", "_bounds", "_forward", "_host", "_no_share", "_route", "_shares", "_single")
 
     def __init__(self, route: Route, forward: Forward) -> None:
         self._route = route
         self._forward = forward
         self._host = forward.host or None
-        shares = [
-            (cluster.weight, _Share(route, forward, i))
-            for i, cluster in enumerate(forward.clusters)
-            if cluster.weight > 0
-        ]
-        self._shares = [share for _, share in shares]
-        self._bounds = list(itertools.accumulate(weight for weight, _ in shares))
-        self._single = self._shares[0] if len(shares) == 1 else None
+        shares = [Share(route, cluster) for cluster in forward.clusters]
+        self._shares = [share for share in shares if share.weight > 0]
+        self._bounds = list(itertools.accumulate(share.weight for share in self._shares))
+        self._single = self._shares[0] if len(self._shares) == 1 else None
+        self._affinity = RouteAffinity(forward, shares) or None
         self._no_share = Answer(route, 500, details=response_flags.NO_WEIGHT)
 
     def decide(self, request: RequestHead, random: float) -> Decision:
@@ -136,7 +145,7 @@ class _Forwarding:
         path = request.path
         if forward.path is not None:
             path = rewrite_path(path, self._route.match.path, forward.path)
-        return ForwardTo(
+        decision = ForwardTo(
             self._route,
             share.cluster,
             path if request.query is None else with_query(path, request.query),
@@ -146,7 +155,10 @@ class _Forwarding:
             forward.timeout,
             forward.retry,
             forward.missing_cluster_status,
+            self._affinity,
         )
+        decision.mirrors = forward.mirrors
+        return decision
 
 
 class _Redirecting:
@@ -179,33 +191,51 @@ class _Responding:
 
 
 class _CompiledRoute:
-    __slots__ = ("decide", "holds", "order")
+    __slots__ = ("_filters", "_take", "holds", "order")
 
-    def __init__(self, order: int, route: Route) -> None:
+    def __init__(self, order: int, route: Route, filters: Filters | None) -> None:
         self.order = order
+        self._filters = filters
         self.holds = predicate(route.match)
         action = route.action
         if isinstance(action, Forward):
-            self.decide = _Forwarding(route, action).decide
+            self._take = _Forwarding(route, action).decide
         elif isinstance(action, Redirect):
-            self.decide = _Redirecting(route, action).decide
+            self._take = _Redirecting(route, action).decide
         else:
-            self.decide = _Responding(route, action).decide
+            self._take = _Responding(route, action).decide
+
+    def decide(self, request: RequestHead, random: float) -> Decision:
+        decision = self._take(request, random)
+        decision.filters = self._filters
+        return decision
 
 
-def _compile(host: VirtualHost) -> PathIndex[_CompiledRoute]:
-    return PathIndex((route.match.path, _CompiledRoute(i, route)) for i, route in enumerate(host.routes))
+def _compile(config: str, host: VirtualHost) -> PathIndex[_CompiledRoute]:
+    return PathIndex(
+        (route.match.path, _CompiledRoute(i, route, filters_of(config, host, route)))
+        for i, route in enumerate(host.routes)
+    )
+
+
+def _session_clusters(config: RouteConfig) -> Iterator[str]:
+    for host in config.virtual_hosts:
+        for route in host.routes:
+            if isinstance(route.action, Forward) and route.action.session is not None:
+                yield from (cluster.name for cluster in route.action.clusters)
 
 
 class RouteTable:
     """A RouteConfig, ready to decide. Immutable."""
 
-    __slots__ = ("_hosts", "config")
+    __slots__ = ("_hosts", "config", "session_clusters")
 
     def __init__(self, config: RouteConfig) -> None:
         """Raises meshd.model.regex.RegexError."""
         self.config = config
-        self._hosts = HostIndex(config, _compile)
+        self.session_clusters = frozenset(_session_clusters(config))
+        """The clusters that sessions are with."""
+        self._hosts = HostIndex(config, functools.partial(_compile, config.name))
 
     def decide(self, request: RequestHead, random: float) -> Decision:
         """What becomes of ``request``. ``random``: uniform in [0, 1), it picks among weighted clusters."""

@@ -33,6 +33,15 @@ class Edit:
         self.added = tuple((_wire(name), _wire(value)) for name, value in self.text_added)
         self.dropped = frozenset(_wire(name) for name in dropped)
 
+    def then(self, later: Edit) -> Edit:
+        """The two as one, ``later`` after this one."""
+        both = Edit(())
+        kept = [field for field in self.text_added if _wire(field[0]) not in later.dropped]
+        both.text_added = (*kept, *later.text_added)
+        both.added = tuple((_wire(name), _wire(value)) for name, value in both.text_added)
+        both.dropped = self.dropped | later.dropped
+        return both
+
     def of_answer(self, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         """The headers (names in lower case) of an answer of our own, after this edit."""
         kept = (field for field in headers if _wire(field[0]) not in self.dropped)

@@ -7,7 +7,7 @@ from meshd.datapath.rules.fingerprint import cluster_id, rules_fingerprint
 from meshd.model.listeners import Listener
 from meshd.model.routes import Forward, Route
 from meshd.model.snapshot import Snapshot
-from proxy.routing.balancing import Balancer
+from proxy.balancing.balancer import Balancer
 
 
 class ListenerRules:

@@ -4,6 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+
+from meshd.model.request_policies import MILLION
+
+
+def is_logged(share: int, drawn: bool | None, random: Callable[[], float]) -> bool:
+    """Whether a request is one of the share (in parts per million) that is logged.
+
+    ``drawn``: what the kernel drew when it passed the request up; None: it drew nothing. Of all or none
+    nothing is drawn at all.
+    """
+    if share >= MILLION:
+        return True
+    return random() * MILLION < share if drawn is None else drawn
 
 
 class AccessLogEntry:

@@ -14,12 +14,17 @@ class Flag(enum.StrEnum):
 
     DOWNSTREAM_TERMINATED = "DC"
     """The client went away before the response was complete."""
+    DELAY_INJECTED = "DI"
+    """The route's fault policy had the request wait."""
     DOWNSTREAM_PROTOCOL_ERROR = "DPE"
     DURATION_TIMEOUT = "DT"
+    FAULT_INJECTED = "FI"
+    """The route's fault policy gave the answer."""
     LOCAL_RESET = "LR"
     NO_CLUSTER = "NC"
     NO_ROUTE = "NR"
     OVERLOAD = "OM"
+    RATE_LIMITED = "RL"
     STREAM_IDLE_TIMEOUT = "SI"
     UPSTREAM_TERMINATED = "UC"
     """The server closed the connection while a request was out."""
@@ -30,6 +35,7 @@ class Flag(enum.StrEnum):
     UPSTREAM_PROTOCOL_ERROR = "UPE"
     UPSTREAM_RESET = "UR"
     UPSTREAM_RETRY_LIMIT = "URX"
+    """The last try has failed that the route allows."""
     UPSTREAM_TIMEOUT = "UT"
 
 
@@ -38,14 +44,33 @@ def joined(*flags: Flag) -> str:
     return ",".join(flags)
 
 
+# fmt: off
+_ENVOYS_ORDER = (
+    "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI", "IH",
+    "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM",
+)
+# fmt: on
+
+
+def with_earlier(earlier: str, flags: str) -> str:
+    """Flags of a request that had others before, in the order in which Envoy writes them."""
+    if not earlier or not flags:
+        return earlier or flags
+    return ",".join(sorted({*earlier.split(","), *flags.split(",")}, key=_ENVOYS_ORDER.index))
+
+
 VIA_UPSTREAM: Final = "via_upstream"
 DIRECT_RESPONSE: Final = "direct_response"
 ROUTE_NOT_FOUND: Final = "route_not_found"
+CORS_RESPONSE: Final = "cors_response"
+FAULT_ABORT: Final = "fault_filter_abort"
+RATE_LIMITED: Final = "local_rate_limited"
 CLUSTER_NOT_FOUND: Final = "cluster_not_found"
 NO_HEALTHY_UPSTREAM: Final = "no_healthy_upstream"
 NO_WEIGHT: Final = "no_cluster_has_weight"
 """Ours: Envoy refuses such a config, the Gateway API answers 500."""
 RESPONSE_TIMEOUT: Final = "response_timeout"
+PER_TRY_TIMEOUT: Final = "upstream_per_try_timeout"
 REQUEST_HEADER_TIMEOUT: Final = "request_header_timeout"
 STREAM_IDLE_TIMEOUT: Final = "stream_idle_timeout"
 DOWNSTREAM_REMOTE_DISCONNECT: Final = "downstream_remote_disconnect"

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from meshd.paths import run_dir
 
 AGENT = (sys.executable, "-m", "meshd", "agent", "--node", "n")
@@ -32,6 +34,26 @@ def test_bad_addresses_are_usage_errors() -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 2
         assert "is not HOST:PORT" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--control", "a:1,,b:2"), "--control a:1,,b:2: an address is empty"),
+        (
+            ("--control-ca", "c", "--control-key", "k"),
+            "--control-cert and --control-key go together",
+        ),
+        (
+            ("--control-cert", "c", "--control-key", "k"),
+            "--control-cert needs TLS: give --control-ca, too",
+        ),
+        (("--control-token-file", "t"), "--control-token-file needs TLS: give --control-ca, too"),
+    ],
+)
+def test_nothing_secret_is_shown_to_just_anybody(options: tuple[str, ...], message: str) -> None:
+    done = subprocess.run([*AGENT, *options], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (1, f"meshd agent: {message}\n")
 
 
 def test_a_cgroup_that_is_none_is_said() -> None:

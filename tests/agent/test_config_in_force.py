@@ -46,8 +46,8 @@ def _replaced(new: Snapshot, _: Snapshot) -> Snapshot:
 
 
 def _config(maps: Maps, folder: Path) -> ConfigInForce:
-    workers = Workers(1, folder, Greeting(lambda *_: None, lambda *_: None))
-    return ConfigInForce(maps, workers, folder / "config.msgpack")
+    workers = Workers(1, folder, Greeting(*[lambda *_: None] * 3))
+    return ConfigInForce(maps, workers, folder / "config.journal")
 
 
 def test_changes_are_numbered_and_kept_for_the_next_agent(tmp_path: Path) -> None:
@@ -103,10 +103,12 @@ def test_what_the_kernel_refuses_is_in_force_nowhere(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("kept", [b"", b"\xc1", msgspec.msgpack.encode({"generation": "x"})])
+@pytest.mark.parametrize(
+    "kept", [b"", b"\xc1", b"\x01\0\0\0\xc1", b"\x0e\0\0\0" + msgspec.msgpack.encode({"generation": "x"})]
+)
 def test_a_kept_config_that_is_unreadable_is_left_alone(tmp_path: Path, kept: bytes) -> None:
     async def scenario() -> None:
-        (tmp_path / "config.msgpack").write_bytes(kept)
+        (tmp_path / "config.journal").write_bytes(kept)
         config = _config(Maps(), tmp_path)
         assert not config.restore()
         assert config.snapshot.as_delta() == Delta(generation=0)

@@ -15,11 +15,21 @@ from meshd.agent.matching import find_route
 from meshd.agent.views import route_views
 from meshd.cli.explain import explanation_text
 from meshd.datapath.rules.compilation import CompiledRules, compile_rules
-from meshd.model.clusters import Endpoint, EndpointSet, Health
+from meshd.model.cluster_policies import HealthCheck, HttpProbe, Limits, Maglev, Outlier
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.model.listeners import Protocol
-from meshd.model.request_policies import StringMatch
+from meshd.model.request_policies import (
+    HashCookie,
+    HashHeader,
+    HashQuery,
+    HashSource,
+    Retry,
+    SessionCookie,
+    StringMatch,
+)
 from meshd.model.routes import (
     DirectResponse,
+    Forward,
     HeaderEdit,
     PathExact,
     PathPrefix,
@@ -28,6 +38,7 @@ from meshd.model.routes import (
     RouteConfig,
     RouteMatch,
     VirtualHost,
+    WeightedCluster,
 )
 from meshd.model.snapshot import Snapshot
 from meshd.model.view import ExplainedRequest, ExplanationView
@@ -138,8 +149,54 @@ def test_where_it_goes() -> None:
         "  Match    * /*",
         "  Cluster  a  50 %, healthy endpoints 1 of 2",
         "  Cluster  b  50 %, healthy endpoints 0 of 0",
+        "    Does   balancing random",
         "  Timeout  2.5 s",
         "  Path     kernel",
+    ]
+
+
+def test_what_policies_do_and_which_they_are() -> None:
+    forward = Forward(
+        clusters=(WeightedCluster(name="c"),),
+        retry=Retry(attempts=2, reset=True, statuses=(500, 503), per_try_timeout=0.5),
+        session=SessionCookie(name="s"),
+        hash_keys=(HashHeader(name="x-user"), HashCookie(name="c"), HashQuery(name="q"), HashSource()),
+    )
+    only = config(Route(name="r", action=forward, policies=("RoutePolicy shop/p",)))
+    cluster = Cluster(
+        name="c",
+        balancing=Maglev(),
+        panic_percent=50,
+        health_check=HealthCheck(probe=HttpProbe(path="/healthz"), interval=5.0),
+        outlier=Outlier(consecutive_gateway=2, success_rate_factor=1900, latency_factor=3000),
+        limits=Limits(connections=1, requests=2, retry_budget_percent=20.0),
+        connect_timeout=1.0,
+        idle_timeout=0.0,
+        policies=("UpstreamPolicy shop/u",),
+    )
+    snapshot = Snapshot(1, {LISTENER.name: LISTENER}, {LISTENER.name: only}, {"c": cluster})
+    request = ExplainedRequest(service="shop/web", method="GET", target="/b")
+    found = explain(snapshot, request, lambda *_: compile_rules(LISTENER, only, {"c": cluster}))
+    assert list(explanation_text(found)) == [
+        "GET /b to shop/web:80 (Host web.shop)",
+        "  Route    r, number 0 by order",
+        "  Match    * /*",
+        "  Policy   RoutePolicy shop/p",
+        "  Does     retry 2 times on connect-failure, reset, 500, 503",
+        "  Does     timeout of a try 0.5 s",
+        "  Does     session by cookie s",
+        "  Does     hash on header x-user, cookie c, query parameter q, source address",
+        "  Cluster  c  100 %, healthy endpoints 0 of 0",
+        "    Policy UpstreamPolicy shop/u",
+        "    Does   balancing Maglev",
+        "    Does   panic with fewer than 50 % healthy",
+        "    Does   health check GET /healthz every 5 s",
+        "    Does   outliers ejected by 5 5xx in a row, 2 gateway errors in a row, success rate, latency",
+        "    Does   limits connections 1, requests 2, retries 20 %, 3 at least",
+        "    Does   connect timeout 1 s",
+        "    Does   idle timeout none",
+        "  Timeout  none",
+        "  Path     proxy, because: the route sends requests again",
     ]
 
 
@@ -179,7 +236,7 @@ def test_a_caller_of_a_namespace_with_routes_of_its_own() -> None:
 def test_what_the_node_and_the_service_say_comes_first() -> None:
     request = ExplainedRequest(service="shop/web", method="GET", target="/")
     assert explain(SNAPSHOT, request, rules_of, "--fast-path off").reason == "--fast-path off"
-    assert explain(SNAPSHOT, request, lambda *_: "off by annotation").reason == "off by annotation"
+    assert explain(SNAPSHOT, request, lambda *_: "off for the service").reason == "off for the service"
 
 
 def test_services_that_are_none() -> None:

@@ -1,7 +1,16 @@
 from __future__ import annotations
 
+from meshd.agent.health.marks import By, Mark, marked
 from meshd.agent.totals import RequestTotal
-from meshd.agent.views import action_text, endpoint_views, match_text, route_views, service_views
+from meshd.agent.views import (
+    action_text,
+    endpoint_views,
+    left_out_views,
+    match_text,
+    route_views,
+    service_views,
+)
+from meshd.cli.status_text import why_left_out
 from meshd.model.clusters import Endpoint, EndpointSet, Health
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.request_policies import StringMatch
@@ -57,7 +66,9 @@ SNAPSHOT = Snapshot(
             name=NAME,
             endpoints=(
                 Endpoint(address="10.244.1.2", port=8080, workload="default/a"),
-                Endpoint(address="10.244.1.3", port=8080, health=Health.DRAINING),
+                Endpoint(
+                    address="10.244.1.3", port=8080, health=Health.DRAINING, priority=1, locality="eu/a/"
+                ),
             ),
         )
     },
@@ -86,7 +97,25 @@ def test_routes_keep_their_order_and_count() -> None:
 
 
 def test_endpoints() -> None:
-    assert [view.health for view in endpoint_views(SNAPSHOT)] == ["healthy", "draining"]
+    views = endpoint_views(SNAPSHOT, {}, 0.0)
+    assert [(view.health, view.by) for view in views] == [("healthy", ""), ("draining", "control plane")]
+    assert [(view.priority, view.locality) for view in views] == [(0, ""), (1, "eu/a/")]
+
+
+def test_who_is_left_out_by_our_own_say_and_why() -> None:
+    first = endpoint_views(SNAPSHOT, {}, 0.0)[0]
+    marks = {first.cluster: {(first.address, first.port): Mark(By.PROBE, "HTTP status 500", 2.0)}}
+    out = marked(SNAPSHOT, marks)
+    view = endpoint_views(out, marks, 14.5)[0]
+    assert (view.health, view.by, view.reason, view.seconds) == (
+        "unhealthy",
+        "probe",
+        "HTTP status 500",
+        12.5,
+    )
+    assert why_left_out(view) == "probe: HTTP status 500, for 12 s"
+    assert tuple(left_out_views(out, marks, 14.5)) == (view,)
+    assert [why_left_out(each) for each in endpoint_views(SNAPSHOT, {}, 0.0)] == ["", "control plane"]
 
 
 def test_lines_for_matches_and_actions() -> None:

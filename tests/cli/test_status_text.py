@@ -5,7 +5,7 @@ import msgspec
 from meshd.cli.status_text import percentage, status_text
 from meshd.cli.table import table
 from meshd.model.status import Condition, ObjectStatus, ParentReference, ParentStatus, Problem, Severity
-from meshd.model.view import CaptureView, ControlView, StatusView, WorkerView
+from meshd.model.view import CaptureView, ControlView, EndpointView, HealthView, StatusView, WorkerView
 
 NOT_ACCEPTED = ParentStatus(
     ref=ParentReference(kind="Service", name="web"),
@@ -120,3 +120,23 @@ def test_a_condition_without_an_error_is_shown() -> None:
 
 def test_tables_align_text_left_and_numbers_right() -> None:
     assert table(("NAME", "COUNT"), [("a", 5), ("long", 12)]) == "NAME  COUNT\na         5\nlong     12"
+
+
+def test_endpoints_that_are_left_out_are_named_with_their_reason() -> None:
+    assert "Health" not in status_text(STATUS)
+    out = EndpointView(
+        cluster="default/web:80",
+        address="10.1.0.1",
+        port=8080,
+        weight=1,
+        health="unhealthy",
+        workload="default/web-1",
+        by="probe",
+        reason="HTTP status 500",
+        seconds=7.2,
+    )
+    health = HealthView(probed=4, ejections={"consecutive_5xx": 2}, left_out=3, examples=(out,))
+    text = status_text(msgspec.structs.replace(STATUS, health=health))
+    assert "  Health         endpoints probed 4, ejections 2, left out 3\n" in text
+    assert "    default/web:80 10.1.0.1:8080 default/web-1: probe: HTTP status 500, for 7 s\n" in text
+    assert "    and 2 more (meshd endpoints)\n" in text

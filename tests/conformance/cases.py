@@ -35,11 +35,34 @@ _BACKENDS: tuple[tuple[str, str, dict[str, str], dict[str, str]], ...] = (
 _ECHO = {"app": "echo"}
 
 
+def _policy(kind: str, name: str, target: dict[str, str], spec: dict[str, Any]) -> dict[str, object]:
+    metadata = {"name": name, "namespace": NAMESPACE}
+    spec = {"targetRefs": [target], **spec}
+    return {"apiVersion": "meshd.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+_NAMED = "meshhttproutenamedrule"
+_GATEWAY_GROUP = "gateway.networking.k8s.io"
+POLICIES = [
+    _policy("UpstreamPolicy", "timed", {"group": "", "kind": "Service", "name": "echo-v2"}, {
+        "timeouts": {"connect": "4s"},
+    }),
+    _policy("RoutePolicy", "named", {
+        "group": _GATEWAY_GROUP, "kind": "HTTPRoute", "name": _NAMED, "sectionName": "named-rule",
+    }, {"fastPath": "Disabled"}),
+    _policy("RoutePolicy", "nowhere", {"group": "", "kind": "Service", "name": "nowhere"}, {
+        "fastPath": "Disabled",
+    }),
+]  # fmt: skip
+"""Policies of ours, which change no answer: not the suite's, but shown by the same commands as its routes."""
+
+
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a message must be like. Header fields of one name are joined by commas."""
 
     path: str = ""
-    headers: dict[str, str] = {}
+    headers: dict[str, str | tuple[str, ...]] = {}
+    """Of several values any."""
     absent: tuple[str, ...] = ()
 
 
@@ -47,6 +70,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A request, and what it must lead to."""
 
     path: str
+    """UNIQUE in it is another text each time that it is sent."""
     method: str = "GET"
     headers: dict[str, str] = {}
     host: str = "<case>"
@@ -66,9 +90,26 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     split: dict[str, float] = {}
     """Their shares."""
     location: str = ""
+    preflight: bool = False
+    """A CORS preflight: 200 or 204 by the proxy itself, or 403 where nothing is allowed."""
+    mirrored: dict[str, float] = {}
+    """The pods that get copies, and of which share of the requests."""
     seen: Message = Message()
     """The request as the server gets it."""
     answer: Message = Message()
+
+
+class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A path whose requests go to one pod once a session is there."""
+
+    path: str
+    cookie: str = ""
+    header: str = ""
+    """What the session is by: one of the two."""
+    proxies: tuple[str, ...] = ("meshd", "Envoy")
+    """Behind which it holds."""
+    attributes: dict[str, str] = {}
+    """Of the cookie; those of path and max-age that are not here it must not have."""
 
 
 class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +122,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """HTTPRoute specs, with ``name`` and ``namespace`` where they matter."""
     grants: tuple[dict[str, Any], ...] = ()
     """ReferenceGrant specs, with ``namespace``."""
+    sessions: tuple[Session, ...] = ()
     services: tuple[str, ...] = ()
     """Versions that the case wants a Service of its own for: <case>-v1."""
     conditions: dict[str, str] = {}
@@ -112,7 +154,7 @@ def manifests() -> list[dict[str, object]]:
         found += [_service(NAMESPACE, name, selector, {}) for name, selector in services.items()]
         found += [_route(case, spec) for spec in case.routes]
         found += [_grant(f"{case.slug}-{i}", spec) for i, spec in enumerate(case.grants)]
-    return found
+    return found + POLICIES
 
 
 def _service(namespace: str, name: str, selector: dict[str, str], more: dict[str, str]) -> dict[str, object]:

@@ -39,7 +39,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     (folder / "cases.yaml").write_text(yaml.safe_dump_all(manifests()))
     with running_lab(folder) as running:
         wanted = {f"{NAMESPACE}/{case.slug}:80" for case in CASES}
-        until(lambda: wanted <= {service.name for service in running.services()}, 20)
+        until(lambda: wanted <= {service.name for service in running.services()}, 60)
         yield running
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.conformance.cases import CASES, Case, Message, manifests
+from tests.conformance.cases import CASES, Case, Message, Session, manifests
 from tests.conformance.world import CONSUMER, ENVOY, MESHD, World
 from tests.support.lab import MESHD as COMMAND
 from tests.support.lab import until
@@ -19,6 +19,19 @@ from tests.support.lab import until
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_requests(world: World, case: Case, proxy: str) -> None:
     world.check(proxy, case)
+
+
+@pytest.mark.parametrize(
+    ("case", "session", "proxy"),
+    [
+        pytest.param(case, session, proxy, id=f"{session.path}-{proxy}")
+        for case in CASES
+        for session in case.sessions
+        for proxy in session.proxies
+    ],
+)
+def test_sessions(world: World, case: Case, session: Session, proxy: str) -> None:
+    world.check_session(proxy, case, session)
 
 
 _WITHOUT_GRANT = {"status": 500}
@@ -68,21 +81,44 @@ def test_conditions(world: World, case: Case) -> None:
         assert condition.status == (condition.reason == condition.type)
 
 
-def test_what_the_command_line_says(world: World) -> None:
-    def said(*arguments: str) -> str:
-        command = [*COMMAND, *arguments, "--instance", world.lab.instance("node1")]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+def _said(world: World, *arguments: str) -> str:
+    command = [*COMMAND, *arguments, "--instance", world.lab.instance("node1")]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
-    words = [line.split() for line in said("routes").splitlines()]
+
+def test_what_the_command_line_says(world: World) -> None:
+    words = [line.split() for line in _said(world, "routes").splitlines()]
     service, route = "conformance/meshconsumerroute-v1:80", f"{CONSUMER}/meshconsumerroute"
     assert [service, CONSUMER, f"{route}/0"] in [line[:3] for line in words]
     assert [service, "*", "default"] in [line[:3] for line in words]
     assert [route, "Service", service.partition(":")[0], "yes", "yes", "-"] in words
-    (node,) = json.loads(said("routes", "-o", "json"))["nodes"]
+    (node,) = json.loads(_said(world, "routes", "-o", "json"))["nodes"]
     (told,) = (each for each in node["httpRoutes"] if each["name"] == "httprouteinvalidnonexistentbackendref")
     (parent,) = told["status"]["parents"]
     assert [c["status"] for c in parent["conditions"]] == ["True", "False"]
-    assert f"Route    {route}/0," in said("explain", service, "GET", "/", "--from", CONSUMER)
-    assert "Route    default," in said("explain", service, "GET", "/")
-    named = said("explain", "conformance/meshhttproutenamedrule:80", "GET", "/named")
+    assert f"Route    {route}/0," in _said(world, "explain", service, "GET", "/", "--from", CONSUMER)
+    assert "Route    default," in _said(world, "explain", service, "GET", "/")
+    named = _said(world, "explain", "conformance/meshhttproutenamedrule:80", "GET", "/named")
     assert "Route    conformance/meshhttproutenamedrule/named-rule," in named
+
+
+def test_what_the_command_line_says_of_policies(world: World) -> None:
+    words = [line.split() for line in _said(world, "routes").splitlines()]
+    target = ["HTTPRoute", "conformance/meshhttproutenamedrule", "named-rule"]
+    assert ["RoutePolicy", "conformance/named", *target, "yes", "-"] in words
+    missing = "TargetNotFound Service conformance/nowhere does not exist"
+    assert [
+        *("RoutePolicy", "conformance/nowhere", "Service", "conformance/nowhere"),
+        *missing.split(),
+    ] in words
+    (node,) = json.loads(_said(world, "routes", "-o", "json"))["nodes"]
+    told = {each["name"]: each["status"]["ancestors"][0]["conditions"][0] for each in node["policies"]}
+    assert {name: found["status"] for name, found in told.items()} == {
+        "timed": "True", "named": "True", "nowhere": "False",
+    }  # fmt: skip
+    named = _said(world, "explain", "conformance/meshhttproutenamedrule:80", "GET", "/named")
+    assert "  Policy   RoutePolicy conformance/named\n" in named
+    assert "  Path     proxy, because: off by policy\n" in named
+    weighted = _said(world, "explain", "conformance/meshhttprouteweight:80", "GET", "/")
+    assert "    Policy UpstreamPolicy conformance/timed\n" in weighted
+    assert "    Does   connect timeout 4 s\n" in weighted

@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from meshd.agent.ads import AdsClient, NotAppliedError
+from meshd.agent.control_plane import ControlPlane
 from meshd.control.control import Control, Options
+from meshd.control.directory import Directory
+from meshd.control.source import Source
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.status import ConfigStatus
 
@@ -25,10 +28,10 @@ async def until(condition: Callable[[], object], what: str, seconds: float = DEA
 
 
 @contextlib.asynccontextmanager
-async def control(manifests: Path, socket: Path) -> AsyncIterator[Control]:
-    """A running control plane."""
+async def control(source: Path | Source, socket: Path) -> AsyncIterator[Control]:
+    """A running control plane, of manifests in a folder or of another source."""
     stop = asyncio.Event()
-    plane = Control(Options(manifests, (f"unix:{socket}",)))
+    plane = Control(Options(Directory(source) if isinstance(source, Path) else source, (f"unix:{socket}",)))
     task = asyncio.create_task(plane.run(stop))
     try:
         await until(lambda: plane.resources.version or task.done(), "the first version")
@@ -41,8 +44,8 @@ async def control(manifests: Path, socket: Path) -> AsyncIterator[Control]:
 class Agent:
     """What an agent does with its client: keeps all it is told."""
 
-    def __init__(self, target: str) -> None:
-        self.client = AdsClient(target, "node1", {"version": "test"}, self._on_change)
+    def __init__(self, control: ControlPlane, node: str = "node1") -> None:
+        self.client = AdsClient(control, node, {"version": "test"}, self._on_change)
         self.deltas: list[Delta] = []
         self.snapshot = Snapshot()
         self.full = False
@@ -73,9 +76,11 @@ class Agent:
 
 
 @contextlib.asynccontextmanager
-async def agent(control: Path | str) -> AsyncIterator[Agent]:
-    """A running client of a control plane on a socket or an address."""
-    node = Agent(f"unix:{control}" if isinstance(control, Path) else control)
+async def agent(control: Path | str | ControlPlane, name: str = "node1") -> AsyncIterator[Agent]:
+    """A running client of a control plane on a socket or an address, or one that is reached as told."""
+    if not isinstance(control, ControlPlane):
+        control = ControlPlane(targets=(f"unix:{control}" if isinstance(control, Path) else control,))
+    node = Agent(control, name)
     task = asyncio.create_task(node.client.run())
     try:
         yield node

@@ -83,3 +83,22 @@ def test_address_in_use(tmp_path: Path) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         message = failing("--manifests", str(tmp_path), "--listen", address)
         assert message.startswith(f"meshd control: cannot listen on {address}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--tls-cert", "c"), "--tls-cert and --tls-key go together"),
+        (("--client-ca", "c"), "--client-ca needs TLS: give --tls-cert and --tls-key, too"),
+        (("--tokens-file", "t"), "--tokens-file needs TLS: give --tls-cert and --tls-key, too"),
+        (("--tls-cert", "c", "--tls-key", "k"), "TLS: c: No such file or directory"),
+        (
+            ("--tls-cert", "c", "--tls-key", "k", "--tokens-file", "t"),
+            "--tokens-file: t: No such file or directory",
+        ),
+    ],
+)
+def test_what_cannot_be_served_safely_is_not_served(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    assert failing("--manifests", str(tmp_path), *arguments) == f"meshd control: {message}"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from meshd.control import directory
-from meshd.control.directory import Directory, Files
+from meshd.control.directory import Directory
+from meshd.control.source import Files
 from meshd.kube.collection import Unreadable
 
 Next = Callable[[], Awaitable[Files]]
@@ -84,6 +85,43 @@ def test_many_changes_at_once_are_one_version(tmp_path: Path) -> None:
         for n in range(200):
             (tmp_path / f"{n}.yaml").write_text(str(n))
         assert len(await following()) == 200
+
+    watching(tmp_path, steps)
+
+
+def test_what_is_being_written_is_read_when_it_is_closed(tmp_path: Path) -> None:
+    """However long the writer takes, and whatever else changes meanwhile."""
+    (tmp_path / "a.yaml").write_text("whole")
+
+    async def steps(following: Next) -> None:
+        assert await following() == {"a.yaml": "whole"}
+        with (tmp_path / "a.yaml").open("w") as file:
+            file.write("ha")
+            file.flush()
+            for n in range(3):
+                (tmp_path / "b.yaml").write_text(str(n))
+                assert await following() == {"a.yaml": "whole", "b.yaml": str(n)}
+            (tmp_path / "folder").mkdir()  # everything is looked at
+            (tmp_path / "folder" / "c.yaml").write_text("c")
+            assert await following() == {"a.yaml": "whole", "b.yaml": "2", "folder/c.yaml": "c"}
+            file.write("lf no more")
+        assert (await following())["a.yaml"] == "half no more"
+
+    watching(tmp_path, steps)
+
+
+def test_editor_that_moves_the_file_away_first(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("1")
+
+    async def steps(following: Next) -> None:
+        assert await following() == {"a.yaml": "1"}
+        for n in range(2, 5):
+            path.rename(tmp_path / "a.yaml~")
+            await asyncio.sleep(0)
+            path.write_text(str(n))
+            (tmp_path / "a.yaml~").unlink()
+            assert await following() == {"a.yaml": str(n)}
 
     watching(tmp_path, steps)
 

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
-from envoy.config.bootstrap.v3 import bootstrap_pb2
-from envoy.config.core.v3 import base_pb2, config_source_pb2
+from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from meshd.gateway.translate import Translation
 from meshd.xds.resources import CLUSTER, LISTENER, ROUTE_CONFIG
 from meshd.xds.server_stream import MAX_TYPES
+from tests.control.envoy_client import DEADLINE, bootstrap, until_in_force
 from tests.gateway.manifests import endpoint_slice, http_route, rule, service, translated
 from tests.support import envoy
 from tests.support.ads_thread import AdsThread
-
-DEADLINE = 20.0
 
 
 @pytest.fixture
@@ -95,34 +91,6 @@ def config(*more: dict[str, object]) -> Translation:
     )
 
 
-def dumped(peer: envoy.EnvoyProcess) -> dict[str, set[str]]:
-    """Names of the dynamic resources that Envoy has in force, and of those it refused."""
-    found: dict[str, set[str]] = {"refused": set()}
-    for part in json.loads(peer.admin("/config_dump?include_eds") or "{}").get("configs", ()):
-        for kind, key in (
-            ("dynamic_active_clusters", "cluster"),
-            ("dynamic_route_configs", "route_config"),
-            ("dynamic_endpoint_configs", "endpoint_config"),
-        ):
-            for item in part.get(kind, ()):
-                inner = item.get(key, {})
-                found.setdefault(key, set()).add(inner.get("name") or inner.get("cluster_name", ""))
-        for item in part.get("dynamic_listeners", ()):
-            if "active_state" in item:
-                found.setdefault("listener", set()).add(item["name"])
-            if "error_state" in item:
-                found["refused"].add(item["name"])
-    return found
-
-
-def bootstrap(socket: Path, delta: bool) -> bootstrap_pb2.Bootstrap:
-    message = envoy.with_ads(envoy.bootstrap("mt-envoy"), socket)
-    if delta:
-        kinds = config_source_pb2.ApiConfigSource
-        message.dynamic_resources.ads_config.api_type = kinds.DELTA_GRPC
-    return message
-
-
 @pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
 def test_envoy_takes_all_that_a_translation_can_come_to(directory: Path, delta: bool) -> None:
     with AdsThread(directory / "ads.sock") as ads:
@@ -130,32 +98,12 @@ def test_envoy_takes_all_that_a_translation_can_come_to(directory: Path, delta: 
         assert len(first.snapshot.route_configs["default/web:80"].virtual_hosts[0].routes) == 11
         ads.publish(first.snapshot)
         with envoy.running(bootstrap(ads.socket_path, delta), directory) as peer:
-
-            def until(translation: Translation) -> None:
-                snapshot = translation.snapshot
-                wanted = {
-                    "cluster": set(snapshot.clusters),
-                    "endpoint_config": set(snapshot.endpoints),
-                    "listener": set(snapshot.listeners),
-                    "refused": set[str](),
-                }
-                end = time.monotonic() + DEADLINE
-                while True:
-                    found = dumped(peer)
-                    # A listener that goes keeps its routes while it drains, for minutes.
-                    routes = found.pop("route_config", set())
-                    if found == wanted and routes >= snapshot.route_configs.keys():
-                        break
-                    assert time.monotonic() < end, (found, wanted, ads.rejections(), peer.log())
-                    time.sleep(0.02)
-                assert ads.rejections() == []
-
-            until(first)
+            until_in_force(peer, ads, first.snapshot)
             more = config(service("new", {"port": 80, "name": "http"}, ip="10.96.0.7"))
             ads.publish(more.snapshot)
-            until(more)
+            until_in_force(peer, ads, more.snapshot)
             ads.publish(first.snapshot)
-            until(first)
+            until_in_force(peer, ads, first.snapshot)
 
 
 def test_plain_state_of_the_world_client(directory: Path) -> None:

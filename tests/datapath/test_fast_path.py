@@ -25,7 +25,7 @@ from meshd.model.routes import (
     RouteMatch,
     WeightedCluster,
 )
-from proxy.exchanges.dispatch import IDEMPOTENT
+from proxy.exchanges.destination import IDEMPOTENT
 from tests.datapath.carried import GET, NAME, OK, Bed, Connection, bed, exactly, is_quiet
 from tests.datapath.mesh import Mesh
 from tests.support.http_bed import eventually

@@ -8,12 +8,15 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshd.datapath.rules.fingerprint import Fingerprints, cluster_id, fnv1a, rules_fingerprint
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.routes import Forward, HeaderEdit, Route, RouteConfig, VirtualHost, WeightedCluster
-from meshd.model.snapshot import Delta, Snapshot
+from meshd.model.snapshot import Delta, Snapshot, difference
+from tests.xds.test_holdings import configs
 
 A, B, OTHER = "shop/a:80", "shop/b:80", "shop/other:80"
 
@@ -96,6 +99,19 @@ def test_a_replacement_that_is_equal_affects_nobody() -> None:
     fingerprints.update(SNAPSHOT)
     again = msgspec.msgpack.decode(msgspec.msgpack.encode(SNAPSHOT.as_delta()), type=Delta)
     assert fingerprints.update(Snapshot().apply(again)) == {}
+
+
+@given(st.lists(configs(), min_size=1, max_size=6))
+def test_step_by_step_is_all_at_once(versions: list[Snapshot]) -> None:
+    fingerprints, now = Fingerprints(), Snapshot()
+    known: dict[tuple[str, str], int] = {}
+    for version in versions:
+        now = now.apply(difference(now, version))
+        affected = fingerprints.update(now)
+        wanted = {(name, ""): rules_fingerprint(now, each) for name, each in now.listeners.items()}
+        assert {variant: fingerprints[variant] for variant in fingerprints} == wanted
+        assert affected.keys() == {v for v, number in wanted.items() if known.get(v) != number}
+        known = wanted
 
 
 def _with_consumers(*namespaces: str) -> Snapshot:

@@ -20,9 +20,9 @@ from meshd.datapath.services.plan import (
     plan,
 )
 from meshd.datapath.services.slots import MAX_SLOTS, Target, slot_counts, slot_table, target
-from meshd.model.clusters import Endpoint, EndpointSet, Health
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.model.listeners import FailurePolicy, Listener, Protocol
-from meshd.model.snapshot import Snapshot
+from meshd.model.snapshot import Delta, Snapshot
 
 ADDRESSES = ("10.244.0.1", "10.244.0.2", "10.244.1.1", "fd00::1", "fd00::2")
 VIPS = ("10.96.0.1", "10.96.0.2", "fd00:96::1")
@@ -170,8 +170,10 @@ def test_a_new_vip_of_a_listener_keeps_id_and_slots() -> None:
 def test_an_agent_that_restarts_takes_the_id_from_the_vip() -> None:
     snapshot = _snapshot("10.0.0.1")
     first = plan(Installed(), Snapshot(), snapshot).result
-    first.ids = {}
-    assert plan(first, Snapshot(), snapshot).operations == []
+    found = Installed(first.services, first.slots, next_id=first.next_id)
+    again = plan(found, Snapshot(), snapshot)
+    assert again.operations == []
+    assert again.result.ids == first.ids
 
 
 def test_an_id_is_not_used_again() -> None:
@@ -198,6 +200,37 @@ def test_only_healthy_endpoints_with_weight_have_slots() -> None:
     )
     table = slot_table(EndpointSet(name="a", endpoints=endpoints))
     assert table == ((target("10.0.0.1", 1, ""),), ())
+
+
+def test_connections_go_to_the_first_level_and_in_panic_to_all_of_it() -> None:
+    def to(*healths: Health, panic_percent: int = 0) -> list[Target]:
+        endpoints = [
+            Endpoint(address=f"10.0.0.{i}", port=1, health=health) for i, health in enumerate(healths, 1)
+        ]
+        second = Endpoint(address="10.0.1.1", port=1, priority=1, health=Health.UNHEALTHY)
+        table = slot_table(EndpointSet(name="a", endpoints=(*endpoints, second)), panic_percent)
+        return sorted(set(table.ipv4))
+
+    def targets(*addresses: str) -> list[Target]:
+        return [target(address, 1, "") for address in addresses]
+
+    healthy, ill = Health.HEALTHY, Health.UNHEALTHY
+    assert to(healthy, healthy) == targets("10.0.0.1", "10.0.0.2")
+    assert to(healthy, ill, ill) == targets("10.0.0.1")
+    assert to(healthy, ill, ill, panic_percent=50) == targets("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.1.1")
+
+
+def test_a_change_of_the_panic_threshold_makes_other_slots() -> None:
+    old = _snapshot("10.0.0.1")
+    (name,) = old.listeners
+    cluster = old.listeners[name].cluster
+    ill = Endpoint(address="10.0.0.1", port=8080, health=Health.UNHEALTHY)
+    old = old.apply(Delta(generation=2, endpoints=(EndpointSet(name=cluster, endpoints=(ill,)),)))
+    new = old.apply(Delta(generation=3, clusters=(Cluster(name=cluster, panic_percent=1),)))
+    first = plan(Installed(), Snapshot(), old)
+    (slots, *_) = plan(first.result, old, new).operations
+    assert isinstance(slots, PutSlots)
+    assert slots.targets == (target("10.0.0.1", 8080, ""),)
 
 
 def test_the_order_of_endpoints_does_not_matter() -> None:

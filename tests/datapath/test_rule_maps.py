@@ -240,7 +240,7 @@ def test_services_without_rules(datapath: Datapath, kernel: Kernel) -> None:
     datapath.apply(Snapshot(), snapshot.apply(Delta(generation=2, listeners=(off, database))))
     assert kernel.shown() == {0}
     assert kernel.sets() == kernel.paths() == set()
-    assert datapath.rules_of(WEB) == "off by annotation"
+    assert datapath.rules_of(WEB) == "off for the service"
     assert datapath.rules_of(DB) == "opaque TCP"
 
 

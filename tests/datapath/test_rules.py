@@ -8,8 +8,10 @@ import pytest
 from meshd.datapath.rules.compilation import CompiledRules, Share, compile_rules
 from meshd.datapath.rules.decision import Carried, Reason, Upcall, decide
 from meshd.datapath.rules.fingerprint import cluster_id
+from meshd.model import cluster_policies
+from meshd.model.clusters import Cluster
 from meshd.model.listeners import HttpOptions, Protocol
-from meshd.model.request_policies import StringMatch
+from meshd.model.request_policies import Retry, SessionHeader, StringMatch
 from meshd.model.routes import (
     Action,
     DirectResponse,
@@ -77,8 +79,13 @@ def test_no_route_is_the_proxys_to_say() -> None:
         Forward(clusters=(WeightedCluster(name="a", request_headers=HeaderEdit(set=(("x", "1"),))),)),
         Forward(clusters=(WeightedCluster(name="a", weight=0),)),
         Forward(clusters=(WeightedCluster(name="a", weight=2**31), WeightedCluster(name="b", weight=2**31))),
+        Forward(clusters=to("a").clusters, retry=Retry(reset=True)),
+        Forward(clusters=to("a").clusters, retry=Retry(statuses=(503,))),
+        Forward(clusters=to("a").clusters, retry=Retry(per_try_timeout=1.0)),
         to("a", "missing"),
         to("least"),
+        to("ring"),
+        msgspec.structs.replace(to("a"), session=SessionHeader(name="x-session")),
         to(*"ababa"),
         to(),
     ],
@@ -87,6 +94,23 @@ def test_what_only_the_proxy_does_is_an_upcall_in_its_place(action: Action) -> N
     rules = compiled(route(RouteMatch(path=PathPrefix("/a"), method="POST"), action), route("/"))
     assert taken(rules, "/a", "POST") == "route"
     assert taken(rules, "/a") == taken(rules, "/", "POST") == "1"
+
+
+def test_slow_start_and_panic_are_for_the_workers_to_mind() -> None:
+    assert taken(compiled(route("/", to("slow")))) == "0"
+
+
+def test_tries_for_want_of_a_connection_are_the_proxys_whoever_sends_the_first() -> None:
+    retrying = Forward(clusters=to("a").clusters, retry=Retry(attempts=5, least_backoff=1.0))
+    assert taken(compiled(route("/", retrying))) == "0"
+    limited = Cluster(name="a", limits=cluster_policies.Limits(retries=3))
+    rules = compile_rules(LISTENER, config(route()), {"a": limited})
+    assert isinstance(rules, CompiledRules)
+    assert taken(rules) == "0"
+    budget = Cluster(name="a", limits=cluster_policies.Limits(retry_budget_percent=20.0))
+    rules = compile_rules(LISTENER, config(route()), {"a": budget})
+    assert isinstance(rules, CompiledRules)
+    assert taken(rules) == "route"
 
 
 def test_edits_of_the_route_are_the_proxys() -> None:
@@ -192,7 +216,7 @@ def test_paths_that_are_too_long_need_no_entry() -> None:
     ("change", "reason"),
     [
         ({"protocol": Protocol.TCP}, "opaque TCP"),
-        ({"fast_path": False}, "off by annotation"),
+        ({"fast_path": False}, "off for the service"),
         ({"http": HttpOptions(via="1.1 x")}, "Via is added"),
         (
             {"http": HttpOptions(via="", max_request_head_bytes=2047)},

@@ -23,7 +23,7 @@ from tests.support.raw_client import Response
 from tests.support.recording_server import SEEN_HEADER, Seen, decode_seen
 
 _HOP = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding"})
-_EXPLANATIONS = (b"meshd: ", b"no healthy upstream")
+_EXPLANATIONS = (b"meshd: ", b"no healthy upstream", b"fault filter abort", b"local_rate_limited")
 _OWN = frozenset({"date", "x-request-id", SEEN_HEADER})
 _DEFAULT_PORT = re.compile(r"^(http(?=://[^/]*:80(/|$))|https(?=://[^/]*:443(/|$)))://([^/]*):(?:80|443)")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshd.model.clusters import Health
+from meshd.model.clusters import Health, Nearness
 from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
 from tests.gateway.manifests import endpoint_slice, http_route, problems, routes, rule, service, translated
 
@@ -190,3 +190,31 @@ def test_bad_annotations_are_reported_and_the_defaults_hold() -> None:
         "metadata.annotations[meshd.io/fast-path]",
         "metadata.annotations[meshd.io/failure]",
     ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        ({}, Nearness.ANY),
+        ({"trafficDistribution": "PreferClose"}, Nearness.ZONE),
+        ({"trafficDistribution": "PreferSameZone"}, Nearness.ZONE),
+        ({"trafficDistribution": "PreferSameNode"}, Nearness.NODE),
+        ({"trafficDistribution": "PreferSameNode", "internalTrafficPolicy": "Local"}, Nearness.NODE_ONLY),
+    ],
+)
+def test_where_endpoints_are_and_which_are_preferred(spec: dict[str, object], wanted: Nearness) -> None:
+    places: list[dict[str, object]] = [
+        {"addresses": ["10.1.0.1"], "zone": "a", "nodeName": "n1"},
+        {"addresses": ["10.1.0.2"], "nodeName": "n2"},
+        {"addresses": ["10.1.0.3"]},
+    ]
+    translation = translated(service(**spec), endpoint_slice("web", *places))  # type: ignore[arg-type]
+    found = translation.snapshot.endpoints["default/web:80"]
+    assert [each.locality for each in found.endpoints] == ["/a/n1", "//n2", ""]
+    assert found.nearness is wanted
+    assert translation.status.objects == ()
+
+
+def test_a_traffic_distribution_that_nobody_knows_is_told() -> None:
+    (found,) = problems(translated(service(trafficDistribution="Future")), "web", "Service")
+    assert found.startswith("spec.trafficDistribution: Future is none of PreferClose, ")

@@ -46,6 +46,11 @@ def edited(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
+def in_rule(field: str) -> str:
+    """The route whose rule has this field too."""
+    return edited(ROUTE, "  - matches", f"  - {field}\n    matches")
+
+
 def test_good_objects() -> None:
     parsed = parse(SERVICE + "---" + ROUTE + "---\n---\n# nothing")
     service, route = parsed.objects
@@ -105,6 +110,32 @@ def test_kinds_that_are_not_acted_on_are_ignored() -> None:
             "expected int >= 0",
         ),
         (
+            in_rule("retry: {codes: [500, 502, 500]}"),
+            "spec.rules[0].retry.codes",
+            "names a code twice",
+        ),
+        (
+            in_rule("retry: {codes: [200]}"),
+            "spec.rules[0].retry.codes[0]",
+            "expected int >= 400",
+        ),
+        (in_rule("retry: {attempts: 0}"), "spec.rules[0].retry.attempts", "expected int >= 1"),
+        (
+            in_rule("sessionPersistence: {cookieConfig: {lifetimeType: Permanent}}"),
+            "spec.rules[0].sessionPersistence.absoluteTimeout",
+            "must be set for lifetimeType Permanent",
+        ),
+        (
+            in_rule("sessionPersistence: {type: Header, cookieConfig: {}}"),
+            "spec.rules[0].sessionPersistence.cookieConfig",
+            "must not be set with type Header",
+        ),
+        (
+            in_rule("sessionPersistence: {idleTimeout: 5m}"),
+            "spec.rules[0].sessionPersistence.idleTimeout",
+            "no such field; it does nothing",
+        ),
+        (
             edited(ROUTE, "gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"),
             "apiVersion",
             "gateway.networking.k8s.io/v1alpha2 is not supported; use gateway.networking.k8s.io/v1 or "
@@ -138,6 +169,27 @@ FILTERS = {
         "[{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: a}}}]",
         "'a' is no path that begins with a slash",
     ),
+    "mirror to no port": (
+        "[{type: RequestMirror, requestMirror: {backendRef: {name: web}}}]", "must be set for a Service",
+    ),
+    "mirror by two shares": (
+        "[{type: RequestMirror, requestMirror:"
+        " {backendRef: {name: web, port: 80}, percent: 1, fraction: {numerator: 1}}}]",
+        "must not be set beside percent",
+    ),
+    "mirror of more than all": (
+        "[{type: RequestMirror, requestMirror:"
+        " {backendRef: {name: web, port: 80}, fraction: {numerator: 3, denominator: 2}}}]",
+        "must not be more than denominator",
+    ),
+    "origin that is none": (
+        "[{type: CORS, cors: {allowOrigins: [example.org]}}]", "expected str matching regex",
+    ),
+    "origins beside all": (
+        '[{type: CORS, cors: {allowOrigins: ["*", "https://a.org"]}}]', "must not name others beside *",
+    ),
+    "methods twice": ("[{type: CORS, cors: {allowMethods: [GET, GET]}}]", "names one twice"),
+    "CORS twice": ("[{type: CORS, cors: {}}, {type: CORS, cors: {}}]", "CORS cannot be repeated"),
     "header injection": (
         '[{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: "b\\r\\nc: d"}]}}]',
         "expected str matching regex",
@@ -187,7 +239,7 @@ def test_files_that_are_no_manifests(text: str, message: str) -> None:
 def test_a_try_may_not_have_more_time_than_the_request() -> None:
     def timed(request: str, backend_request: str) -> str:
         timeouts = f"timeouts: {{request: {request}, backendRequest: {backend_request}}}"
-        return edited(ROUTE, "  - matches", f"  - {timeouts}\n    matches")
+        return in_rule(timeouts)
 
     assert one_problem(timed("1s", "1500ms")) == (
         "spec.rules[0].timeouts.backendRequest",

@@ -1,11 +1,32 @@
-"""The access log's two forms."""
+"""The access log: which requests it has, and its two forms."""
 
 from __future__ import annotations
 
 import json
 
-from proxy.telemetry.access_log import AccessLogEntry, format_json, format_text
+import pytest
+
+from meshd.model.request_policies import MILLION
+from proxy.telemetry.access_log import AccessLogEntry, format_json, format_text, is_logged
 from proxy.telemetry.response_flags import Flag, joined
+
+
+@pytest.mark.parametrize(
+    ("share", "drawn", "at", "logged"),
+    [
+        (MILLION, False, 0.999, True),
+        (MILLION, None, 0.999, True),
+        (100_000, True, 0.999, True),
+        (100_000, False, 0.0, False),
+        (100_000, None, 0.099_999, True),
+        (100_000, None, 0.1, False),
+        (0, None, 0.0, False),
+    ],
+)
+def test_a_share_is_logged_and_of_what_the_kernel_drew_that(
+    share: int, drawn: bool | None, at: float, logged: bool
+) -> None:
+    assert is_logged(share, drawn, lambda: at) is logged
 
 
 def full() -> AccessLogEntry:

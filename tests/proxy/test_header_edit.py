@@ -81,3 +81,12 @@ def test_an_answers_headers_are_edited_alike(several: list[HeaderEdit]) -> None:
     text = edit.of_answer((("a", "x"), ("d", "y")))
     raw = apply([(b"a", b"x"), (b"d", b"y")], edit)
     assert [(name.encode(), value.encode()) for name, value in text] == raw
+
+
+@given(edits, edits, raws)
+def test_one_edit_then_another_is_both(first: HeaderEdit, second: HeaderEdit, raw: Fields) -> None:
+    one, other = Edit((first,)), Edit((second,))
+    both = one.then(other)
+    assert apply(raw, both) == apply(apply(raw, one), other)
+    answer = (("a", "1"), ("d", "2"))
+    assert both.of_answer(answer) == other.of_answer(one.of_answer(answer))

@@ -14,16 +14,18 @@ from typing import TypeVar
 
 import msgspec
 
+from meshd.agent.config_journal import ConfigJournal
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout_file import read_layout
 from meshd.datapath.loading.pins import Pins
-from meshd.model.view import ServiceView, StatusView, WorkloadView
+from meshd.model.snapshot import Delta, Snapshot
+from meshd.model.view import EndpointView, ServiceView, StatusView, WorkloadView
 from meshd.model.workload import Workload
 from meshd.paths import run_dir
 from tests.support import unix_http
 
 MESHD = (sys.executable, "-P", "-m", "meshd")
-_SECONDS = 20.0
+_SECONDS = 60.0
 _T = TypeVar("_T")
 
 
@@ -34,12 +36,20 @@ class MeshNodeError(Exception):
 class MeshNode:
     """An agent and its workers under an instance name of their own. A context manager: nothing stays."""
 
-    def __init__(self, control: str, *options: str) -> None:
+    def __init__(
+        self, control: str, *options: str, kept: Delta | None = None, seconds: float = _SECONDS
+    ) -> None:
         """Start an agent that takes its config from ``control``, HOST:PORT or unix:PATH.
 
-        ``options``: more of its command line.
+        ``options``: more of its command line. ``kept``: the config that an earlier agent had in force.
+        ``seconds``: that it may take to come where it should.
         """
+        self._seconds = seconds
         self.instance = f"mt{secrets.token_hex(4)}"
+        if kept is not None:
+            folder = run_dir(self.instance)
+            folder.mkdir(mode=0o700, parents=True)
+            ConfigJournal(folder / "config.journal").keep(kept, Snapshot().apply(kept))
         self._directory = tempfile.TemporaryDirectory(prefix="mt-node-")
         self._pods = Path(self._directory.name) / "workloads"
         self._pods.mkdir()
@@ -81,6 +91,22 @@ class MeshNode:
             f"serve {sorted(wanted)}",
         )
 
+    @property
+    def agent_pid(self) -> int:
+        """The agent."""
+        return self._agent.pid
+
+    def status(self) -> StatusView:
+        """What ``meshd status`` shows. Raises MeshNodeError."""
+        self._until(lambda: self._view("status", StatusView) is not None, "answer")
+        found = self._view("status", StatusView)
+        assert found is not None
+        return found
+
+    def endpoints(self) -> list[EndpointView]:
+        """What ``meshd endpoints`` shows; empty while the agent does not answer."""
+        return self._view("endpoints", list[EndpointView]) or []
+
     def worker_pids(self) -> list[int]:
         """The proxy workers."""
         files = sorted(run_dir(self.instance).glob("worker-*.pid"))
@@ -111,12 +137,12 @@ class MeshNode:
         return msgspec.json.decode(text, type=kind) if text else None
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + self._seconds
         while not condition():
             if self._agent.poll() is not None:
                 raise MeshNodeError(f"the agent ended with {self._agent.returncode}\n{self.log()}")
             if time.monotonic() > deadline:
-                raise MeshNodeError(f"the agent did not {what} within {_SECONDS:g} s\n{self.log()}")
+                raise MeshNodeError(f"the agent did not {what} within {self._seconds:g} s\n{self.log()}")
             time.sleep(0.02)
 
     def log(self) -> str:

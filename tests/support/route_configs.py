@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from hypothesis import strategies as st
 
-from meshd.model.cluster_policies import LeastRequest, RandomEndpoint
+from meshd.model.cluster_policies import LeastRequest, RandomEndpoint, RingHash, RoundRobin, SlowStart
 from meshd.model.clusters import Cluster
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.request_policies import StringMatch
@@ -39,6 +39,8 @@ CLUSTERS = {
     "a": Cluster(name="a"),
     "b": Cluster(name="b", balancing=RandomEndpoint()),
     "least": Cluster(name="least", balancing=LeastRequest()),
+    "ring": Cluster(name="ring", balancing=RingHash()),
+    "slow": Cluster(name="slow", balancing=RoundRobin(slow_start=SlowStart(window=30)), panic_percent=50),
 }
 
 

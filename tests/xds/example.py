@@ -65,5 +65,5 @@ def service(*names: str, address: str = "10.1.0.1") -> Snapshot:
     )
 
 
-def resources(config: Snapshot) -> ResourceSet:
-    return resource_set(config, ConfigStatus())
+def resources(config: Snapshot, previous: ResourceSet | None = None) -> ResourceSet:
+    return resource_set(config, ConfigStatus(), previous)

@@ -74,7 +74,7 @@ def serving(stream: ClientStream) -> ClientStream:
 def test_first_requests() -> None:
     requests = ClientStream(NODE).connected()
     asked = [(SHORT[r.type_url], list(r.resource_names_subscribe)) for r in requests]
-    assert asked == [("CDS", []), ("LDS", []), ("status", ["io.meshd/status"])]
+    assert asked == [("CDS", []), ("LDS", []), ("status", ["*"])]
     assert [r.node.id for r in requests] == ["n", "", ""]
 
 
@@ -200,11 +200,11 @@ def test_unknown_type_is_refused(stream: ClientStream) -> None:
 
 def test_removals(serving: ClientStream) -> None:
     assert changed(take(serving, response(LISTENER, snapshot(), removed=("a",)))) == {
-        "removed_listeners": ["a"]
-    }
-    # The route config is not referred to any more: it is unsubscribed, and gone with the next change.
-    assert changed(take(serving, response(CLUSTER, snapshot(), removed=("a",)))) == {
+        # The route config is not referred to any more: it is unsubscribed.
+        "removed_listeners": ["a"],
         "removed_route_configs": ["a"],
+    }
+    assert changed(take(serving, response(CLUSTER, snapshot(), removed=("a",)))) == {
         "removed_clusters": ["a"],
         "removed_endpoints": ["a"],
     }

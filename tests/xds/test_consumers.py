@@ -8,7 +8,8 @@ from google.protobuf import struct_pb2
 
 from meshd.model.snapshot import Snapshot
 from meshd.xds import decode_listener, encode, warming
-from meshd.xds.encode import CONSUMERS, METADATA
+from meshd.xds.encode import CONSUMERS
+from meshd.xds.metadata import METADATA
 from meshd.xds.namespaces import Namespaces
 from meshd.xds.resources import LISTENER, ROUTE_CONFIG
 from meshd.xds.unsupported import UnsupportedError

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshd.model.snapshot import Snapshot
 from meshd.xds import delta_stream
 from meshd.xds.delta_stream import DeltaStream
-from meshd.xds.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTE_CONFIG, SHORT, STATUS, STATUS_NAME
+from meshd.xds.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTE_CONFIG, SHORT, STATUS
 from meshd.xds.server_stream import MAX_NAMES, MAX_TYPES, Rejection, StreamError
 from tests.xds.example import cluster, endpoints, listener, resources, route_config, service, snapshot
 
@@ -18,8 +20,11 @@ Sent = tuple[str, list[str], list[str]]
 class Client:
     """The other end: says what a client says, and notes what it is sent as (type, resources, removed)."""
 
-    def __init__(self, config: Snapshot) -> None:
-        self.stream = DeltaStream(resources(config))
+    def __init__(self, config: Snapshot, chained: bool = True) -> None:
+        """``chained``: whether sets say what they have changed of the last, as a control plane's do."""
+        self._chained = chained
+        self._resources = resources(config)
+        self.stream = DeltaStream(self._resources)
         self.unanswered: list[discovery_pb2.DeltaDiscoveryResponse] = []
 
     def ask(
@@ -61,7 +66,8 @@ class Client:
         return found
 
     def publish(self, config: Snapshot) -> None:
-        self.stream.publish(resources(config))
+        self._resources = resources(config, self._resources if self._chained else None)
+        self.stream.publish(self._resources)
 
 
 @pytest.fixture
@@ -258,9 +264,9 @@ def test_large_responses_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_status_and_unknown_types() -> None:
     client = Client(service("a"))
-    client.ask(STATUS, STATUS_NAME)
+    client.ask(STATUS, "*")
     client.ask("type.googleapis.com/x.Secret", "s")
-    assert client.drain() == [("status", [STATUS_NAME], []), ("", [], ["s"])]
+    assert client.drain() == [("status", [], []), ("", [], ["s"])]
 
 
 def test_asking_for_too_much_ends_the_stream() -> None:
@@ -272,3 +278,34 @@ def test_asking_for_too_much_ends_the_stream() -> None:
         client.ask(f"type.googleapis.com/x.T{n}", "s")
     with pytest.raises(StreamError, match="types"):
         client.ask("type.googleapis.com/x.Last", "s")
+
+
+_NAMES = st.lists(st.sampled_from("abc"), unique=True).map(sorted)
+_STEPS = st.one_of(
+    st.tuples(st.just("publish"), _NAMES, st.sampled_from(("10.1.0.1", "10.1.0.2"))),
+    st.tuples(st.just("ask"), _NAMES, st.sampled_from((CLUSTER, ENDPOINTS, LISTENER, ROUTE_CONFIG))),
+    st.tuples(st.just("give up"), _NAMES, st.sampled_from((CLUSTER, ENDPOINTS, LISTENER, ROUTE_CONFIG))),
+    st.tuples(st.just("answer"), _NAMES, st.just("")),
+)
+
+
+@given(st.lists(_STEPS, max_size=20))
+def test_who_is_told_what_changed_says_the_same_as_who_looks_at_all(
+    steps: list[tuple[str, list[str], str]],
+) -> None:
+    clients = (Client(service("a")), Client(service("a"), chained=False))
+    for client in clients:
+        client.ask(CLUSTER)
+        client.ask(ENDPOINTS, "a", has={"a": "x"})
+    for what, names, detail in steps:
+        for client in clients:
+            if what == "publish":
+                client.publish(service(*names, address=detail))
+            elif what == "ask":
+                client.ask(detail, *names)
+            elif what == "give up":
+                client.ask(detail, gone=tuple(names))
+            elif client.unanswered:
+                client.answer()
+        assert clients[0].sent() == clients[1].sent()
+    assert clients[0].drain() == clients[1].drain()

@@ -8,10 +8,10 @@ from hypothesis import given
 from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import Listener
 from meshd.model.routes import RouteConfig
-from meshd.model.status import ConfigStatus, ObjectStatus, Problem, Severity
+from meshd.model.status import ObjectStatus, Problem, Severity
 from meshd.xds import decode, decode_listener, decode_route, encode
 from meshd.xds.resources import status_from, status_message
-from tests.xds import strategies
+from tests.xds.strategies import resources as strategies
 
 
 @given(strategies.clusters)
@@ -43,7 +43,5 @@ def test_encoding_is_deterministic(model: RouteConfig) -> None:
 
 def test_status() -> None:
     problems = (Problem(message="m", field="f"), Problem(message="w", severity=Severity.WARNING))
-    status = ConfigStatus(
-        version="v", objects=(ObjectStatus(kind="Service", namespace="a", name="b", problems=problems),)
-    )
+    status = ObjectStatus(kind="Service", namespace="a", name="b", problems=problems)
     assert status_from(status_message(status)) == status

@@ -45,6 +45,8 @@ class Carried(NamedTuple):
     """The x-request-id that the kernel gave it, packed: kept_requests.request_id_text."""
     remote: bool
     """Its server is on another node."""
+    drawn: bool | None
+    """Whether the access log's draw took the request that it passed up last; None: it did not draw."""
 
 
 class FlowTable:
@@ -69,7 +71,9 @@ class FlowTable:
             "kept",
             "request_id",
             "remote",
+            "reason",
         ).unpack
+        self._sampled = layout.enums["upcall"]["UPCALL_SAMPLED"]
         shape = layout.structs["flow"]
         self._connection = shape.place("connection.", layout.structs["connection_key"].size)
         self._first_piece = shape.place("first_piece.", layout.structs["kept_piece"].size)
@@ -94,9 +98,11 @@ class FlowTable:
         value = self._map.get(key)
         if value is None:
             return None
-        requests, responses, begun, pipelines, left, began, *of_request, remote = self._carried(value)
+        requests, responses, begun, pipelines, left, began, *of_request, remote, reason = self._carried(value)
         counts = requests, responses, begun, pipelines != 0, left, began / 1e9
-        return Carried._make((*counts, value[self._connection], *of_request, remote != 0))
+        # What comes before the draw has lower numbers.
+        drawn = None if reason < self._sampled else reason == self._sampled
+        return Carried._make((*counts, value[self._connection], *of_request, remote != 0, drawn))
 
     def first_piece(self, key: bytes) -> bytes:
         """The first bytes of what is kept of a connection's request; empty: its client has closed.

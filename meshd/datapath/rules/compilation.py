@@ -20,6 +20,7 @@ from meshd.model.cluster_policies import RandomEndpoint, RoundRobin
 from meshd.model.clusters import Cluster
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.regex import RegexError
+from meshd.model.request_policies import MILLION
 from meshd.model.routes import Forward, HeaderEdit, Redirect, Route, RouteConfig, RouteMatch
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")
@@ -33,9 +34,10 @@ PARSED_FIELDS = frozenset(
 )
 """Fields that the kernel's parser treats itself: it does not index them for conditions."""
 
-_BALANCED = (RoundRobin(), RandomEndpoint())
+_DRAWN = RoundRobin | RandomEndpoint
+"""What the kernel balances, by drawing: the workers tell it from which endpoints, and when not to
+(proxy.balancing.balancer.Balancer.weights)."""
 _NO_EDIT = HeaderEdit()
-_NO_LIMITS = cluster_policies.Limits()
 _MAX_TOTAL = 2**32 - 1
 
 
@@ -107,6 +109,9 @@ class CompiledRules:
     """Names of the routes, by their index in the virtual host."""
     clusters: Mapping[int, str]
     """Names of the clusters that requests may be carried to, by cluster_id."""
+    access_log_share: int = MILLION
+    """Parts per million of the requests that are the proxy's, where there is an access log. MILLION: the node
+    says how many."""
 
 
 def compile_rules(
@@ -137,6 +142,7 @@ def compile_rules(
         paths=paths,
         routes=tuple(route.name for route in routes),
         clusters=_names(routes),
+        access_log_share=listener.http.access_log_share,
     )
 
 
@@ -166,9 +172,10 @@ def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = D
             return f"there is no cluster {share.name}"
         if cluster.outlier is not None:
             return f"cluster {share.name} ejects endpoints by their answers"
-        if cluster.limits != _NO_LIMITS:
+        # Retries are the proxy's whoever sent the first try.
+        if cluster.limits != cluster_policies.Limits(retries=cluster.limits.retries):
             return f"cluster {share.name} has limits"
-        if cluster.balancing not in _BALANCED:
+        if not isinstance(cluster.balancing, _DRAWN):
             return f"cluster {share.name} is balanced by {type(cluster.balancing).__name__}"
     return ""
 
@@ -178,15 +185,17 @@ def _proxy_policy(route: Route, action: Forward) -> str:
     if not route.fast_path:
         return "off by policy"
     retry = action.retry
-    if retry is not None and (retry.reset or retry.statuses or retry.per_try_timeout):
+    if retry is not None and (retry.reset or retry.statuses):
         return "the route sends requests again"
-    if action.mirrors:
+    if retry is not None and retry.per_try_timeout:
+        return "the route has a timeout for each try"
+    if any(mirror.share > 0 for mirror in action.mirrors):
         return "the route mirrors requests"
     if action.session is not None:
         return "the route keeps sessions"
     if route.cors is not None:
         return "the route checks the origin"
-    if route.fault is not None:
+    if route.fault is not None and (route.fault.delay_share > 0 or route.fault.abort_share > 0):
         return "the route makes faults"
     if route.rate_limit is not None:
         return "the route has a rate limit"
@@ -197,7 +206,7 @@ def _why_none(listener: Listener, config: RouteConfig | None, limits: Limits) ->
     if listener.protocol is not Protocol.HTTP:
         return "opaque TCP"
     if not listener.fast_path:
-        return "off by annotation"
+        return "off for the service"
     if listener.http.via:
         return "Via is added"
     if listener.http.max_request_head_bytes < limits.request_head:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import enum
 import functools
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,7 +21,7 @@ from meshd.model.listeners import Listener
 from meshd.model.routes import Forward, RouteConfig
 from meshd.model.snapshot import Snapshot
 
-FORMAT = 1
+FORMAT = 2
 """Of what is hashed, and of what the kernel does by it: raised when either changes its meaning."""
 
 FNV_BASIS = 0xCBF29CE484222325
@@ -60,50 +61,85 @@ def rules_fingerprint(snapshot: Snapshot, listener: Listener) -> int:
 class Fingerprints:
     """The fingerprints of all variants of a snapshot's listeners, brought from snapshot to snapshot.
 
-    Of each listener only the identity of what it names is looked at, as ``Snapshot.apply`` keeps what a delta
-    does not touch. Holds what it has hashed, so no identity is used again meanwhile.
+    Only what refers to another object than in the last snapshot is looked at: ``Snapshot.apply`` keeps what a
+    delta does not touch.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_last", "_of_listener", "_users", "_values")
 
     def __init__(self) -> None:
-        self._known: dict[Variant, tuple[Listener, Rules, int]] = {}
+        self._last = Snapshot()
+        self._values: dict[Variant, int] = {}
+        self._of_listener: dict[str, _Uses] = {}
+        self._users: dict[_Used, set[str]] = defaultdict(set)
+        """The listeners whose fingerprints a route config, a cluster or its endpoints are part of."""
 
     def update(self, snapshot: Snapshot) -> Mapping[Variant, Listener]:
         """Take the next snapshot. The variants whose fingerprint is new or another."""
-        before, self._known = self._known, {}
+        last, self._last = self._last, snapshot
+        stale = set(_others(last.listeners, snapshot.listeners))
+        for config in _others(last.route_configs, snapshot.route_configs):
+            stale |= self._users.get((True, config), _NOBODY)
+        for part in ("clusters", "endpoints"):
+            for cluster in _others(getattr(last, part), getattr(snapshot, part)):
+                stale |= self._users.get((False, cluster), _NOBODY)
         affected = {}
-        for name, listener in snapshot.listeners.items():
-            for namespace in listener.caller_namespaces:
-                key = (name, namespace)
-                known = before.get(key)
-                if known is not None and known[0] is listener and _same(known[1], snapshot):
-                    self._known[key] = known
-                    continue
-                variant = listener.seen_from(namespace)
-                rules = _rules(snapshot, variant)
-                fingerprint = _fingerprint(rules)
-                self._known[key] = listener, rules, fingerprint
-                if known is None or known[2] != fingerprint:
-                    affected[key] = variant
+        for name in sorted(stale):
+            before = self._forget(name)
+            listener = snapshot.listeners.get(name)
+            if listener is None:
+                continue
+            variants = [(name, namespace) for namespace in listener.caller_namespaces]
+            used: set[_Used] = set()
+            for variant in variants:
+                seen = listener.seen_from(variant[1])
+                rules = _rules(snapshot, seen)
+                used.add((True, seen.route_config))
+                used.update((False, cluster) for cluster, _, _ in rules[2])
+                self._values[variant] = _fingerprint(rules)
+                if before.get(variant) != self._values[variant]:
+                    affected[variant] = seen
+            self._of_listener[name] = _Uses(tuple(variants), frozenset(used))
+            for each in used:
+                self._users[each].add(name)
         return affected
+
+    def _forget(self, name: str) -> dict[Variant, int]:
+        """Returns the fingerprints that a listener had."""
+        uses = self._of_listener.pop(name, None)
+        if uses is None:
+            return {}
+        for each in uses.used:
+            users = self._users[each]
+            users.discard(name)
+            if not users:
+                del self._users[each]
+        return {variant: self._values.pop(variant) for variant in uses.variants}
 
     def __iter__(self) -> Iterator[Variant]:
         """All variants of the snapshot's listeners."""
-        return iter(self._known)
+        return iter(self._values)
 
     def __getitem__(self, variant: Variant) -> int:
         """The fingerprint of one of them. Raises KeyError."""
-        return self._known[variant][2]
+        return self._values[variant]
 
 
-def _same(rules: Rules, snapshot: Snapshot) -> bool:
-    """Whether the snapshot has the very resources that the rules were made of, the listener aside."""
-    listener, routes, clusters = rules
-    return routes is snapshot.route_configs.get(listener.route_config) and all(
-        cluster is snapshot.clusters.get(each) and endpoints is snapshot.endpoints.get(each)
-        for each, cluster, endpoints in clusters
-    )
+_Used = tuple[bool, str]
+"""Whether it is a route config (or a cluster), and its name."""
+_NOBODY: frozenset[str] = frozenset()
+
+
+class _Uses(NamedTuple):
+    variants: tuple[Variant, ...]
+    used: frozenset[_Used]
+
+
+def _others(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
+    """The names of what is new, gone or another object."""
+    if before is not after:
+        yield from (name for name, value in after.items() if before.get(name) is not value)
+        yield from before.keys() - after.keys()
 
 
 def _cluster_names(snapshot: Snapshot, listener: Listener) -> tuple[str, ...]:

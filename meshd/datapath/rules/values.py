@@ -9,9 +9,11 @@ from meshd.datapath.loading.layout import Layout, StructLayout
 from meshd.datapath.rules.compilation import METHODS, Candidate, CompiledRules, FieldCondition, Limits
 from meshd.datapath.rules.fingerprint import fnv1a
 from meshd.datapath.rules.paths import PathKey
+from meshd.model.request_policies import MILLION
 
 _FINGERPRINT = struct.Struct("=Q")
 _ANY_VALUE = 0xFFFF_FFFF
+_ALL_DRAWS = 0xFFFF_FFFF
 
 
 class RuleValues:
@@ -20,7 +22,9 @@ class RuleValues:
     def __init__(self, layout: Layout) -> None:
         """Raises KeyError (a layout of other programs)."""
         self.limits = _limits(layout)
-        self._set = layout.codec("rule_set", "exact", "prefixes", "headers", "header_length", "header").pack
+        self._set = layout.codec(
+            "rule_set", "exact", "prefixes", "headers", "log_below", "header_length", "header"
+        ).pack
         self._key = layout.codec("path_key", "rules", "hash", "kind")
         kinds = layout.enums["path_kind"]
         self._kinds = {True: kinds["PATH_EXACT"], False: kinds["PATH_PREFIX"]}
@@ -61,6 +65,7 @@ class RuleValues:
             rules.exact,
             rules.prefixes,
             len(rules.headers),
+            _log_below(rules.access_log_share),
             struct.pack(f"={limits.headers}I", *lengths),
             names,
         )
@@ -100,6 +105,10 @@ class RuleValues:
         if condition.value is None:
             return self._condition(condition.header, _ANY_VALUE, b"")
         return self._condition(condition.header, len(condition.value), condition.value)
+
+
+def _log_below(share: int) -> int:
+    return _ALL_DRAWS if share >= MILLION else (share << 32) // MILLION
 
 
 class _Parts:

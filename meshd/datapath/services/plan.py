@@ -81,10 +81,15 @@ class Installed:
     ids: dict[str, int] = field(default_factory=dict)
     next_id: int = 1
     """Ids are not used again: the kernel may still be at work with a removed service's entry."""
+    listeners: Mapping[str, Listener] | None = None
+    vips: dict[str, tuple[Target, ...]] = field(default_factory=dict)
+    """Those of each of ``listeners``; of the very same ones they are not sought again."""
 
     def copy(self) -> Installed:
         """One that can be changed without changing this."""
-        return Installed(dict(self.services), dict(self.slots), dict(self.ids), self.next_id)
+        return Installed(
+            dict(self.services), dict(self.slots), dict(self.ids), self.next_id, self.listeners, self.vips
+        )
 
 
 class Plan(NamedTuple):
@@ -103,8 +108,12 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot, rules: Mapping[str,
     port, the first by name has it. Raises CaptureError for what the maps cannot express.
     """
     result = installed.copy()
-    vips = _vips(new)
-    ids = _ids(installed, vips, result)
+    if installed.listeners is new.listeners:  # which is so where only endpoints change
+        vips, ids = installed.vips, installed.ids
+    else:
+        vips = _vips(new)
+        ids = _ids(installed, vips, result)
+        result.listeners, result.vips = new.listeners, vips
     slots: list[Operation] = []
     services: list[Operation] = []
     obsolete: list[Operation] = []
@@ -117,7 +126,7 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot, rules: Mapping[str,
         ):
             continue
         listener = new.listeners[name]
-        table = slot_table(new.endpoints.get(listener.cluster, EndpointSet(name=listener.cluster)))
+        table = _slot_table(listener, new)
         targets = table.ipv4 + table.ipv6
         before = installed.slots.get(number)
         generation = before.generation if before else 1
@@ -139,7 +148,7 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot, rules: Mapping[str,
     for number in installed.slots.keys() - set(ids.values()):
         gone = result.slots.pop(number)
         obsolete.append(RemoveSlots(number, gone.generation, len(gone.targets)))
-    result.ids = ids
+    result.ids = dict(ids)
     return Plan([*slots, *services, *obsolete], result)
 
 
@@ -172,7 +181,19 @@ def _alike(name: str, old: Snapshot, new: Snapshot) -> bool:
     before, after = old.listeners.get(name), new.listeners[name]
     if before is None or before != after:
         return False
-    return old.endpoints.get(after.cluster) == new.endpoints.get(after.cluster)
+    return old.endpoints.get(after.cluster) == new.endpoints.get(after.cluster) and _panic_percent(
+        after, old
+    ) == _panic_percent(after, new)
+
+
+def _slot_table(listener: Listener, snapshot: Snapshot) -> SlotTable:
+    endpoints = snapshot.endpoints.get(listener.cluster, EndpointSet(name=listener.cluster))
+    return slot_table(endpoints, _panic_percent(listener, snapshot))
+
+
+def _panic_percent(listener: Listener, snapshot: Snapshot) -> int:
+    cluster = snapshot.clusters.get(listener.cluster)
+    return cluster.panic_percent if cluster is not None else 0
 
 
 def _shows(entry: ServiceEntry | None, number: int, rules: int) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from meshd.datapath.errors import CaptureError
-from meshd.model.clusters import EndpointSet, Health
+from meshd.model.clusters import Endpoint, EndpointSet
+from meshd.model.levels import Level, levels, weights
 
 MAX_SLOTS = 1024
 """Of one service and address family, unless it has more endpoints than that. Bounds the error of a weight's
@@ -51,21 +52,27 @@ def _sixteen_bytes(address: str) -> bytes:
     return V4_MAPPED + parsed.packed if parsed.version == 4 else parsed.packed
 
 
-def slot_table(endpoints: EndpointSet) -> SlotTable:
-    """The slots of the healthy endpoints, sorted, so that an endpoint set in another order is the same table.
+def slot_table(endpoints: EndpointSet, panic_percent: int = 0) -> SlotTable:
+    """The slots of the endpoints that take requests, sorted: a set in another order makes the same table.
 
-    A socket of one family is given endpoints of that family only, as kube-proxy does. Raises CaptureError.
+    A socket of one family is given endpoints of that family only, as kube-proxy does. ``panic_percent``: the
+    cluster's. Raises CaptureError.
     """
-    weights: dict[Target, int] = {}
+    ipv4: list[Endpoint] = []
+    ipv6: list[Endpoint] = []
     for endpoint in endpoints.endpoints:
-        if endpoint.health is Health.HEALTHY and endpoint.weight > 0:
-            where = target(endpoint.address, endpoint.port, f"endpoint of {endpoints.name}")
-            weights[where] = weights.get(where, 0) + endpoint.weight
-    found = sorted(weights.items())
-    return SlotTable(
-        _spread([each for each in found if each[0].ipv4]),
-        _spread([each for each in found if not each[0].ipv4]),
-    )
+        where = target(endpoint.address, endpoint.port, f"endpoint of {endpoints.name}")
+        (ipv4 if where.ipv4 else ipv6).append(endpoint)
+    factor = endpoints.overprovisioning_percent
+    return SlotTable(*(_spread(_weighted(levels(each, panic_percent, factor))) for each in (ipv4, ipv6)))
+
+
+def _weighted(several: Sequence[Level]) -> list[tuple[Target, int]]:
+    found: dict[Target, int] = {}
+    for (address, port), weight in weights(several).items():
+        where = Target(_sixteen_bytes(address), port)
+        found[where] = found.get(where, 0) + weight
+    return sorted(found.items())
 
 
 def _spread(weighted: Sequence[tuple[Target, int]]) -> tuple[Target, ...]:

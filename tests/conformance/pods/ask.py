@@ -13,8 +13,9 @@ import sys
 def ask(request: dict[str, object]) -> list[dict[str, object]]:
     connection = http.client.HTTPConnection(str(request["address"]), int(str(request["port"])), timeout=15)
     answers = []
-    for _ in range(int(str(request["times"]))):
-        connection.putrequest(str(request["method"]), str(request["path"]), skip_host=True)
+    for i in range(int(str(request["times"]))):
+        path = str(request["path"]).replace("UNIQUE", f"{request['unique']}-{i}")
+        connection.putrequest(str(request["method"]), path, skip_host=True)
         for name, value in dict(request["headers"]).items():  # type: ignore[call-overload]
             connection.putheader(name, value)
         connection.endheaders()

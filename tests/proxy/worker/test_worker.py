@@ -33,6 +33,9 @@ from tests.support.http_bed import (
 
 VIP6 = "fd96::1"
 Serve = Callable[[Script], Server]
+NONE = dict.fromkeys(
+    ("downstream_connections", "upstream_connections", "workloads", "faults_active", "mirrored_requests"), 0.0
+)
 
 
 def both_families(delta: Delta) -> Delta:
@@ -71,7 +74,7 @@ def test_keep_alive_requests_through_capture(
     stats = agent.stats()
     assert stats.generation == 1
     assert stats.counters["downstream_connections_total"] == 2
-    assert stats.gauges == {"downstream_connections": 2, "upstream_connections": 1, "workloads": 1}
+    assert stats.gauges == {**NONE, "downstream_connections": 2, "upstream_connections": 1, "workloads": 1}
     assert [(row.source, row.status, row.count) for row in stats.requests] == [("default/client", 200, 10)]
 
 
@@ -172,7 +175,7 @@ def test_workloads_come_and_go_without_a_trace(
         assert client.recv(1) == b""
     agent.stats()
     eventually(lambda: worker.open_files() == files)
-    assert agent.stats().gauges == {"downstream_connections": 0, "upstream_connections": 0, "workloads": 0}
+    assert agent.stats().gauges == NONE
 
 
 def test_half_close_waits_and_close_cancels(

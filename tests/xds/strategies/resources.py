@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import string
-from typing import TypeVar
 
 from hypothesis import strategies as st
 
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
-from meshd.model.request_policies import Retry, StringMatch
+from meshd.model.request_policies import MILLION
 from meshd.model.routes import (
     Action,
     DirectResponse,
@@ -28,57 +27,68 @@ from meshd.model.routes import (
     VirtualHost,
     WeightedCluster,
 )
-from meshd.xds.encode import BALANCING
+from tests.xds.strategies import cluster_policies, request_policies
+from tests.xds.strategies.basic import (
+    names,
+    ports,
+    regexes,
+    seconds,
+    some_seconds,
+    string_matches,
+    tokens,
+    tuples,
+    values,
+)
 
-T = TypeVar("T")
-
-names = st.text(string.ascii_lowercase + string.digits + "-/:.", min_size=1, max_size=30)
-tokens = st.text(string.ascii_lowercase + string.digits + "-_", min_size=1, max_size=12)
-values = st.text(string.ascii_letters + string.digits + " %$\\;=,()", min_size=1, max_size=20)
-seconds = st.integers(0, 10_000_000).map(lambda ms: ms / 1000)
 paths = st.lists(
     st.text(string.ascii_letters + string.digits + "-._~%", min_size=1, max_size=6), min_size=1, max_size=4
 ).map(lambda parts: "/" + "/".join(parts))
 prefixes = st.one_of(st.just("/"), paths)
-regexes = st.sampled_from(["/v[0-9]+/.*", ".*", "/a|/b", r"\d+", "x{2,3}"])
 ips = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
-ports = st.integers(1, 65535)
 
 
-def _tuples(items: st.SearchStrategy[T], max_size: int = 3) -> st.SearchStrategy[tuple[T, ...]]:
-    return st.lists(items, max_size=max_size).map(tuple)
+def _grouped(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """As they come back: those of a priority and locality together."""
+    keys = list(dict.fromkeys((e.priority, e.locality) for e in endpoints))
+    return tuple(sorted(endpoints, key=lambda e: keys.index((e.priority, e.locality))))
 
 
-string_matches = st.one_of(
-    st.builds(StringMatch, name=tokens, value=values),
-    st.builds(StringMatch, name=tokens, value=regexes, regex=st.just(True)),
-)
 edits = st.builds(
     HeaderEdit,
-    set=_tuples(st.tuples(tokens, values)),
-    add=_tuples(st.tuples(tokens, values)),
-    remove=_tuples(tokens),
+    set=tuples(st.tuples(tokens, values)),
+    add=tuples(st.tuples(tokens, values)),
+    remove=tuples(tokens),
 )
 clusters = st.builds(
     Cluster,
     name=names,
-    balancing=st.sampled_from(list(BALANCING)),
-    connect_timeout=seconds,
+    balancing=cluster_policies.balancing,
+    panic_percent=st.integers(0, 100),
+    health_check=st.none() | cluster_policies.health_checks,
+    outlier=st.none() | cluster_policies.outliers,
+    limits=cluster_policies.limits,
+    connect_timeout=some_seconds,
     idle_timeout=seconds,
+    policies=tuples(names),
+)
+zones = st.text(string.ascii_lowercase + "-", min_size=1, max_size=6)
+localities = st.just("") | st.tuples(*[st.just("") | zones] * 3).map("/".join).filter(lambda x: x != "//")
+_endpoints = st.builds(
+    Endpoint,
+    address=ips,
+    port=ports,
+    weight=st.integers(1, 1_000_000),
+    health=st.sampled_from(Health),
+    locality=localities,
+    priority=st.integers(0, 3),
+    workload=st.one_of(st.just(""), names),
+    health_port=st.just(0) | ports,
 )
 endpoint_sets = st.builds(
     EndpointSet,
     name=names,
-    endpoints=_tuples(
-        st.builds(
-            Endpoint,
-            address=ips,
-            port=ports,
-            weight=st.integers(1, 1_000_000),
-            health=st.sampled_from(Health),
-            workload=st.one_of(st.just(""), names),
-        )
-    ),
+    endpoints=tuples(_endpoints, 6).map(_grouped),
+    overprovisioning_percent=st.integers(1, 200),
 )
 http_options = st.builds(
     HttpOptions,
@@ -89,6 +99,7 @@ http_options = st.builds(
     forwarded_for=st.booleans(),
     forwarded_proto=st.booleans(),
     request_id=st.booleans(),
+    access_log_share=st.integers(0, MILLION),
     via=st.one_of(st.just(""), tokens),
 )
 addresses = st.lists(ips, min_size=1, max_size=3, unique=True).map(tuple)
@@ -125,8 +136,8 @@ route_matches = st.builds(
     RouteMatch,
     path=path_matches,
     method=st.sampled_from(["", "GET", "POST"]),
-    headers=_tuples(string_matches),
-    query=_tuples(string_matches),
+    headers=tuples(string_matches),
+    query=tuples(string_matches),
 )
 weighted = st.builds(
     WeightedCluster,
@@ -153,7 +164,10 @@ def actions(draw: st.DrawFn, match: RouteMatch) -> Action:
         return Forward(
             clusters=tuple(draw(shares.filter(lambda found: any(c.weight for c in found)))),
             timeout=draw(seconds),
-            retry=draw(st.none() | st.builds(Retry, attempts=st.integers(0, 5))),
+            retry=draw(st.none() | request_policies.retries),
+            mirrors=draw(tuples(request_policies.mirrors)),
+            hash_keys=draw(tuples(request_policies.hash_keys)),
+            session=draw(st.none() | request_policies.sessions),
             host=draw(st.one_of(st.just(""), tokens)),
             path=draw(rewrites(match)),
             missing_cluster_status=draw(st.sampled_from([503, 500, 404])),
@@ -178,6 +192,11 @@ def routes(draw: st.DrawFn) -> Route:
         action=draw(actions(match)),
         request_headers=draw(edits),
         response_headers=draw(edits),
+        cors=draw(st.none() | request_policies.cors),
+        fault=draw(st.none() | request_policies.faults),
+        rate_limit=draw(st.none() | request_policies.rate_limits),
+        fast_path=draw(st.booleans()),
+        policies=draw(tuples(names)),
     )
 
 
@@ -185,7 +204,12 @@ def routes(draw: st.DrawFn) -> Route:
 def route_configs(draw: st.DrawFn) -> RouteConfig:
     domains = draw(st.lists(st.one_of(st.just("*"), tokens), min_size=1, max_size=4, unique=True))
     hosts = tuple(
-        VirtualHost(name=draw(names), domains=(domain,), routes=tuple(draw(st.lists(routes(), max_size=3))))
+        VirtualHost(
+            name=draw(names),
+            domains=(domain,),
+            routes=tuple(draw(st.lists(routes(), max_size=3))),
+            rate_limit=draw(st.none() | request_policies.rate_limits),
+        )
         for domain in domains
     )
     return RouteConfig(name=draw(names), virtual_hosts=hosts, ignore_port=draw(st.booleans()))

@@ -9,7 +9,8 @@ import pytest
 
 from meshd.model.cluster_policies import Balancing, LeastRequest, RandomEndpoint, RoundRobin
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
-from proxy.routing.balancing import Balancer
+from proxy.balancing.balancer import Balancer
+from proxy.balancing.selection import Selection
 
 POLICIES: tuple[Balancing, ...] = (RoundRobin(), LeastRequest(), RandomEndpoint())
 
@@ -22,11 +23,11 @@ def balancer(policy: Balancing, *endpoints: Endpoint) -> Balancer:
     return Balancer(Cluster(name="c", balancing=policy), EndpointSet(name="c", endpoints=endpoints))
 
 
-def picks(balancer: Balancer, count: int, seed: int = 1) -> Counter[str]:
+def picks(balancer: Balancer, count: int, seed: int = 1, ipv6: bool = False) -> Counter[str]:
     draw = random.Random(seed).random
     found: Counter[str] = Counter()
     for _ in range(count):
-        picked = balancer.pick(draw)
+        picked = balancer.pick(Selection(draw, ipv6=ipv6))
         assert picked is not None
         found[picked.address] += 1
     return found
@@ -46,8 +47,8 @@ def test_only_healthy_endpoints_with_weight(policy: Balancing) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_no_healthy_endpoint(policy: Balancing) -> None:
-    assert balancer(policy).pick(random.random) is None
-    assert balancer(policy, endpoint(1, health=Health.UNHEALTHY)).pick(random.random) is None
+    assert balancer(policy).pick(Selection(random.random)) is None
+    assert balancer(policy, endpoint(1, health=Health.UNHEALTHY)).pick(Selection(random.random)) is None
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -82,7 +83,7 @@ def test_random_follows_weights() -> None:
 
 def test_random_at_the_edges_of_its_range() -> None:
     several = balancer(RandomEndpoint(), endpoint(1), endpoint(2))
-    first, last = several.pick(lambda: 0.0), several.pick(lambda: 1 - 2**-53)
+    first, last = several.pick(Selection(lambda: 0.0)), several.pick(Selection(lambda: 1 - 2**-53))
     assert first is not None
     assert last is not None
     assert (first.address, last.address) == ("10.0.0.1", "10.0.0.2")
@@ -100,10 +101,12 @@ def test_least_request_shuns_the_busy() -> None:
     assert 1800 < picks(several, 4000)["10.0.0.1"] < 3200
 
 
-def test_least_request_weighs_load() -> None:
+def test_least_request_takes_turns_by_weight_where_weights_differ() -> None:
     several = balancer(LeastRequest(), endpoint(1, 4), endpoint(2, 1))
-    found = picks(several, 5000)
-    assert found["10.0.0.1"] > 4500
+    assert abs(picks(several, 5000)["10.0.0.1"] - 4000) <= 4
+    for _ in range(3):
+        several.started(endpoint(1))  # its weight is a quarter now: as much as the other's
+    assert abs(picks(several, 5000)["10.0.0.1"] - 2500) <= 4
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -111,10 +114,10 @@ def test_a_caller_gets_endpoints_of_the_family_it_called(policy: Balancing) -> N
     six = Endpoint(address="fd00::1", port=80)
     both = balancer(policy, endpoint(1), six)
     for _ in range(4):
-        assert both.pick(random.random) == endpoint(1)
-        assert both.pick(random.random, True) == six
-    assert balancer(policy, endpoint(1)).pick(random.random, True) == endpoint(1)
-    assert balancer(policy, six).pick(random.random, False) == six
+        assert both.pick(Selection(random.random)) == endpoint(1)
+        assert both.pick(Selection(random.random, ipv6=True)) == six
+    assert balancer(policy, endpoint(1)).pick(Selection(random.random, ipv6=True)) == endpoint(1)
+    assert balancer(policy, six).pick(Selection(random.random, ipv6=False)) == six
 
 
 def test_counts_survive_a_change_of_endpoints_and_end_at_nothing() -> None:
@@ -135,12 +138,12 @@ def test_a_caller_is_given_an_endpoint_of_the_family_that_it_called() -> None:
         Endpoint(address="fd00::1", port=80),
         Endpoint(address="10.0.0.2", port=80),
     )
-    assert {pick.address for _ in range(9) if (pick := both.pick(random.random))} == {"10.0.0.1", "10.0.0.2"}
-    assert {pick.address for _ in range(9) if (pick := both.pick(random.random, ipv6=True))} == {"fd00::1"}
+    assert picks(both, 9).keys() == {"10.0.0.1", "10.0.0.2"}
+    assert picks(both, 9, ipv6=True).keys() == {"fd00::1"}
 
 
 def test_a_cluster_of_one_family_serves_callers_of_both() -> None:
     four = balancer(RandomEndpoint(), Endpoint(address="10.0.0.1", port=80))
     six = balancer(LeastRequest(), Endpoint(address="fd00::1", port=80))
     for only in (four, six):
-        assert only.pick(random.random) == only.pick(random.random, ipv6=True) is not None
+        assert picks(only, 3) == picks(only, 3, ipv6=True)

@@ -1,0 +1,89 @@
+"""A service port that is called by an address: its listener, and the routes of all its callers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from meshd.gateway import options
+from meshd.gateway.options import ServiceOptions
+from meshd.gateway.policies import Merged
+from meshd.gateway.protocols import protocol
+from meshd.gateway.retries import CONNECT_RETRY
+from meshd.gateway.shaping import Shaping, rate_limit
+from meshd.kube.objects import Service, ServicePort
+from meshd.kube.routepolicy import RoutePolicySpec
+from meshd.model.listeners import Listener, Protocol
+from meshd.model.request_policies import RateLimit
+from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
+
+DEFAULT_ROUTE = "default"
+"""Name of the route of an HTTP port that no HTTPRoute is attached to: all to the service's own endpoints."""
+Routes = Mapping[str, tuple[Route, ...]]
+"""By the namespace whose callers they are for; "": all that have none of their own."""
+
+
+def listener(
+    service: Service,
+    port: ServicePort,
+    addresses: tuple[str, ...],
+    attached: Routes,
+    policies: Merged[RoutePolicySpec],
+    shaping: Shaping,
+    said: ServiceOptions,
+) -> tuple[Listener, tuple[RouteConfig, ...]]:
+    """``attached``: the routes of HTTPRoutes. ``policies``: those for the port."""
+    key = service.metadata.namespace, service.metadata.name
+    full_name = "/".join(key)
+    name = f"{full_name}:{port.port}"
+    if protocol(port, bool(attached)) is not Protocol.HTTP:
+        opaque = Listener(
+            name=name,
+            service=full_name,
+            addresses=addresses,
+            port=port.port,
+            protocol=Protocol.TCP,
+            cluster=name,
+            failure_policy=said.failure_policy,
+        )
+        return opaque, ()
+    own = attached.get("") or (shaping.of_port(_default_route(name), (key, port.port)),)
+    fast_path, routes = _fast_path({**attached, "": own})
+    consumers = tuple((each, f"{name}/from/{each}") for each in attached if each)
+    found = Listener(
+        name=name,
+        service=full_name,
+        addresses=addresses,
+        port=port.port,
+        protocol=Protocol.HTTP,
+        cluster=name,
+        route_config=name,
+        consumers=consumers,
+        failure_policy=options.failure_policy_of(policies, said.failure_policy),
+        http=options.http_options_of(policies, said.http),
+        fast_path=fast_path,
+    )
+    limit = rate_limit(policies.spec.rate_limit) if policies.spec is not None else None
+    return found, tuple(
+        _route_config(config, routes[namespace], limit) for namespace, config in (("", name), *consumers)
+    )
+
+
+def _route_config(name: str, routes: tuple[Route, ...], limit: RateLimit | None) -> RouteConfig:
+    return RouteConfig(name=name, virtual_hosts=(VirtualHost(name=name, routes=routes, rate_limit=limit),))
+
+
+def _default_route(name: str) -> Route:
+    forward = Forward(clusters=(WeightedCluster(name=name),), retry=CONNECT_RETRY)
+    return Route(name=DEFAULT_ROUTE, action=forward)
+
+
+def _fast_path(routes: Routes) -> tuple[bool, Routes]:
+    """Whether any route may take the fast path; where none may, it is the listener that says so."""
+    if any(route.fast_path for several in routes.values() for route in several):
+        return True, routes
+    return False, {
+        each: tuple(msgspec.structs.replace(route, fast_path=True) for route in several)
+        for each, several in routes.items()
+    }

@@ -1,0 +1,109 @@
+"""RoutePolicies, and what UpstreamPolicies have to say of requests, put into routes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from meshd.gateway import options
+from meshd.gateway.policies import Merged, Policies
+from meshd.gateway.shares import parts_per_million
+from meshd.gateway.upstreams import HashKeys, hash_keys
+from meshd.kube import routepolicy as kube
+from meshd.kube.duration import seconds
+from meshd.kube.objects import Service
+from meshd.kube.routepolicy import RoutePolicySpec
+from meshd.model.request_policies import Fault, RateLimit, StringMatch, TokenBucket
+from meshd.model.routes import Action, DirectResponse, Forward, Route
+
+PortKey = tuple[tuple[str, str], int]
+"""A service's (namespace, name), and the port."""
+
+
+class Shaping:
+    """What is put into the routes of service ports."""
+
+    def __init__(self, services: Mapping[tuple[str, str], Service], policies: Policies) -> None:
+        self._policies = policies
+        self._hash_keys = hash_keys(services, policies)
+        self._ports = {
+            (key, port.port): (port.name, options.fast_path(service)[0])
+            for key, service in services.items()
+            for port in service.spec.ports
+            if port.protocol == "TCP"
+        }
+        """The port's name, and what its Service's annotation says of the fast path."""
+
+    def of_rule(self, found: Route, route: tuple[str, str], rule: str, port: PortKey) -> Route:
+        """A rule's route, given the HTTPRoute and the rule's name."""
+        return self._shaped(found, self._policies.rule(route, rule), port)
+
+    def of_port(self, found: Route, port: PortKey) -> Route:
+        """A route that is no HTTPRoute's."""
+        return self._shaped(found, Merged(None), port)
+
+    def _shaped(self, found: Route, rule: Merged[RoutePolicySpec], key: PortKey) -> Route:
+        name, fast_path = self._ports[key]
+        port = self._policies.port(key[0], name)
+
+        def first(field: str) -> object:
+            own, other = getattr(rule.spec, field, None), getattr(port.spec, field, None)
+            return other if own is None else own
+
+        fault, response, fast = first("fault"), first("direct_response"), first("fast_path")
+        action = _hashed(found.action, self._hash_keys)
+        if isinstance(response, kube.DirectResponse):
+            action = DirectResponse(status=response.status, body=response.body)
+        return msgspec.structs.replace(
+            found,
+            action=action,
+            fault=_fault(fault) if isinstance(fault, kube.Fault) else None,
+            # The port's own is for all its routes together.
+            rate_limit=rate_limit(rule.spec.rate_limit) if rule.spec is not None else None,
+            fast_path=fast_path if fast is None else fast == "Enabled",
+            policies=tuple(dict.fromkeys((*rule.names, *port.names))),
+        )
+
+
+def _hashed(action: Action, hash_keys: HashKeys) -> Action:
+    """Where clusters are hashed by different things, those of all count, in the clusters' order."""
+    if not isinstance(action, Forward):
+        return action
+    keys = [key for cluster in action.clusters for key in hash_keys.get(cluster.name, ())]
+    return msgspec.structs.replace(action, hash_keys=tuple(dict.fromkeys(keys))) if keys else action
+
+
+def rate_limit(source: kube.RateLimit | None) -> RateLimit | None:
+    """A rate limit as the model has it."""
+    if source is None:
+        return None
+    return RateLimit(all=_bucket(source.all), each_client=_bucket(source.each_client))
+
+
+def _bucket(source: kube.TokenBucket | None) -> TokenBucket | None:
+    if source is None:
+        return None
+    return TokenBucket(
+        tokens=source.requests,
+        interval=seconds(source.interval),
+        burst=source.requests if source.burst is None else source.burst,
+    )
+
+
+def _fault(source: kube.Fault) -> Fault:
+    headers = tuple(
+        StringMatch(name=each.name.lower(), value=each.value, regex=each.type == "RegularExpression")
+        for each in source.headers
+    )
+    if source.by_header is not None:
+        share = parts_per_million(source.by_header)
+        return Fault(delay_share=share, abort_share=share, headers=headers, by_header=True)
+    delay, abort = source.delay, source.abort
+    return Fault(
+        delay=seconds(delay.duration) if delay else 0.0,
+        delay_share=parts_per_million(delay) if delay else 0,
+        abort=abort.status if abort else 0,
+        abort_share=parts_per_million(abort) if abort else 0,
+        headers=headers,
+    )

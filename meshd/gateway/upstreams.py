@@ -1,0 +1,154 @@
+"""UpstreamPolicies to clusters, and to what requests to them are hashed by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meshd.gateway.policies import Policies
+from meshd.kube import upstreampolicy as kube
+from meshd.kube.duration import seconds
+from meshd.kube.loadbalancing import HashOn, LoadBalancing
+from meshd.kube.loadbalancing import SlowStart as KubeSlowStart
+from meshd.kube.objects import Service, ServicePort
+from meshd.model.cluster_policies import (
+    Balancing,
+    HealthCheck,
+    HttpProbe,
+    LeastRequest,
+    Limits,
+    Maglev,
+    Outlier,
+    RandomEndpoint,
+    RingHash,
+    RoundRobin,
+    SlowStart,
+    TcpProbe,
+)
+from meshd.model.clusters import Cluster
+from meshd.model.request_policies import HashCookie, HashHeader, HashKey, HashQuery, HashSource
+
+HashKeys = Mapping[str, tuple[HashKey, ...]]
+"""By cluster, of those that have any."""
+
+
+def cluster_name(service: Service, port: ServicePort) -> str:
+    """``namespace/service:port``."""
+    return f"{service.metadata.namespace}/{service.metadata.name}:{port.port}"
+
+
+def cluster(service: Service, port: ServicePort, policies: Policies) -> Cluster:
+    """A port of a Service as a cluster."""
+    name = cluster_name(service, port)
+    spec, names = policies.upstream((service.metadata.namespace, service.metadata.name), port.name)
+    if spec is None:
+        return Cluster(name=name)
+    plain = Cluster(name=name)
+    balancing = spec.load_balancing
+    timeouts = spec.timeouts
+    return Cluster(
+        name=name,
+        balancing=_balancing(balancing) if balancing else plain.balancing,
+        panic_percent=balancing.panic_threshold if balancing else plain.panic_percent,
+        health_check=_health_check(spec.health_check) if spec.health_check else None,
+        outlier=_outlier(spec.outlier_detection) if spec.outlier_detection else None,
+        limits=_limits(spec.limits) if spec.limits else plain.limits,
+        connect_timeout=seconds(timeouts.connect) if timeouts else plain.connect_timeout,
+        idle_timeout=seconds(timeouts.idle) if timeouts else plain.idle_timeout,
+        policies=names,
+    )
+
+
+def hash_keys(services: Mapping[tuple[str, str], Service], policies: Policies) -> HashKeys:
+    """What requests to the clusters are hashed by."""
+    found: dict[str, tuple[HashKey, ...]] = {}
+    for key, service in services.items():
+        for port in service.spec.ports:
+            spec = policies.upstream(key, port.name).spec
+            if spec is not None and spec.load_balancing is not None and spec.load_balancing.hash_on:
+                keys = tuple(_hash_key(each) for each in spec.load_balancing.hash_on)
+                found[cluster_name(service, port)] = keys
+    return found
+
+
+def _hash_key(source: HashOn) -> HashKey:
+    name = source.name or ""
+    match source.type:
+        case "Header":
+            return HashHeader(name=name.lower())
+        case "Cookie":
+            return HashCookie(name=name, path=source.path or "/", ttl=seconds(source.ttl))
+        case "QueryParam":
+            return HashQuery(name=name)
+        case "SourceAddress":
+            return HashSource()
+
+
+def _balancing(source: LoadBalancing) -> Balancing:
+    match source.type:
+        case "RoundRobin":
+            return RoundRobin(slow_start=_slow_start(source.slow_start))
+        case "LeastRequest":
+            choices = source.least_request.choices if source.least_request else LeastRequest().choices
+            return LeastRequest(choices=choices, slow_start=_slow_start(source.slow_start))
+        case "Random":
+            return RandomEndpoint()
+        case "RingHash":
+            ring = source.ring_hash
+            return RingHash(min_size=ring.minimum_size, max_size=ring.maximum_size) if ring else RingHash()
+        case "Maglev":
+            return Maglev(table_size=source.maglev.table_size) if source.maglev else Maglev()
+
+
+def _slow_start(source: KubeSlowStart | None) -> SlowStart | None:
+    if source is None:
+        return None
+    return SlowStart(
+        window=seconds(source.window),
+        aggression=source.aggression_percent / 100,
+        min_weight_percent=float(source.min_weight_percent),
+    )
+
+
+def _health_check(source: kube.HealthCheck) -> HealthCheck:
+    probe: HttpProbe | TcpProbe = TcpProbe()
+    if source.http is not None:
+        probe = HttpProbe(path=source.http.path, host=source.http.host or "")
+        if source.http.expected_statuses:
+            ranges = tuple((each.start, each.end) for each in source.http.expected_statuses)
+            probe = HttpProbe(path=probe.path, host=probe.host, statuses=ranges)
+    return HealthCheck(
+        probe=probe,
+        interval=seconds(source.interval),
+        timeout=seconds(source.timeout),
+        unhealthy_after=source.unhealthy_threshold,
+        healthy_after=source.healthy_threshold,
+        port=source.port or 0,
+    )
+
+
+def _outlier(source: kube.OutlierDetection) -> Outlier:
+    return Outlier(
+        consecutive_5xx=source.consecutive_5xx,
+        consecutive_gateway=source.consecutive_gateway_errors,
+        interval=seconds(source.interval),
+        ejection_time=seconds(source.base_ejection_time),
+        max_ejection_time=max(seconds(source.max_ejection_time), seconds(source.base_ejection_time)),
+        max_ejected_percent=source.max_ejected_percent,
+        success_rate_factor=source.success_rate_factor,
+        success_rate_hosts=source.minimum_hosts,
+        success_rate_requests=source.minimum_requests,
+        latency_factor=source.latency_factor,
+    )
+
+
+def _limits(source: kube.Limits) -> Limits:
+    budget = source.retry_budget
+    plain = Limits()
+    return Limits(
+        connections=source.connections or 0,
+        pending=source.pending_requests or 0,
+        requests=source.requests or 0,
+        retries=source.retries or 0,
+        retry_budget_percent=float(budget.percent) if budget else plain.retry_budget_percent,
+        retry_budget_min=budget.min_retries if budget else plain.retry_budget_min,
+    )

@@ -1,0 +1,1 @@
+"""The Kubernetes API server: how to reach it, and how to follow what it holds."""

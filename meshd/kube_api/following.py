@@ -1,0 +1,70 @@
+"""Follows several kinds on an API server: what there is of all of them, whenever something changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+
+from meshd.kube_api.client import Client
+from meshd.kube_api.reflection import Name
+from meshd.kube_api.reflector import Reflector
+from meshd.kube_api.resource import Kept, Resource
+
+QUIET_SECONDS = 0.02
+"""Changes are given out once nothing has changed for so long: a rollout's many events are one."""
+MAX_DELAY_SECONDS = 0.2
+"""...but not later than this, however busy the cluster is."""
+
+State = Mapping[Resource, Mapping[Name, Kept]]
+"""All objects, by kind, namespace and name. An object that has not changed is the same one as before."""
+
+
+class Following:
+    """Level-triggered: however many changes there were, what is given out is what there is now."""
+
+    def __init__(self, client: Client, resources: Sequence[Resource], namespace: str = "") -> None:
+        """``namespace``: the one to follow; empty: all."""
+        self._client = client
+        self._resources = resources
+        self._namespace = namespace
+        self._changed = asyncio.Event()
+        self.reflectors: tuple[Reflector, ...] = ()
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Kinds that cannot be followed at the moment, and why."""
+        return {each.resource.kind: each.problem for each in self.reflectors if each.problem}
+
+    async def states(self) -> AsyncGenerator[State, None]:
+        """What there is, from when all kinds have been listed, and again after each change."""
+        self.reflectors = tuple(
+            Reflector(self._client, resource, self._changed.set, self._namespace)
+            for resource in self._resources
+        )
+        tasks = {asyncio.create_task(each.run(), name=each.resource.kind) for each in self.reflectors}
+        try:
+            while True:
+                await self._change(tasks)
+                if all(each.settled for each in self.reflectors):
+                    yield {each.resource: dict(each.reflection.objects) for each in self.reflectors}
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _change(self, tasks: set[asyncio.Task[None]]) -> None:
+        """Until something has changed, and it is quiet."""
+        change = asyncio.create_task(self._changed.wait())
+        try:
+            done, _ = await asyncio.wait({change, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            change.cancel()
+        for task in done - {change}:
+            task.result()  # they end by an error only
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MAX_DELAY_SECONDS):
+                while self._changed.is_set():
+                    self._changed.clear()
+                    await asyncio.sleep(QUIET_SECONDS)
+        self._changed.clear()

@@ -1,0 +1,1 @@
+"""Codecs of single policies: each module has both directions of one thing."""

@@ -1,0 +1,1 @@
+"""Which endpoint of a cluster takes a request. Pure."""

@@ -1,0 +1,60 @@
+"""A request's tries besides the first: whether its route and its cluster allow one, and who counts it."""
+
+from __future__ import annotations
+
+from meshd.model.request_policies import Retry
+from proxy.exchanges import retry_budget
+from proxy.exchanges.load import Load, Resource
+from proxy.exchanges.pool import Pool
+from proxy.exchanges.retry_state import RetryState
+from proxy.http1.response_parser import Response
+from proxy.telemetry.response_flags import Flag
+from proxy.telemetry.stats import Counters
+
+
+class Retries:
+    """One request's. A try is out from when it is allowed to its outcome, the time before it included."""
+
+    __slots__ = ("_counters", "_load", "state")
+
+    def __init__(self, policy: Retry, counters: Counters) -> None:
+        self._counters = counters
+        self._load: Load | None = None
+        """In which the try that is out is counted."""
+        self.state = RetryState(policy)
+
+    def asks_for(self, response: Response) -> bool:
+        """Whether the policy wants another try after a final response."""
+        return self.state.asks_for(response.status) and not _is_rate_limit(response)
+
+    def why_not(self, pool: Pool) -> Flag | None:
+        """Why there may be no other try, after one to ``pool``'s cluster; None: it is allowed, and is out."""
+        self.end()
+        limits, load = pool.cluster.limits, pool.load
+        if not self.state.take():
+            self._counters.add("upstream_retries_limit_exceeded_total")
+            return Flag.UPSTREAM_RETRY_LIMIT
+        if not retry_budget.has_room(limits, load):
+            self._counters.add("upstream_retries_overflow_total")
+            return Flag.UPSTREAM_OVERFLOW
+        load.add(Resource.RETRIES)
+        self._load = load
+        self._counters.add("upstream_retries_total")
+        return None
+
+    def succeed(self) -> None:
+        """The client gets the answer of the last try."""
+        if self._load is not None:
+            self._counters.add("upstream_retries_success_total")
+        self.end()
+
+    def end(self) -> None:
+        """None is out. Twice is once."""
+        if self._load is not None:
+            self._load.remove(Resource.RETRIES)
+            self._load = None
+
+
+def _is_rate_limit(response: Response) -> bool:
+    """Whether an Envoy says that it has let too many requests through: another one would not help."""
+    return any(name.lower() == b"x-envoy-ratelimited" for name, _ in response.fields)

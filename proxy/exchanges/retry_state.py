@@ -1,0 +1,74 @@
+"""Whether and when a request is tried again: what the route's policy says, and what is left of it. Pure."""
+
+from __future__ import annotations
+
+import enum
+
+from meshd.model.request_policies import Retry
+
+
+class Cause(enum.Enum):
+    """Why a try has come to nothing."""
+
+    CONNECT = "connect"
+    """There was no connection to be had: nothing has been sent."""
+    RESET = "reset"
+    """No whole head of a response came: the server went, what it sent is none, or the try's time ran out."""
+
+
+class RetryState:
+    """One request's."""
+
+    __slots__ = ("_policy", "_tries")
+
+    def __init__(self, policy: Retry) -> None:
+        self._policy = policy
+        self._tries = 0
+        """Besides the first, so far."""
+
+    def asks(self, cause: Cause) -> bool:
+        """Whether the policy wants another try after such a failure (RetryStateImpl::wouldRetryFromReset)."""
+        policy = self._policy
+        return policy.reset or (cause is Cause.CONNECT and policy.connect_failure)
+
+    def asks_for(self, status: int) -> bool:
+        """Whether the policy wants another try after such a response."""
+        return status in self._policy.statuses
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was a try besides the first."""
+        return self._tries > 0
+
+    def take(self) -> bool:
+        """Count another try; False: none is left."""
+        if self._tries >= self._policy.attempts:
+            return False
+        self._tries += 1
+        return True
+
+    def may_go_on_at_once(self) -> bool:
+        """Whether a try that found no connection may be followed by one elsewhere without a wait.
+
+        Envoy waits here, too. But nothing was sent, so no server is spared by it, and the client loses time:
+        in a rollout every one whose endpoint has just ended. Where the policy has a least wait, it holds.
+        """
+        return self._policy.least_backoff == 0
+
+    def backoff(self, random: float) -> float:
+        """Seconds to wait before the try that was just counted: exponential, with full jitter.
+
+        ``random``: uniform in [0, 1).
+        """
+        return self._policy.least_backoff + self._interval() * random
+
+    def patience(self, random: float) -> float:
+        """Seconds to wait for a change of the endpoints, where none of them could be reached.
+
+        Half of it is certain: after an endpoint's end it is some time before everybody has heard of it.
+        """
+        return max(self._policy.least_backoff, self._interval() * (0.5 + random))
+
+    def _interval(self) -> float:
+        policy = self._policy
+        return min(policy.max_backoff, policy.backoff * 2.0 ** min(self._tries - 1, 64))

@@ -1,0 +1,44 @@
+"""Responses as an HTTP/1 client gets them. No I/O."""
+
+from __future__ import annotations
+
+from meshd.model.listeners import HttpOptions
+from proxy.http1 import heads
+from proxy.http1.body import UntilCloseBody, body_of
+from proxy.http1.request import Request
+from proxy.http1.response_parser import Response
+from proxy.http1.response_relay import ResponseRelay
+from proxy.routing.header_edit import Edit
+
+
+def relayed(
+    request: Request, response: Response, edit: Edit, options: HttpOptions, date: bytes, may_keep_alive: bool
+) -> ResponseRelay:
+    """A server's final response. ``may_keep_alive``: the client's connection may live on, for all we know."""
+    keep_alive = request.keep_alive and may_keep_alive
+    relay = ResponseRelay(body_of(response.length), request.http10, keep_alive)
+    connection = heads.connection_value(relay.keep_alive, request.http10)
+    relay.head = heads.response_head(response, edit, options, date, relay.chunked, connection)
+    return relay
+
+
+def switched(response: Response, edit: Edit, options: HttpOptions, date: bytes) -> ResponseRelay:
+    """A 101, and the stream of bytes after it."""
+    # As to an HTTP/1.0 client, which gets a stream that ends by closing just as it is.
+    relay = ResponseRelay(UntilCloseBody(), http10=True, keep_alive=False)
+    relay.head = heads.response_head(response, edit, options, date, False, b"Upgrade")
+    return relay
+
+
+def own(
+    request: Request,
+    status: int,
+    headers: tuple[tuple[str, str], ...],
+    body: bytes,
+    date: bytes,
+    keep_alive: bool,
+) -> bytes:
+    """A whole response of the proxy's own. ``keep_alive``: the client's connection lives on."""
+    connection = heads.connection_value(keep_alive, request.http10)
+    with_body = request.head.method != "HEAD"
+    return heads.local_response(status, headers, body, date, connection, with_body)

@@ -1,0 +1,197 @@
+"""One of each thing that the model can say, for clients that are not ours."""
+
+from __future__ import annotations
+
+from meshd.model.cluster_policies import (
+    Balancing,
+    HealthCheck,
+    HttpProbe,
+    LeastRequest,
+    Limits,
+    Maglev,
+    Outlier,
+    RandomEndpoint,
+    RingHash,
+    RoundRobin,
+    SlowStart,
+    TcpProbe,
+)
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
+from meshd.model.listeners import HttpOptions, Listener, Protocol
+from meshd.model.request_policies import (
+    Cors,
+    Fault,
+    HashCookie,
+    HashHeader,
+    HashQuery,
+    HashSource,
+    Mirror,
+    RateLimit,
+    Retry,
+    SessionCookie,
+    SessionHeader,
+    StringMatch,
+    TokenBucket,
+)
+from meshd.model.routes import (
+    DirectResponse,
+    Forward,
+    PathPrefix,
+    Route,
+    RouteConfig,
+    RouteMatch,
+    VirtualHost,
+    WeightedCluster,
+)
+from meshd.model.snapshot import Snapshot
+
+_BALANCING: dict[str, Balancing] = {
+    "round-robin": RoundRobin(slow_start=SlowStart(window=30.0)),
+    "least-request": LeastRequest(choices=3, slow_start=SlowStart(window=1.0, aggression=0.5)),
+    "random": RandomEndpoint(),
+    "ring-hash": RingHash(min_size=128, max_size=4096),
+    "maglev": Maglev(table_size=251),
+}
+_HTTP_PROBE = HttpProbe(path="/health", host="web", statuses=((200, 204), (401, 401)))
+_OUTLIER = Outlier(
+    consecutive_gateway=2,
+    ejection_time=600.0,
+    max_ejected_percent=50,
+    success_rate_factor=1900,
+    latency_factor=3000,
+)
+CLUSTERS = (
+    *(Cluster(name=f"by/{name}", balancing=each) for name, each in _BALANCING.items()),
+    Cluster(name="panic", panic_percent=30),
+    Cluster(name="http-probe", health_check=HealthCheck(probe=_HTTP_PROBE, interval=600.0, port=8081)),
+    Cluster(name="tcp-probe", health_check=HealthCheck(probe=TcpProbe(), interval=600.0)),
+    Cluster(name="outlier", outlier=_OUTLIER),
+    Cluster(name="outlier-off", outlier=Outlier(consecutive_5xx=0)),
+    Cluster(name="limits", limits=Limits(connections=10, pending=5, requests=100, retries=1)),
+    Cluster(name="budget", limits=Limits(retry_budget_percent=12.5, retry_budget_min=1)),
+)
+_ENDPOINTS = (
+    Endpoint(address="127.0.0.2", port=8001, locality="r/a/", weight=3, workload="default/a"),
+    Endpoint(address="127.0.0.3", port=8001, locality="r/a/", health=Health.DRAINING),
+    Endpoint(address="127.0.0.4", port=8001, locality="r/b/s", health=Health.UNHEALTHY),
+    Endpoint(address="127.0.0.5", port=8001, priority=1, health_port=8082),
+)
+
+
+def _to(**fields: object) -> Forward:
+    return Forward(clusters=(WeightedCluster(name="by/maglev"),), **fields)  # type: ignore[arg-type]
+
+
+_BUCKET = TokenBucket(tokens=10, interval=0.5, burst=20)
+_IS_TEST = StringMatch(name="x-test", value="1")
+_ORIGINS = (
+    StringMatch(name="origin", value="https://a.example"),
+    StringMatch(name="origin", value="https://.*", regex=True),
+)
+ROUTES: dict[str, Route] = {
+    "retry": Route(
+        name="retry",
+        action=_to(
+            retry=Retry(
+                attempts=2,
+                reset=True,
+                statuses=(500, 503),
+                per_try_timeout=1.5,
+                backoff=0.1,
+                max_backoff=2.0,
+            )
+        ),
+    ),
+    "per-try": Route(
+        name="per-try",
+        action=_to(retry=Retry(attempts=0, connect_failure=False, per_try_timeout=1.0, backoff=0.0)),
+    ),
+    "mirror": Route(
+        name="mirror",
+        action=_to(mirrors=(Mirror(cluster="panic"), Mirror(cluster="limits", share=1))),
+    ),
+    "hash": Route(
+        name="hash",
+        action=_to(
+            hash_keys=(
+                HashHeader(name="x-user"),
+                HashCookie(name="user", ttl=60.0),
+                HashCookie(name="other"),
+                HashQuery(name="user"),
+                HashSource(),
+            )
+        ),
+    ),
+    "session": Route(name="session", action=_to(session=SessionCookie(name="s", ttl=60.0))),
+    "browser-session": Route(name="browser", action=_to(session=SessionCookie(name="s", path="/a"))),
+    "header-session": Route(name="header-session", action=_to(session=SessionHeader(name="x-session"))),
+    "cors": Route(
+        name="cors",
+        action=_to(),
+        cors=Cors(
+            origins=_ORIGINS,
+            methods=("GET", "PUT"),
+            headers=("x-a",),
+            expose=("x-b", "x-c"),
+            max_age=60,
+            credentials=True,
+        ),
+    ),
+    "fault": Route(
+        name="fault",
+        action=_to(),
+        fault=Fault(delay=0.01, delay_share=10, abort=503, abort_share=500_000, headers=(_IS_TEST,)),
+    ),
+    "own-fault": Route(
+        name="own-fault", action=_to(), fault=Fault(delay_share=1, abort_share=1, by_header=True)
+    ),
+    "limit": Route(name="limit", action=_to(), rate_limit=RateLimit(all=_BUCKET)),
+    "client-limit": Route(name="client-limit", action=_to(), rate_limit=RateLimit(each_client=_BUCKET)),
+    "limits": Route(name="limits", action=_to(), rate_limit=RateLimit(all=_BUCKET, each_client=_BUCKET)),
+    "direct": Route(name="direct", action=DirectResponse(status=503, body="x" * 5000)),
+    "slow": Route(name="slow", action=_to(), fast_path=False),
+}
+"""A route for each kind of policy, by the path that it takes."""
+
+
+def routes() -> tuple[Route, ...]:
+    """Every kind of policy, each at its path."""
+    return tuple(
+        Route(
+            name=route.name,
+            match=RouteMatch(path=PathPrefix(f"/{name}")),
+            action=route.action,
+            cors=route.cors,
+            fault=route.fault,
+            rate_limit=route.rate_limit,
+            fast_path=route.fast_path,
+        )
+        for name, route in ROUTES.items()
+    )
+
+
+def snapshot(several: tuple[Route, ...] | None = None) -> Snapshot:
+    """All of it, behind one listener; with other routes where they are given."""
+    host = VirtualHost(
+        name="all", routes=routes() if several is None else several, rate_limit=RateLimit(all=_BUCKET)
+    )
+    listener = Listener(
+        name="all",
+        service="default/all",
+        addresses=("10.96.0.1",),
+        port=80,
+        protocol=Protocol.HTTP,
+        cluster="panic",
+        route_config="all",
+        http=HttpOptions(access_log_share=1000),
+    )
+    return Snapshot(
+        1,
+        {"all": listener},
+        {"all": RouteConfig(name="all", virtual_hosts=(host,))},
+        {each.name: each for each in CLUSTERS},
+        {
+            each.name: EndpointSet(name=each.name, endpoints=_ENDPOINTS, overprovisioning_percent=120)
+            for each in CLUSTERS
+        },
+    )
