@@ -13,6 +13,7 @@ import yaml
 from meshd.lab.decisions.addressing import FABRIC_ADDRESS
 from meshd.lab.mesh import CONTROL_PORT
 from meshd.lab.names import Lab as LabNames
+from tests.conformance import own_policies
 from tests.conformance.cases import CASES, NAMESPACE, manifests
 from tests.conformance.world import CONSUMER, ENVOY, MESHD, World
 from tests.support import envoy
@@ -37,6 +38,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("conformance") / "pods"
     shutil.copytree(_PODS, folder)
     (folder / "cases.yaml").write_text(yaml.safe_dump_all(manifests()))
+    (folder / "policies.yaml").write_text(yaml.safe_dump_all(own_policies.manifests()))
     with running_lab(folder) as running:
         wanted = {f"{NAMESPACE}/{case.slug}:80" for case in CASES}
         until(lambda: wanted <= {service.name for service in running.services()}, 60)
