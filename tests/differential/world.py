@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from meshd.model.cluster_policies import Balancing, Maglev, RingHash, RoundRobin
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.routes import RouteConfig, VirtualHost
@@ -39,6 +40,9 @@ _FAILING = {
     SILENT: ("127.0.0.5", 8004),
     SCRIPTED: ("127.0.0.6", 8005),
 }
+RING, MAGLEV, EITHER = "diff/ring:80", "diff/maglev:80", "diff/either:80"
+"""Clusters of the servers of A and B both, by how they are balanced."""
+_BALANCING: dict[str, Balancing] = {RING: RingHash(), MAGLEV: Maglev(), EITHER: RoundRobin()}
 _FIRST_PORT = 1000
 _EXCHANGE_SECONDS = 10.0
 # What a sidecar's init container does with iptables: connections to services go to the proxy's port.
@@ -90,9 +94,13 @@ class World:
             )
             configs[name] = RouteConfig(name=name, virtual_hosts=tuple(hosts))
         clusters = {name: Cluster(name=name) for name in (*_SERVERS, *_FAILING, EMPTY)}
+        clusters |= {name: Cluster(name=name, balancing=each) for name, each in _BALANCING.items()}
         endpoints = {EMPTY: EndpointSet(name=EMPTY)}
         for name, (address, port) in {**_SERVERS, **_FAILING}.items():
             endpoints[name] = EndpointSet(name=name, endpoints=(Endpoint(address=address, port=port),))
+        for name in _BALANCING:
+            both = tuple(each for server in _SERVERS for each in endpoints[server].endpoints)
+            endpoints[name] = EndpointSet(name=name, endpoints=both)
         self.ads.publish(Snapshot(1, listeners, configs, clusters, endpoints))
         self.peer.wait_for_listeners(listeners)
         self.node.wait_for_services(listeners)
