@@ -48,17 +48,17 @@ def _grant(source: str) -> Object:
 
 
 def _policy(kind: str, name: str, targets: list[tuple[str, str]], created: int) -> Object:
-    spec = {
+    specs: dict[str, dict[str, object]] = {
         "UpstreamPolicy": {"loadBalancing": {"type": "Random"}, "healthCheck": {"tcp": {}}},
         "RoutePolicy": {"fault": {"abort": {"status": 503}}},
-    }[kind]
+    }
     groups = {"Service": "", "HTTPRoute": "gateway.networking.k8s.io"}
     refs = [{"group": groups[to], "kind": to, "name": target} for to, target in targets]
     return {
         "apiVersion": "meshd.io/v1alpha1",
         "kind": kind,
         "metadata": {"name": name, "creationTimestamp": f"2026-01-0{created}T00:00:00Z"},
-        "spec": {"targetRefs": refs, **spec},
+        "spec": {"targetRefs": refs, **specs[kind]},
     }
 
 
