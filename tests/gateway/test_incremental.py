@@ -48,7 +48,7 @@ def _grant(source: str) -> Object:
 
 
 def _policy(kind: str, name: str, targets: list[tuple[str, str]], created: int) -> Object:
-    specs: dict[str, dict[str, object]] = {
+    specs: dict[str, Object] = {
         "UpstreamPolicy": {"loadBalancing": {"type": "Random"}, "healthCheck": {"tcp": {}}},
         "RoutePolicy": {"fault": {"abort": {"status": 503}}},
     }
