@@ -187,9 +187,8 @@ class Worker:
 
     def _apply(self, delta: Delta) -> None:
         self._runtime.config.apply(delta)
-        usable = self._runtime.config.usable()
         for served in self._served.values():
-            served.caller.config_changed(usable)
+            served.caller.config_changed()
 
     def _configure(self, message: Configure, fds: Sequence[int]) -> None:
         """Take the kernel's maps over. Raises OSError, KeyError, msgspec.MsgspecError, and closes the fds."""

@@ -37,6 +37,7 @@ from meshd.model.status import Condition
 from tests.gateway.manifests import (
     PARENT,
     Object,
+    endpoint_slice,
     http_route,
     problems,
     routes,
@@ -182,6 +183,13 @@ def test_health_limits_and_timeouts() -> None:
         idle_timeout=0.0,
         policies=("UpstreamPolicy default/p",),
     )
+
+
+def test_endpoints_say_where_they_are_probed() -> None:
+    check = policy("UpstreamPolicy", (WEB,), {"healthCheck": {"tcp": {}, "port": 9000}})
+    slice_ = endpoint_slice("web", {"addresses": ["10.1.0.1"]}, ports=[{"name": "http", "port": 8080}])
+    found = translated(service("web", HTTP), slice_, check).snapshot
+    assert {each.health_port for each in found.endpoints["default/web:80"].endpoints} == {9000}
 
 
 def test_defaults_are_envoys() -> None:

@@ -200,7 +200,7 @@ class _FastBed(Bed):
         config = self.runtime.config
         old = config.snapshot
         config.apply(self._with_warm_up(delta))
-        self.caller.config_changed(config.usable())
+        self.caller.config_changed()
         self._datapath.apply(old, config.snapshot)
         for listener in config.snapshot.listeners.values():
             names = rule_names(config.snapshot, listener)
