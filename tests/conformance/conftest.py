@@ -22,6 +22,8 @@ from tests.support.netns import opened
 
 _PODS = Path(__file__).parent / "pods"
 _ENVOY_PORT = 15001
+_START_SECONDS = 60.0
+"""That all cases may take to be in force, on a busy machine."""
 _REDIRECT = f"""\
 table ip conformance {{
   chain output {{
@@ -41,7 +43,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     (folder / "policies.yaml").write_text(yaml.safe_dump_all(own_policies.manifests()))
     with running_lab(folder) as running:
         wanted = {f"{NAMESPACE}/{case.slug}:80" for case in CASES}
-        until(lambda: wanted <= {service.name for service in running.services()}, 60)
+        until(lambda: wanted <= {service.name for service in running.services()}, _START_SECONDS)
         yield running
 
 
@@ -56,8 +58,8 @@ def _sidecar(lab: Lab, namespace: str, folder: Path) -> Iterator[None]:
             subprocess.run(["nft", "-f", "-"], input=_REDIRECT, text=True, check=True, capture_output=True)
             process = envoy.EnvoyProcess(message, folder)
         with process:
-            process.wait_ready()
-            process.wait_for_listeners({f"{NAMESPACE}/{case.slug}:80" for case in CASES})
+            process.wait_ready(_START_SECONDS)
+            process.wait_for_listeners({f"{NAMESPACE}/{case.slug}:80" for case in CASES}, _START_SECONDS)
             yield
 
 
