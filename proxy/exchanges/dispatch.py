@@ -60,6 +60,7 @@ class Dispatch:
         "_exchange",
         "_heads",
         "_kept",
+        "_policy",
         "_replayed",
         "_retries",
         "_state",
@@ -88,8 +89,10 @@ class Dispatch:
         self._heads: ResponseHeads
         self._kept = kept
         self._replayed = False
-        self._retries = None if retry is None else Retries(retry, client.runtime.counters)
+        self._policy = retry
         """None: there is no other try."""
+        self._retries: Retries | None = None
+        """Made when a try has failed, for most do not."""
         self._state = _NEW
         self._timer: asyncio.TimerHandle | None = None
         """Of the state: it ends with it."""
@@ -115,8 +118,8 @@ class Dispatch:
         upstream = self._exchange.upstream
         was_whole = self._kept.is_whole
         self._kept.add(data, upstream is not None)
-        if was_whole and not self._kept.is_whole and self._retries is not None:
-            self._give_up_retries(self._retries)
+        if was_whole and not self._kept.is_whole and self._policy is not None:
+            self._give_up_retries()
             if self._kept.limit:
                 self._client.runtime.counters.add("upstream_retries_abandoned_total")
         if upstream is not None:
@@ -222,8 +225,7 @@ class Dispatch:
                     self._exchange.respond(response, data, at)
                 return
             # The next server's might say otherwise. Envoy does not try again after it, either.
-            if self._retries is not None:
-                self._give_up_retries(self._retries)
+            self._give_up_retries()
             self._exchange.interim(response)
 
     def lost(self) -> None:
@@ -268,7 +270,7 @@ class Dispatch:
         """This try has come to nothing: another one follows, or ``refusal`` is the answer."""
         self.failed(refusal)
         self._end_attempt()
-        retries = self._retries
+        retries = self._made_retries()
         if retries is None or not retries.state.asks(cause) or not self._may_try_again(retries):
             self._exchange.fail(refusal)
         else:
@@ -276,7 +278,10 @@ class Dispatch:
 
     def _is_retried(self, response: Response, data: bytes, at: int) -> bool:
         """Whether a final response is one that the policy has the client not see. Then it is forgotten."""
-        retries = self._retries
+        policy = self._policy
+        if self._retries is None and (policy is None or response.status not in policy.statuses):
+            return False
+        retries = self._made_retries()
         if retries is None:
             return False
         if response.status == 101 or not retries.asks_for(response):
@@ -296,9 +301,16 @@ class Dispatch:
             self._exchange.mark(why_not)
         return why_not is None
 
-    def _give_up_retries(self, retries: Retries) -> None:
-        retries.end()
-        self._retries = None
+    def _made_retries(self) -> Retries | None:
+        if self._retries is None and self._policy is not None:
+            self._retries = Retries(self._policy, self._client.runtime.counters)
+        return self._retries
+
+    def _give_up_retries(self) -> None:
+        self._policy = None
+        if self._retries is not None:
+            self._retries.end()
+            self._retries = None
 
     def _try_again(self, retries: Retries, cause: Cause) -> None:
         destination, runtime = self.destination, self._client.runtime
