@@ -199,7 +199,7 @@ class Worker:
             layout = Layout.from_json(message.layout)
             flows, heartbeat = FlowTable(flows_fd, layout), Heartbeat(heartbeat_fd)
             arming = ArmingTable(ArmingFds(*arming_fds), layout, self._index)
-            kept = KeptRequests(kept_fd, layout)
+            kept = KeptRequests(kept_fd, flows, layout)
             bell = Bell(bells_fd, self._index, layout)
             undo.pop_all()
         os.close(bells_fd)

@@ -168,7 +168,7 @@ class _FastBed(Bed):
         self._flows = FlowTable(flows, datapath.layout)
         self._heartbeat = Heartbeat(heartbeat)
         self._table = ArmingTable(ArmingFds(*arming), datapath.layout, 0)
-        self._kept = KeptRequests(kept, datapath.layout)
+        self._kept = KeptRequests(kept, self._flows, datapath.layout)
         self._bell = Bell(bells, 0, datapath.layout)
         self._counts = CarriedRequests(
             datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout
