@@ -174,7 +174,7 @@ def test_several_agents_each_get_all(manifests: Path, socket: Path) -> None:
 
 
 def tampered() -> ResourceSet:
-    """Service a as it is, and b with a cluster that asks for circuit breakers."""
+    """Service a as it is, and b with a cluster that asks for TLS."""
     good = resources(service("a", "b"))
     message = encode.cluster(cluster("b"))
     message.transport_socket.SetInParent()
