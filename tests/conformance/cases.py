@@ -35,7 +35,8 @@ _BACKENDS: tuple[tuple[str, str, dict[str, str], dict[str, str]], ...] = (
 _ECHO = {"app": "echo"}
 
 
-def _policy(kind: str, name: str, target: dict[str, str], spec: dict[str, Any]) -> dict[str, object]:
+def policy(kind: str, name: str, target: dict[str, str], spec: dict[str, Any]) -> dict[str, object]:
+    """A policy of ours."""
     metadata = {"name": name, "namespace": NAMESPACE}
     spec = {"targetRefs": [target], **spec}
     return {"apiVersion": "meshd.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
@@ -44,13 +45,13 @@ def _policy(kind: str, name: str, target: dict[str, str], spec: dict[str, Any]) 
 _NAMED = "meshhttproutenamedrule"
 _GATEWAY_GROUP = "gateway.networking.k8s.io"
 POLICIES = [
-    _policy("UpstreamPolicy", "timed", {"group": "", "kind": "Service", "name": "echo-v2"}, {
+    policy("UpstreamPolicy", "timed", {"group": "", "kind": "Service", "name": "echo-v2"}, {
         "timeouts": {"connect": "4s"},
     }),
-    _policy("RoutePolicy", "named", {
+    policy("RoutePolicy", "named", {
         "group": _GATEWAY_GROUP, "kind": "HTTPRoute", "name": _NAMED, "sectionName": "named-rule",
     }, {"fastPath": "Disabled"}),
-    _policy("RoutePolicy", "nowhere", {"group": "", "kind": "Service", "name": "nowhere"}, {
+    policy("RoutePolicy", "nowhere", {"group": "", "kind": "Service", "name": "nowhere"}, {
         "fastPath": "Disabled",
     }),
 ]  # fmt: skip
@@ -148,16 +149,17 @@ CASES = tuple(_load())
 
 def manifests() -> list[dict[str, object]]:
     """All objects but the pods."""
-    found = [_service(*backend) for backend in _BACKENDS]
+    found = [service(*backend) for backend in _BACKENDS]
     for case in CASES:
         services = {case.slug: _ECHO} | {f"{case.slug}-{each}": {"version": each} for each in case.services}
-        found += [_service(NAMESPACE, name, selector, {}) for name, selector in services.items()]
+        found += [service(NAMESPACE, name, selector, {}) for name, selector in services.items()]
         found += [_route(case, spec) for spec in case.routes]
         found += [_grant(f"{case.slug}-{i}", spec) for i, spec in enumerate(case.grants)]
     return found + POLICIES
 
 
-def _service(namespace: str, name: str, selector: dict[str, str], more: dict[str, str]) -> dict[str, object]:
+def service(namespace: str, name: str, selector: dict[str, str], more: dict[str, str]) -> dict[str, object]:
+    """A Service with the suite's ports."""
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -13,6 +13,7 @@ import yaml
 from meshd.lab.decisions.addressing import FABRIC_ADDRESS
 from meshd.lab.mesh import CONTROL_PORT
 from meshd.lab.names import Lab as LabNames
+from tests.conformance import own_policies
 from tests.conformance.cases import CASES, NAMESPACE, manifests
 from tests.conformance.world import CONSUMER, ENVOY, MESHD, World
 from tests.support import envoy
@@ -21,6 +22,8 @@ from tests.support.netns import opened
 
 _PODS = Path(__file__).parent / "pods"
 _ENVOY_PORT = 15001
+_START_SECONDS = 60.0
+"""That all cases may take to be in force, on a busy machine."""
 _REDIRECT = f"""\
 table ip conformance {{
   chain output {{
@@ -37,9 +40,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("conformance") / "pods"
     shutil.copytree(_PODS, folder)
     (folder / "cases.yaml").write_text(yaml.safe_dump_all(manifests()))
+    (folder / "policies.yaml").write_text(yaml.safe_dump_all(own_policies.manifests()))
     with running_lab(folder) as running:
         wanted = {f"{NAMESPACE}/{case.slug}:80" for case in CASES}
-        until(lambda: wanted <= {service.name for service in running.services()}, 60)
+        until(lambda: wanted <= {service.name for service in running.services()}, _START_SECONDS)
         yield running
 
 
@@ -54,8 +58,8 @@ def _sidecar(lab: Lab, namespace: str, folder: Path) -> Iterator[None]:
             subprocess.run(["nft", "-f", "-"], input=_REDIRECT, text=True, check=True, capture_output=True)
             process = envoy.EnvoyProcess(message, folder)
         with process:
-            process.wait_ready()
-            process.wait_for_listeners({f"{NAMESPACE}/{case.slug}:80" for case in CASES})
+            process.wait_ready(_START_SECONDS)
+            process.wait_for_listeners({f"{NAMESPACE}/{case.slug}:80" for case in CASES}, _START_SECONDS)
             yield
 
 

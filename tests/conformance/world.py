@@ -72,6 +72,11 @@ class World:
             assert copy["method"] == request.method
             _check_message(request.seen, copy["headers"], copy["path"], f"{request.path}: seen by {pod}")
 
+    def pods(self, proxy: str, request: Request) -> set[str]:
+        """Which pods answer a request, sent as often as it says."""
+        (answers,) = self._ask(request.source, self._clients[proxy], [self._sent(request, "")])
+        return {json.loads(answer.body)["pod"] for answer in answers}
+
     def check_session(self, proxy: str, case: Case, session: Session) -> None:
         """Begin a session and stay in it, then send what no session is in. Raises AssertionError."""
         client = self._clients[proxy]

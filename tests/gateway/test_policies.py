@@ -194,6 +194,8 @@ def test_endpoints_say_where_they_are_probed() -> None:
 
 def test_defaults_are_envoys() -> None:
     assert cluster(healthCheck={"tcp": {}}).health_check == HealthCheck(probe=TcpProbe())
+    named = HttpProbe(path="/up", host="web.default.svc.cluster.local")
+    assert cluster(healthCheck={"http": {"path": "/up"}}).health_check == HealthCheck(probe=named)
     assert cluster(outlierDetection={}).outlier == Outlier(success_rate_factor=1900)
     budget = Limits(retry_budget_percent=20.0)
     assert cluster(limits={"retryBudget": {}}).limits == budget
