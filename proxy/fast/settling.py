@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 _FIRST_POLL, _LAST_POLL = 0.0005, 0.02
 """Seconds between two looks at a request that the kernel carries, when what the client sends waits for it."""
-_REMOTE_END_SECONDS = 2.0
-"""From an answer's last byte to the end of a connection whose client has sent its own. What is redirected
-from another node and waits for room at the client is outside of TCP's stream: a FIN would pass it."""
+_END_SECONDS, _REMOTE_END_SECONDS = 0.1, 2.0
+"""From an answer's end to what follows it by TCP, where the client does not wait for the answer: it has sent
+its FIN, or its next request. What is redirected is outside of TCP's stream, and is counted just before it is
+with the client: the server's thread may be preempted in between, and what comes from another node may wait
+for room."""
 
 
 class Settling:
@@ -89,7 +91,7 @@ class Settling:
             # They are the rest of a carried request: its server has gone. Or the client has, within it.
             self._within_request(carried, stage, data)
             return False
-        if stage is Stage.UNANSWERED or (carried.remote and not data):
+        if stage is Stage.UNANSWERED or not data or (carried.pipelines and not self.pipelines):
             self._poll_after(_FIRST_POLL)
             return False
         self._proxys_turn(carried)
@@ -129,12 +131,16 @@ class Settling:
             else:
                 self._poll_after(min(2 * self._delay, _LAST_POLL))
         elif stage is Stage.DONE and not self._settling:
-            # An answer is counted just before its last bytes are with the client; ours must not overtake.
             self._settling = True
-            self._poll_after(_REMOTE_END_SECONDS if carried.remote and self._down.eof else _FIRST_POLL)
+            self._poll_after(self._until_delivered(carried))
         elif stage is Stage.DONE and (kernel.turn is Turn.ENDING or self._down.is_waiting()):
             self._proxys_turn(carried)
             self._down.settled()
+
+    def _until_delivered(self, carried: Carried) -> float:
+        if not self._kernel.is_used(carried) or not (self._down.eof or carried.pipelines):
+            return _FIRST_POLL
+        return _REMOTE_END_SECONDS if carried.remote else _END_SECONDS
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
