@@ -41,9 +41,9 @@
 #define MESHD_MAX_CONNECTIONS 131072
 #endif
 
-/* Pieces of kept requests: see bpf/kept.h. Few requests are so long that they need two. */
+/* Later pieces of kept requests: see bpf/kept.h. Few requests are so long that they have one. */
 #ifndef MESHD_MAX_KEPT_PIECES
-#define MESHD_MAX_KEPT_PIECES (2 * MESHD_MAX_FLOWS)
+#define MESHD_MAX_KEPT_PIECES MESHD_MAX_FLOWS
 #endif
 
 /* Paths that routes name, of all services. During a change a service has its old and its new ones.
@@ -109,8 +109,11 @@
 #define MESHD_MAX_QUIET_NS 1000000000ULL
 #endif
 
-/* With its key and what the kernel puts before it, 80 bytes, a piece fills 512. */
-#define KEPT_PIECE_BYTES 432
+/* With its key and what the kernel puts before it, 80 bytes, a flow's record that has a piece in it
+ * fills one of the kernel's objects of 1024 bytes, as it would without, and a later piece one of
+ * 512.
+ */
+#define KEPT_PIECE_BYTES 336
 /* Those of a request of MESHD_MAX_REQUEST_HEAD bytes. */
 #define MAX_KEPT_PIECES ((MESHD_MAX_REQUEST_HEAD + KEPT_PIECE_BYTES - 1) / KEPT_PIECE_BYTES)
 

@@ -2,8 +2,9 @@
 /* The request that the kernel carries, as its client sent it: where its server closes without a
  * word, the proxy may send it again (proxy/fast/carried_request.py).
  *
- * A flow keeps its pieces: a client's requests are mostly of one length, and to make an entry for
- * each would cost more than to fill it.
+ * Most requests are so short that the piece in the flow's record is all of them. A flow keeps its
+ * other pieces: a client's requests are mostly of one length, and to make an entry for each would
+ * cost more than to fill it.
  */
 #ifndef MESHD_KEPT_H
 #define MESHD_KEPT_H
@@ -23,7 +24,7 @@ static __always_inline bool may_be_repeated(enum method method)
 	return method != METHOD_POST && method != METHOD_PATCH;
 }
 
-static __always_inline struct kept_piece *kept_piece(struct kept_key *key)
+static __always_inline struct kept_piece *later_piece(struct kept_key *key)
 {
 	struct kept_piece *piece = kept.lookup(key);
 	struct kept_piece *blank;
@@ -38,19 +39,21 @@ static __always_inline struct kept_piece *kept_piece(struct kept_key *key)
 }
 
 /* Keeps the text. False: there is no room for it. */
-static __always_inline bool keep_request(const struct flow_key *flow, const struct text *text)
+static __always_inline bool keep_request(
+	const struct flow_key *flow_key, struct flow *flow, const struct text *text)
 {
-	struct kept_key key = {.netns = flow->netns, .client = flow->client};
+	struct kept_key key = {.netns = flow_key->netns, .client = flow_key->client};
+	struct kept_piece *piece = &flow->first_piece;
 
 	for (u32 i = 0; i < MAX_KEPT_PIECES; i++) {
-		struct kept_piece *piece;
-
 		if (i * KEPT_PIECE_BYTES >= text->size)
 			return true;
-		key.piece = i;
-		piece = kept_piece(&key);
-		if (!piece)
-			return false;
+		if (i) {
+			key.piece = i;
+			piece = later_piece(&key);
+			if (!piece)
+				return false;
+		}
 		for (u32 block = 0; block < KEPT_PIECE_BYTES / KEPT_BLOCK_BYTES; block++) {
 			u32 at = i * KEPT_PIECE_BYTES + block * KEPT_BLOCK_BYTES;
 			u64 *to = piece->word + block * KEPT_BLOCK_WORDS;
@@ -76,7 +79,7 @@ static __always_inline void forget_request(const struct flow_key *flow)
 {
 	struct kept_key key = {.netns = flow->netns, .client = flow->client};
 
-	for (u32 i = 0; i < MAX_KEPT_PIECES; i++) {
+	for (u32 i = 1; i < MAX_KEPT_PIECES; i++) {
 		key.piece = i;
 		if (kept.delete(&key))
 			break;

@@ -29,7 +29,7 @@ BPF_F_TABLE("hash", struct flow_key, struct flow, flows, MESHD_MAX_FLOWS, BPF_F_
 BPF_F_TABLE("array", u32, struct flow, blank_flow, 1, 0);
 
 /* client's end of a captured connection and a number -> that piece of the request that the kernel
- * carries for it, or carried last. An entry lives as long as the flow's.
+ * carries for it, or carried last, beyond the first one. An entry lives as long as the flow's.
  */
 BPF_F_TABLE(
 	"hash", struct kept_key, struct kept_piece, kept, MESHD_MAX_KEPT_PIECES, BPF_F_NO_PREALLOC);
@@ -47,14 +47,11 @@ BPF_F_TABLE("hash", struct connection_key, struct connection, connections, MESHD
 /* cookie of a socket in one of the maps below -> sequence number after the last byte that came. */
 BPF_F_TABLE("hash", u64, u32, arrivals, MESHD_MAX_FLOWS + MESHD_MAX_CONNECTIONS, BPF_F_NO_PREALLOC);
 
-/* fingerprint of a service's rules -> what is common to them. */
-BPF_F_TABLE("hash", u64, struct rule_set, rule_sets, MESHD_MAX_SERVICES, BPF_F_NO_PREALLOC);
-
-/* fingerprint of rules for the callers of one namespace -> nothing. They are in force, beside those
- * that the service shows, while they are in here. No other service can have them: the fingerprint
- * is of the service's addresses, too.
+/* fingerprint of a service's rules -> what is common to them. They are in force, for all callers or
+ * for those of one namespace, while they are in here. No other service can have them: the
+ * fingerprint is of the service's addresses, too.
  */
-BPF_F_TABLE("hash", u64, u32, consumer_rules, MESHD_MAX_SERVICES, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", u64, struct rule_set, rule_sets, MESHD_MAX_SERVICES, BPF_F_NO_PREALLOC);
 
 /* rules and path -> the routes of that path. */
 BPF_F_TABLE("hash", struct path_key, struct path_routes, paths, MESHD_MAX_PATHS, BPF_F_NO_PREALLOC);

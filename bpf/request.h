@@ -123,7 +123,7 @@ static __always_inline bool sampled(const struct settings *config, const struct 
 }
 
 static __always_inline enum upcall carry_request(
-	struct sk_msg_md *msg, struct flow_key *key, struct flow *flow, struct service *service)
+	struct sk_msg_md *msg, struct flow_key *key, struct flow *flow)
 {
 	struct settings *config = fast_path_settings();
 	struct request_head *head = &flow->head;
@@ -139,7 +139,7 @@ static __always_inline enum upcall carry_request(
 	u32 size, total, own;
 	u64 rules, cluster, now;
 
-	if (!config || !service->rules || !may_enrol(key->netns))
+	if (!config || !may_enrol(key->netns))
 		return UPCALL_OFF;
 	arming = armed.lookup(key);
 	if (!arming)
@@ -151,7 +151,7 @@ static __always_inline enum upcall carry_request(
 		return reason;
 	rules = arming->rules;
 	set = rule_sets.lookup(&rules);
-	if (!set || (rules != service->rules && !consumer_rules.lookup(&rules)))
+	if (!set)
 		return UPCALL_CONFIG;
 	if (sampled(config, set))
 		return UPCALL_SAMPLED;
@@ -205,7 +205,7 @@ static __always_inline enum upcall carry_request(
 		text.data = (const u8 *)(long)msg->data;
 		text.end = (const u8 *)(long)msg->data_end;
 		text.size = LOADED(flow->kept);
-		if (!keep_request(key, &text))
+		if (!keep_request(key, flow, &text))
 			return UPCALL_MEMORY;
 	}
 	__builtin_memset(flow->request_id, 0, sizeof(flow->request_id));
@@ -217,7 +217,7 @@ static __always_inline enum upcall carry_request(
 		bpf_msg_pull_data(msg, 0, head->length + lines.total, 0);
 	if (!to_server(msg, flow)) {
 		if (lines.total)
-			bpf_msg_pop_data(msg, head->length - 2, lines.total, 0);
+			remove_lines(msg, head->length, lines.total);
 		return UPCALL_SERVER_GONE;
 	}
 	flow->request_left = total - own;
@@ -229,7 +229,7 @@ static __always_inline enum upcall carry_request(
 	flow->cluster = cluster;
 	flow->route = candidate->route;
 	flow->requests++;
-	connection->redirected += size + MESSAGE_OVERHEAD;
+	connection->redirected += own + MESSAGE_OVERHEAD;
 	connection->flow = *key;
 	connection->carried = 0;
 	connection->response = RESPONSE_HEAD;
@@ -239,7 +239,6 @@ static __always_inline enum upcall carry_request(
 /* The bytes from the client that msg begins with. */
 static __always_inline int from_client(struct sk_msg_md *msg)
 {
-	struct service *service;
 	struct flow_key key = {};
 	enum upcall reason;
 	struct flow *flow;
@@ -259,16 +258,12 @@ static __always_inline int from_client(struct sk_msg_md *msg)
 	bpf_msg_apply_bytes(msg, 0);
 	if (flow->request_left && !flow->given_up)
 		return carry_body(msg, flow, &key, divided);
-	service = services.lookup(&flow->destination);
-	if (!service)
-		return pass_up(msg, &key, divided);
-	reason = carry_request(msg, &key, flow, service);
+	reason = carry_request(msg, &key, flow);
 	if (!reason)
 		return SK_PASS;
-	flow->upcalls++;
 	if (reason != UPCALL_SLOW)
 		flow->reason = reason;
-	count_upcall(service->id, reason);
+	note_upcall(flow, reason);
 	return pass_up(msg, &key, divided);
 }
 

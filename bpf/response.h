@@ -55,12 +55,8 @@ static __always_inline struct flow *carried_flow(
 static __always_inline void upcall_response(
 	struct connection *connection, struct flow *flow, enum response_state state)
 {
-	struct service *service = services.lookup(&flow->destination);
-
 	connection->response = state;
-	flow->upcalls++;
-	if (service)
-		count_upcall(service->id, UPCALL_RESPONSE);
+	note_upcall(flow, UPCALL_RESPONSE);
 }
 
 /* Reads the head at data. False: the proxy shall have the response. Else response and response_left

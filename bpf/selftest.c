@@ -20,6 +20,9 @@ BPF_SOCKHASH(bare, u64, MAX_SOCKETS);
 /* socket -> that whose queue gets what it sends; no entry: by TCP. */
 BPF_HASH(targets, u64, u64, MAX_SOCKETS);
 
+/* socket -> eight bytes that are put behind each message that is redirected; no entry: none. */
+BPF_HASH(endings, u64, u64, MAX_SOCKETS);
+
 /* 0, 1, 2 -> sent, received and read, as of the socket that sent last; 3 -> 1 if they are known. */
 BPF_ARRAY(counters, u32, 4);
 
@@ -47,6 +50,22 @@ static __always_inline u64 *sending(struct sk_msg_md *msg)
 	return targets.lookup(&key);
 }
 
+/* As insert_lines does with a request that has no body. Older kernels refuse to push behind a
+ * message's last byte (bpf_msg_push_data, mended in 6.13).
+ */
+static __always_inline void append_ending(struct sk_msg_md *msg)
+{
+	u64 key = ends(msg), *ending = endings.lookup(&key), *at;
+	u32 size = msg->size;
+
+	if (!ending || bpf_msg_push_data(msg, size, sizeof(*ending), 0) ||
+		bpf_msg_pull_data(msg, size, size + sizeof(*ending), 0))
+		return;
+	at = (u64 *)(long)msg->data;
+	if (at + 1 <= (u64 *)(long)msg->data_end)
+		*at = *ending;
+}
+
 int queued_msg(struct sk_msg_md *msg)
 {
 	u64 *found = sending(msg), target;
@@ -54,6 +73,7 @@ int queued_msg(struct sk_msg_md *msg)
 	if (!found)
 		return SK_PASS;
 	target = *found;
+	append_ending(msg);
 	queued.msg_redirect_hash(msg, &target, BPF_F_INGRESS);
 	return SK_PASS;
 }
@@ -65,6 +85,7 @@ int bare_msg(struct sk_msg_md *msg)
 	if (!found)
 		return SK_PASS;
 	target = *found;
+	append_ending(msg);
 	bare.msg_redirect_hash(msg, &target, BPF_F_INGRESS);
 	return SK_PASS;
 }

@@ -49,8 +49,8 @@ struct service {
 	__u32 slots;
 	enum protocol protocol;
 	enum failure_policy failure_policy;
-	__u64 rules; /* names its compiled routes, see struct rule_set; 0: it has none, all is
-			upcall */
+	__u64 rules; /* names its compiled routes for all callers, see struct rule_set; 0: it has
+			none, the fast path is off for it */
 };
 
 struct endpoint_key {
@@ -253,7 +253,7 @@ struct request_head {
 struct kept_key {
 	__u64 netns;
 	struct address_port client;
-	__u32 piece;
+	__u32 piece; /* not 0: the first one is in the flow's record */
 };
 
 /* Bytes of a request as its client sent them. */
@@ -287,6 +287,7 @@ struct flow {
 	__u32 redirected;    /* as a connection's, to the client */
 	struct connection_key connection; /* that carries it */
 	struct request_head head;
+	struct kept_piece first_piece; /* of what is kept */
 };
 
 enum upstream_kind {
@@ -324,8 +325,8 @@ struct arming {
 	enum arming_flag flags;
 	__u32 upstreams;
 	__u32 forwarded_for_length;
-	__u8 forwarded_for[MAX_FORWARDED_FOR_BYTES]; /* the line to add to each request, with its
-							CRLF */
+	__u8 forwarded_for[MAX_FORWARDED_FOR_BYTES]; /* the line to add to each request, turned: see
+							request_lines.h */
 	struct flow_upstream upstream[MAX_FLOW_UPSTREAMS];
 };
 

@@ -17,6 +17,18 @@ static __always_inline void count_upcall(u32 service, enum upcall reason)
 		COUNT(rows_full);
 }
 
+/* A message of the flow goes to the proxy. Whatever the reason seems to be: of a service without
+ * rules nothing is ever carried.
+ */
+static __always_inline void note_upcall(struct flow *flow, enum upcall reason)
+{
+	struct service *service = services.lookup(&flow->destination);
+
+	flow->upcalls++;
+	if (service)
+		count_upcall(service->id, service->rules ? reason : UPCALL_OFF);
+}
+
 /* The bucket of a duration: LATENCY_BUCKETS in meshd/model/wire.py. */
 static __always_inline u32 latency_bucket(u64 ns)
 {

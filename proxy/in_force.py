@@ -40,7 +40,7 @@ class ListenerState:
 class ConfigInForce:
     """All listeners, route tables and balancers of one snapshot."""
 
-    __slots__ = ("_by_address", "_clock", "_states", "_tables", "balancers", "snapshot")
+    __slots__ = ("_by_address", "_clock", "_in_sessions", "_states", "_tables", "balancers", "snapshot")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """``clock``: the loop's."""
@@ -49,6 +49,8 @@ class ConfigInForce:
         self.balancers: dict[str, Balancer] = {}
         """By cluster name. A cluster whose endpoints have not come yet has none to pick."""
         self._tables: dict[str, RouteTable] = {}
+        self._in_sessions: set[str] = set()
+        """The clusters that some route's sessions are with."""
         self._states: dict[tuple[str, str], ListenerState] = {}
         """By a listener's name and the callers' namespace: of each pair of which a connection has come."""
         self._by_address: dict[tuple[str, int], str] = {}
@@ -75,18 +77,17 @@ class ConfigInForce:
                 log.event(_logger, logging.ERROR, "route config refused", name=config.name, reason=str(error))
         for name in self._tables.keys() - snapshot.route_configs.keys():
             del self._tables[name]
+        if delta.route_configs or delta.removed_route_configs:
+            self._in_sessions = {name for table in self._tables.values() for name in table.session_clusters}
         self._compile_clusters(snapshot, delta)
         self._renew_listeners(snapshot)
         self.snapshot = snapshot
 
-    def usable(self) -> frozenset[EndpointKey]:
-        """All endpoints that new requests may go to."""
-        in_sessions = {name for table in self._tables.values() for name in table.session_clusters}
-        return frozenset(
-            (name, *address)
-            for name, balancer in self.balancers.items()
-            for address in balancer.usable(name in in_sessions)
-        )
+    def is_usable(self, key: EndpointKey) -> bool:
+        """Whether new requests may go to an endpoint."""
+        cluster, address, port = key
+        balancer = self.balancers.get(cluster)
+        return balancer is not None and balancer.is_usable((address, port), cluster in self._in_sessions)
 
     def _compile_clusters(self, snapshot: Snapshot, delta: Delta) -> None:
         changed = {cluster.name for cluster in delta.clusters}

@@ -187,9 +187,8 @@ class Worker:
 
     def _apply(self, delta: Delta) -> None:
         self._runtime.config.apply(delta)
-        usable = self._runtime.config.usable()
         for served in self._served.values():
-            served.caller.config_changed(usable)
+            served.caller.config_changed()
 
     def _configure(self, message: Configure, fds: Sequence[int]) -> None:
         """Take the kernel's maps over. Raises OSError, KeyError, msgspec.MsgspecError, and closes the fds."""
@@ -200,7 +199,7 @@ class Worker:
             layout = Layout.from_json(message.layout)
             flows, heartbeat = FlowTable(flows_fd, layout), Heartbeat(heartbeat_fd)
             arming = ArmingTable(ArmingFds(*arming_fds), layout, self._index)
-            kept = KeptRequests(kept_fd, layout)
+            kept = KeptRequests(kept_fd, flows, layout)
             bell = Bell(bells_fd, self._index, layout)
             undo.pop_all()
         os.close(bells_fd)

@@ -54,9 +54,7 @@ class Datapath:
                 self._maps[name] = Map.pinned(pins.map(layout, name))
             self._member = layout.codec("member", "port4", "port6", "flags")
             self._stats = layout.structs["stats"]
-            self._rules = RuleMaps(
-                self._maps["rule_sets"], self._maps["paths"], self._maps["consumer_rules"], layout
-            )
+            self._rules = RuleMaps(self._maps["rule_sets"], self._maps["paths"], layout)
             self._services = ServiceMaps(self._maps["services"], self._maps["endpoints"], self._rules, layout)
         except BaseException:
             self.close()

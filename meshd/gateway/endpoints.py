@@ -15,9 +15,9 @@ SERVICE_NAME = "kubernetes.io/service-name"
 
 
 def endpoint_set(
-    name: str, service: Service, port: ServicePort, slices: Iterable[EndpointSlice]
+    name: str, service: Service, port: ServicePort, slices: Iterable[EndpointSlice], health_port: int = 0
 ) -> EndpointSet:
-    """The endpoints of one port, from the service's slices.
+    """The endpoints of one port, from the service's slices. ``health_port``: where they are probed.
 
     Ready endpoints are healthy. Terminating ones that still serve drain, unless nothing else is left: then
     they go on taking requests, as kube-proxy has it (KEP-1669). All others are left out.
@@ -36,7 +36,7 @@ def endpoint_set(
                 continue
             for number in numbers:
                 for address in item.addresses:
-                    endpoint = _endpoint(item, address, number, health)
+                    endpoint = _endpoint(item, address, number, health, health_port)
                     same = found.get((endpoint.address, number))
                     # While an address moves from one slice to another it is in both.
                     if same is None or same.health is not Health.HEALTHY:
@@ -67,7 +67,7 @@ def _health(item: SliceEndpoint, publish_not_ready: bool) -> Health | None:
     return Health.HEALTHY if conditions.ready or publish_not_ready else None
 
 
-def _endpoint(item: SliceEndpoint, address: str, port: int, health: Health) -> Endpoint:
+def _endpoint(item: SliceEndpoint, address: str, port: int, health: Health, health_port: int) -> Endpoint:
     target = item.target_ref
     workload = f"{target.namespace}/{target.name}" if target.kind == "Pod" and target.name else ""
     locality = f"/{item.zone}/{item.node_name}" if item.zone or item.node_name else ""
@@ -77,6 +77,7 @@ def _endpoint(item: SliceEndpoint, address: str, port: int, health: Health) -> E
         health=health,
         locality=locality,
         workload=workload,
+        health_port=health_port,
     )
 
 

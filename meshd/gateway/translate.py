@@ -104,7 +104,9 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
         cluster = upstreams.cluster(service, port, build.policies)
         name = cluster.name
         build.clusters[name] = cluster
-        build.endpoints[name] = endpoint_set(name, service, port, slices)
+        check = cluster.health_check
+        # In xDS the port that is probed is each endpoint's affair.
+        build.endpoints[name] = endpoint_set(name, service, port, slices, check.port if check else 0)
         policies = build.policies.port(key, port.name)
         problems += [p for p in options.overridden(service, policies) if p not in problems]
         free = tuple(a for a in addresses if build.owners.setdefault((a, port.port), name) == name)

@@ -49,7 +49,7 @@ def cluster(service: Service, port: ServicePort, policies: Policies) -> Cluster:
         name=name,
         balancing=_balancing(balancing) if balancing else plain.balancing,
         panic_percent=balancing.panic_threshold if balancing else plain.panic_percent,
-        health_check=_health_check(spec.health_check) if spec.health_check else None,
+        health_check=_health_check(spec.health_check, _dns_name(service)) if spec.health_check else None,
         outlier=_outlier(spec.outlier_detection) if spec.outlier_detection else None,
         limits=_limits(spec.limits) if spec.limits else plain.limits,
         connect_timeout=seconds(timeouts.connect) if timeouts else plain.connect_timeout,
@@ -109,10 +109,16 @@ def _slow_start(source: KubeSlowStart | None) -> SlowStart | None:
     )
 
 
-def _health_check(source: kube.HealthCheck) -> HealthCheck:
+def _dns_name(service: Service) -> str:
+    """A cluster's own name holds a slash, which no Host may (RFC 9110, 7.2)."""
+    return f"{service.metadata.name}.{service.metadata.namespace}.svc.cluster.local"
+
+
+def _health_check(source: kube.HealthCheck, host: str) -> HealthCheck:
+    """``host``: of the request, where the policy names none."""
     probe: HttpProbe | TcpProbe = TcpProbe()
     if source.http is not None:
-        probe = HttpProbe(path=source.http.path, host=source.http.host or "")
+        probe = HttpProbe(path=source.http.path, host=source.http.host or host)
         if source.http.expected_statuses:
             ranges = tuple((each.start, each.end) for each in source.http.expected_statuses)
             probe = HttpProbe(path=probe.path, host=probe.host, statuses=ranges)

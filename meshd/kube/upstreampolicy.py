@@ -52,7 +52,7 @@ class HttpProbe(Struct, frozen=True, rename="camel"):
 
     path: Annotated[str, Meta(description="Begins with a slash.", max_length=1024, pattern=r"^/[!-~]*\Z")]
     host: Annotated[
-        PreciseHostname | None, Meta(description="Host of the request; unset: the cluster's name.")
+        PreciseHostname | None, Meta(description="Host of the request; unset: the Service's name in DNS.")
     ] = None
     expected_statuses: Annotated[
         tuple[StatusRange, ...],

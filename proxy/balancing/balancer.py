@@ -34,6 +34,7 @@ class Balancer:
         "_in_session",
         "_levels",
         "_new",
+        "_usable",
         "_weights",
         "cluster",
         "endpoints",
@@ -57,6 +58,7 @@ class Balancer:
         self._levels = (ipv4 or ipv6, ipv6 or ipv4)
         self._weights: list[Mapping[Address, int] | None] = [None, None]
         self._in_session: dict[Address, Endpoint] | None = None
+        self._usable: set[Address] | None = None
         self._new = self._newcomers(previous, now)
         self._compile()
 
@@ -169,12 +171,12 @@ class Balancer:
             found = self._weights[ipv6] = shares.weights(self._levels[ipv6])
         return found
 
-    def usable(self, sessions: bool = False) -> set[Address]:
-        """Where new requests may go. ``sessions``: with those of sessions that began there."""
-        found = {
-            (e.address, e.port) for several in self._levels for level in several for e in level.endpoints
-        }
-        return found | self._sessions().keys() if sessions else found
+    def is_usable(self, address: Address, sessions: bool) -> bool:
+        """Whether new requests may go to an address. ``sessions``: those of its sessions, too."""
+        if self._usable is None:
+            levels = (*self._levels[0], *self._levels[1])
+            self._usable = {(each.address, each.port) for level in levels for each in level.endpoints}
+        return address in self._usable or (sessions and address in self._sessions())
 
     def started(self, endpoint: Endpoint) -> None:
         """A request went out to ``endpoint``."""

@@ -65,12 +65,12 @@ class Caller:
             raise
         return sock
 
-    def config_changed(self, usable: frozenset[EndpointKey]) -> None:
+    def config_changed(self) -> None:
         """Drain the pools of endpoints that take no new requests; forget those that are empty."""
-        clusters = self.runtime.config.snapshot.clusters
+        config = self.runtime.config
         for key, pool in tuple(self._pools.items()):
-            if key in usable:
-                pool.renew(clusters[key[0]])
+            if config.is_usable(key):
+                pool.renew(config.snapshot.clusters[key[0]])
             elif pool.is_empty():
                 pool.close()
                 del self._pools[key]

@@ -174,10 +174,10 @@ def test_several_agents_each_get_all(manifests: Path, socket: Path) -> None:
 
 
 def tampered() -> ResourceSet:
-    """Service a as it is, and b with a cluster that asks for circuit breakers."""
+    """Service a as it is, and b with a cluster that asks for load reports."""
     good = resources(service("a", "b"))
     message = encode.cluster(cluster("b"))
-    message.circuit_breakers.SetInParent()
+    message.lrs_server.SetInParent()
     bad: dict[str, Resource] = {**good.of(CLUSTER), "b": pack("b", message, cluster("b"))}
     return ResourceSet("v", {**good.by_type, CLUSTER: bad})
 
@@ -190,11 +190,11 @@ def test_unsupported_resource_is_refused_by_name_and_the_rest_taken(socket: Path
         server.publish(tampered())
         async with agent(socket) as node:
             await until(lambda: server.nacks and node.client.synced, "the refusal")
-            assert node.client.refused == {"CDS b": "circuit_breakers: not supported"}
+            assert node.client.refused == {"CDS b": "lrs_server: not supported"}
             assert node.client.nacks == 1
             assert set(node.snapshot.clusters) == {"a"}
             (stream,) = server.streams
-            assert stream.rejections["CDS"].message == "b: circuit_breakers: not supported"
+            assert stream.rejections["CDS"].message == "b: lrs_server: not supported"
             server.publish(resources(service("a", "b")))
             await until(lambda: set(node.snapshot.clusters) == {"a", "b"}, "the mended cluster")
             assert node.client.refused == {}

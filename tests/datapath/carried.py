@@ -41,7 +41,7 @@ class Bed:
         flows, _, *arming, kept, bells = datapath.worker_fds()
         self.table = ArmingTable(ArmingFds(*map(os.dup, arming)), datapath.layout, WORKER)
         self.flows = FlowTable(os.dup(flows), datapath.layout)
-        self.kept = KeptRequests(os.dup(kept), datapath.layout)
+        self.kept = KeptRequests(os.dup(kept), self.flows, datapath.layout)
         self.bell = Bell(bells, WORKER, datapath.layout)
         self.snapshot = Snapshot()
         self.opened: list[socket.socket] = []

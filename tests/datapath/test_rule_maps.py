@@ -87,7 +87,7 @@ class Kernel:
     def __init__(self, datapath: Datapath, instance: str) -> None:
         self.layout = datapath.layout
         pins = Pins(instance)
-        names = ("services", "rule_sets", "paths", "consumer_rules")
+        names = ("services", "rule_sets", "paths")
         self._maps = {name: Map.pinned(pins.map(self.layout, name)) for name in names}
 
     def close(self) -> None:
@@ -100,11 +100,8 @@ class Kernel:
         return {codec.unpack(value)[0] for _, value in self._maps["services"].items()}
 
     def sets(self) -> set[int]:
+        """The rules in force, for whatever callers."""
         return {int.from_bytes(key, "little") for key in self._maps["rule_sets"]}
-
-    def for_consumers(self) -> set[int]:
-        """The rules in force for the callers of some namespace."""
-        return {int.from_bytes(key, "little") for key in self._maps["consumer_rules"]}
 
     def paths(self) -> set[int]:
         """The rules that some path belongs to."""
@@ -175,7 +172,7 @@ def test_the_maps_hold_what_was_compiled(datapath: Datapath, kernel: Kernel) -> 
     assert compiled.routes == ("shop/r//a/b", "shop/r//a/b", "shop/r/last")
 
 
-def test_a_change_shows_new_rules_and_the_old_go_with_the_next_change(
+def test_a_change_puts_the_old_rules_out_of_force_and_their_paths_go_with_the_next_one(
     datapath: Datapath, kernel: Kernel
 ) -> None:
     first, second = web(route()), web(route("/a"))
@@ -185,15 +182,17 @@ def test_a_change_shows_new_rules_and_the_old_go_with_the_next_change(
     datapath.apply(first, second)
     (two,) = kernel.shown()
     assert two != one
-    assert kernel.sets() == {one, two}
+    assert kernel.sets() == {two}
+    assert kernel.paths() == {one, two}
     datapath.apply(second, third)
     (three,) = kernel.shown()
-    assert kernel.sets() == kernel.paths() == {two, three}
+    assert kernel.sets() == {three}
+    assert kernel.paths() == {two, three}
     datapath.apply(third, second)
-    assert kernel.shown() == {two}, "rules that come back are the same"
+    assert kernel.shown() == kernel.sets() == {two}, "rules that come back are the same"
     assert kernel.fields(two, "/a", "PATH_PREFIX", "candidates") == (1,)
     datapath.apply(second, Snapshot())
-    assert kernel.shown() == set()
+    assert kernel.shown() == kernel.sets() == set()
     datapath.apply(Snapshot(), Snapshot())
     assert kernel.sets() == kernel.paths() == set()
     assert datapath.rules_of(WEB) == "it is not in force"
@@ -213,22 +212,21 @@ def test_rules_for_one_namespace_are_in_force_beside_those_that_the_service_show
     first, second = _with_consumer(without, route("/a")), _with_consumer(without, route("/b"))
     datapath.apply(Snapshot(), without)
     before = kernel.shown()
-    assert kernel.for_consumers() == set()
+    assert kernel.sets() == before
     datapath.apply(without, first)
     own = rules_fingerprint(first, first.listeners[WEB].seen_from("x"))
-    assert kernel.for_consumers() == {own}
     assert kernel.shown().isdisjoint(before | {own}), "the others' are other ones, too"
-    assert kernel.sets() == kernel.shown() | before | {own}
+    assert kernel.sets() == kernel.shown() | {own}
     compiled = datapath.rules_of(WEB, "x")
     assert isinstance(compiled, CompiledRules)
     assert compiled.routes == ("shop/r//a",)
     datapath.apply(first, second)
-    assert kernel.for_consumers().isdisjoint({own}), "those that were changed are out of force at once"
+    changed = rules_fingerprint(second, second.listeners[WEB].seen_from("x"))
+    assert kernel.sets() == kernel.shown() | {changed}, "those that were changed are out of force at once"
     again = ensure_loaded(instance, datapath.cgroup, heartbeat_timeout=60.0)
     try:
         again.apply(Snapshot(), without)
-        assert kernel.shown() == before
-        assert kernel.for_consumers() == set()
+        assert kernel.shown() == kernel.sets() == before
         again.apply(without, Snapshot())
         again.apply(Snapshot(), Snapshot())
     finally:
@@ -275,9 +273,8 @@ def test_rules_that_find_no_room_are_written_when_there_is_some(
     with (
         small_map(layout, "rule_sets", 8) as sets,
         small_map(layout, "paths", 4) as paths,
-        small_map(layout, "consumer_rules", 4) as consumers,
     ):
-        maps = RuleMaps(sets, paths, consumers, layout)
+        maps = RuleMaps(sets, paths, layout)
         both = web(route(), route("/a")).apply(other.as_delta())
         shown = maps.prepare(both)
         maps.retire()

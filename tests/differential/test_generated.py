@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meshd.model.request_policies import StringMatch
+from meshd.model.request_policies import MILLION, Cors, Fault, RateLimit, StringMatch, TokenBucket
 from meshd.model.routes import (
     Action,
     DirectResponse,
@@ -117,6 +118,36 @@ def _actions(draw: st.DrawFn, match: PathMatch) -> Action:
     )
 
 
+_ORIGINS = ("https://a.example", "https://b.example")
+_allowed = st.lists(
+    st.one_of(
+        st.sampled_from(["*", *_ORIGINS]).map(lambda value: StringMatch(name="origin", value=value)),
+        st.just(StringMatch(name="origin", value="https://[a-z].example", regex=True)),
+    ),
+    max_size=2,
+).map(tuple)
+_some = st.lists(st.sampled_from(["GET", "x-a"]), max_size=2, unique=True).map(tuple) | st.just(("*",))
+_cors = st.builds(
+    Cors,
+    origins=_allowed,
+    methods=_some,
+    headers=_some,
+    expose=st.lists(st.sampled_from(["x-a", "x-b"]), max_size=2, unique=True).map(tuple),
+    max_age=st.sampled_from([-1, 0, 60]),
+    # Without a match Envoy tells other origins its permissions; we tell only those that have one.
+    forward_unmatched=st.just(True),
+    credentials=st.booleans(),
+)
+_faults = st.builds(
+    Fault,
+    abort=st.sampled_from([418, 503]),
+    abort_share=st.sampled_from([0, MILLION, MILLION]),
+    headers=st.lists(_conditions, max_size=1).map(tuple),
+)
+_never = RateLimit(all=TokenBucket(tokens=1_000_000, interval=1.0, burst=1_000_000))
+_limits = st.sampled_from([_never, msgspec.structs.replace(_never, each_client=_never.all)])
+
+
 @st.composite
 def _routes(draw: st.DrawFn) -> Route:
     match = draw(_matches)
@@ -126,6 +157,9 @@ def _routes(draw: st.DrawFn) -> Route:
         action=draw(_actions(match.path)),
         request_headers=draw(_edits),
         response_headers=draw(_edits),
+        cors=draw(st.none() | _cors),
+        fault=draw(st.none() | st.none() | _faults),
+        rate_limit=draw(st.none() | _limits),
     )
 
 
@@ -148,14 +182,29 @@ def _virtual_hosts(draw: st.DrawFn) -> tuple[VirtualHost, ...]:
 _queries = st.lists(
     st.tuples(_names, st.sampled_from(["=1", "=2", "=12", "=", "", "=%31"])).map("".join), max_size=3
 ).map("&".join)
+_origins = st.lists(
+    st.tuples(st.just("Origin"), st.sampled_from([*_ORIGINS, "https://other"])), max_size=1
+).map(tuple)
+_plain_headers = st.lists(st.tuples(_names, _values), max_size=3).map(tuple)
 _requests = st.builds(
     Request,
     target=st.tuples(_paths, st.sampled_from(["", "?"]), _queries).map(
         lambda parts: "".join(parts) if parts[1] else parts[0]
     ),
-    method=st.sampled_from(["GET", "GET", "POST", "HEAD"]),
+    method=st.sampled_from(["GET", "GET", "POST", "HEAD", "OPTIONS"]),
     host=st.sampled_from(["web", "web:80", "a.web", "b.a.web:8080", "a.b", "other"]),
-    headers=st.lists(st.tuples(_names, _values), max_size=3).map(tuple),
+    headers=st.tuples(_plain_headers, _origins).map(lambda parts: parts[0] + parts[1]),
+)
+_preflights = st.builds(
+    Request,
+    target=_paths,
+    method=st.just("OPTIONS"),
+    host=st.sampled_from(["web", "a.web"]),
+    headers=st.tuples(
+        st.tuples(st.just("Origin"), st.sampled_from([*_ORIGINS, "https://other"])),
+        st.just(("Access-Control-Request-Method", "PUT")),
+        st.just(("Access-Control-Request-Headers", "x-a")),
+    ),
 )
 _SETTINGS = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -163,7 +212,9 @@ _SETTINGS = settings(max_examples=12, deadline=None, suppress_health_check=list(
 @_SETTINGS
 @given(
     st.lists(
-        st.tuples(_virtual_hosts(), st.lists(_requests, min_size=1, max_size=12)), min_size=1, max_size=12
+        st.tuples(_virtual_hosts(), st.lists(_requests | _preflights, min_size=1, max_size=12)),
+        min_size=1,
+        max_size=12,
     )
 )
 def test_same_answers(both: World, cases: list[tuple[tuple[VirtualHost, ...], list[Request]]]) -> None:

@@ -7,9 +7,10 @@ import itertools
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from meshd.model.cluster_policies import Balancing, Maglev, RingHash, RoundRobin
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.routes import RouteConfig, VirtualHost
@@ -19,6 +20,7 @@ from tests.differential.requests import Outcome, Request, outcome
 from tests.support import envoy
 from tests.support.ads_thread import AdsThread
 from tests.support.envoy import EnvoyProcess
+from tests.support.http_bed import Script, Server
 from tests.support.mesh_node import MeshNode
 from tests.support.netns import Namespace, namespace
 from tests.support.raw_client import Response, exchange
@@ -38,6 +40,9 @@ _FAILING = {
     SILENT: ("127.0.0.5", 8004),
     SCRIPTED: ("127.0.0.6", 8005),
 }
+RING, MAGLEV, EITHER = "diff/ring:80", "diff/maglev:80", "diff/either:80"
+"""Clusters of the servers of A and B both, by how they are balanced."""
+_BALANCING: dict[str, Balancing] = {RING: RingHash(), MAGLEV: Maglev(), EITHER: RoundRobin()}
 _FIRST_PORT = 1000
 _EXCHANGE_SECONDS = 10.0
 # What a sidecar's init container does with iptables: connections to services go to the proxy's port.
@@ -63,6 +68,11 @@ class World:
         self._pods = {"meshd": mesh, "Envoy": sidecar}
         self._ports = itertools.count(_FIRST_PORT)
 
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self._pods)
+
     def serve(self, several: Iterable[Sequence[VirtualHost]]) -> list[int]:
         """Give both proxies a listener for each set of virtual hosts; their ports, once both serve them.
 
@@ -84,9 +94,13 @@ class World:
             )
             configs[name] = RouteConfig(name=name, virtual_hosts=tuple(hosts))
         clusters = {name: Cluster(name=name) for name in (*_SERVERS, *_FAILING, EMPTY)}
+        clusters |= {name: Cluster(name=name, balancing=each) for name, each in _BALANCING.items()}
         endpoints = {EMPTY: EndpointSet(name=EMPTY)}
         for name, (address, port) in {**_SERVERS, **_FAILING}.items():
             endpoints[name] = EndpointSet(name=name, endpoints=(Endpoint(address=address, port=port),))
+        for name in _BALANCING:
+            both = tuple(each for server in _SERVERS for each in endpoints[server].endpoints)
+            endpoints[name] = EndpointSet(name=name, endpoints=both)
         self.ads.publish(Snapshot(1, listeners, configs, clusters, endpoints))
         self.peer.wait_for_listeners(listeners)
         self.node.wait_for_services(listeners)
@@ -120,13 +134,27 @@ class World:
         return connection
 
     @contextlib.contextmanager
-    def scripted(self, answer: bytes) -> Iterator[None]:
-        """In both pods the server of SCRIPTED answers with these bytes and hangs up."""
+    def scripted(self, *answers: bytes) -> Iterator[dict[str, ScriptedServer]]:
+        """In both pods the server of SCRIPTED answers with these bytes, one after another, each time hanging
+        up. By the proxy in whose pod it is.
+        """
         with contextlib.ExitStack() as stack:
-            for pod in self._pods.values():
+            servers = {}
+            for proxy, pod in self._pods.items():
                 with pod.entered():
                     listener = socket.create_server(_FAILING[SCRIPTED])
-                stack.enter_context(ScriptedServer(answer, listener))
+                servers[proxy] = stack.enter_context(ScriptedServer(answers, listener))
+            yield servers
+
+    @contextlib.contextmanager
+    def serving(self, script: Callable[[str], Script]) -> Iterator[None]:
+        """In both pods the server of SCRIPTED runs the script for that proxy, for each connection."""
+        address, port = _FAILING[SCRIPTED]
+        with contextlib.ExitStack() as stack:
+            for proxy, pod in self._pods.items():
+                with pod.entered():
+                    server = Server(script(proxy), address, port)
+                stack.enter_context(contextlib.closing(server))
             yield
 
 
@@ -168,6 +196,6 @@ def world() -> Iterator[World]:
             pod.ip("route", "add", "local", _VIPS, "dev", "lo", "src", _POD_ADDRESS)
             stack.enter_context(_servers(pod))
         peer = stack.enter_context(_sidecar(sidecar, directory, ads))
-        node = stack.enter_context(MeshNode(ads.target))
+        node = stack.enter_context(MeshNode(ads.target, seconds=120.0))
         node.enrol("client", mesh.path, _POD_ADDRESS)
         yield World(ads, node, peer, mesh, sidecar)

@@ -73,7 +73,9 @@ def _node(cluster: Cluster) -> Iterator[tuple[MeshNode, Callable[[], socket.sock
             stack.callback(app.may_answer.set)
         # There is no control plane: the agent goes on with what one before it had.
         node = stack.enter_context(
-            MeshNode("unix:/nowhere", "--workers", "2", "--fast-path", "on", kept=_delta(cluster))
+            MeshNode(
+                "unix:/nowhere", "--workers", "2", "--fast-path", "on", kept=_delta(cluster), seconds=60.0
+            )
         )
         node.enrol("client", pod.path, POD)
         node.wait_for_services(["default/web:80"])

@@ -33,7 +33,7 @@ def test_a_limit_is_the_nodes_and_outlives_its_workers() -> None:
         pod.ip("address", "add", f"{POD}/32", "dev", "lo")
         pod.ip("route", "add", "default", "dev", "lo")
         kept = config((), routes=(LIMITED,))
-        with MeshNode("unix:/nowhere", "--workers", "2", kept=kept) as node:
+        with MeshNode("unix:/nowhere", "--workers", "2", kept=kept, seconds=60.0) as node:
             node.enrol("client", pod.path, POD)
             node.wait_for_services(["default/web:80"])
             # Whichever of the two workers accepts them.

@@ -93,7 +93,8 @@ def test_explain_says_where_a_request_goes(lab: Lab) -> None:
 
     (found,) = json.loads(explained("nginx", "GET", "/x?y", "-H", "X-A: 1", "-o", "json").stdout)["nodes"]
     assert (found["node"], found["service"], found["route"]) == ("node1", "default/nginx:80", "default")
-    assert found["clusters"] == [{"cluster": "default/nginx:80", "weight": 1, "endpoints": 1, "healthy": 1}]
+    share = {"cluster": "default/nginx:80", "weight": 1, "endpoints": 1, "healthy": 1}
+    assert found["clusters"] == [{**share, "policies": [], "effects": []}]
     text = explained("default/nginx:80", "GET", "/").stdout
     assert text.startswith("GET / to default/nginx:80 (Host nginx.default)\n")
     none = explained("nowhere", "GET", "/")

@@ -47,6 +47,21 @@ def _grant(source: str) -> Object:
     }
 
 
+def _policy(kind: str, name: str, targets: list[tuple[str, str]], created: int) -> Object:
+    specs: dict[str, Object] = {
+        "UpstreamPolicy": {"loadBalancing": {"type": "Random"}, "healthCheck": {"tcp": {}}},
+        "RoutePolicy": {"fault": {"abort": {"status": 503}}},
+    }
+    groups = {"Service": "", "HTTPRoute": "gateway.networking.k8s.io"}
+    refs = [{"group": groups[to], "kind": to, "name": target} for to, target in targets]
+    return {
+        "apiVersion": "meshd.io/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name, "creationTimestamp": f"2026-01-0{created}T00:00:00Z"},
+        "spec": {"targetRefs": refs, **specs[kind]},
+    }
+
+
 NAMES = st.sampled_from(SERVICES)
 OBJECTS = st.one_of(
     st.builds(_service, NAMES, st.integers(1, 3)),
@@ -56,6 +71,22 @@ OBJECTS = st.one_of(
         st.sampled_from(("/", "/x", "bad")),
     ),
     st.builds(_grant, st.sampled_from(("other", "nobody"))),
+    st.builds(
+        _policy, st.just("UpstreamPolicy"), st.sampled_from("pq"),
+        st.lists(st.tuples(st.just("Service"), NAMES), min_size=1, max_size=2, unique=True),
+        st.integers(1, 2),
+    ),
+    st.builds(
+        _policy, st.just("RoutePolicy"), st.sampled_from("pq"),
+        st.lists(
+            st.one_of(
+                st.tuples(st.just("Service"), NAMES),
+                st.tuples(st.just("HTTPRoute"), st.sampled_from("rs")),
+            ),
+            min_size=1, max_size=2, unique=True,
+        ),
+        st.integers(1, 2),
+    ),
 )  # fmt: skip
 EDITS = st.tuples(st.sampled_from("wxyz"), st.one_of(st.none(), st.lists(OBJECTS, max_size=3)))
 """A file, and what it holds from now on; None: it is gone."""

@@ -37,6 +37,7 @@ from meshd.model.status import Condition
 from tests.gateway.manifests import (
     PARENT,
     Object,
+    endpoint_slice,
     http_route,
     problems,
     routes,
@@ -184,8 +185,17 @@ def test_health_limits_and_timeouts() -> None:
     )
 
 
+def test_endpoints_say_where_they_are_probed() -> None:
+    check = policy("UpstreamPolicy", (WEB,), {"healthCheck": {"tcp": {}, "port": 9000}})
+    slice_ = endpoint_slice("web", {"addresses": ["10.1.0.1"]}, ports=[{"name": "http", "port": 8080}])
+    found = translated(service("web", HTTP), slice_, check).snapshot
+    assert {each.health_port for each in found.endpoints["default/web:80"].endpoints} == {9000}
+
+
 def test_defaults_are_envoys() -> None:
     assert cluster(healthCheck={"tcp": {}}).health_check == HealthCheck(probe=TcpProbe())
+    named = HttpProbe(path="/up", host="web.default.svc.cluster.local")
+    assert cluster(healthCheck={"http": {"path": "/up"}}).health_check == HealthCheck(probe=named)
     assert cluster(outlierDetection={}).outlier == Outlier(success_rate_factor=1900)
     budget = Limits(retry_budget_percent=20.0)
     assert cluster(limits={"retryBudget": {}}).limits == budget

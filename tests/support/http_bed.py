@@ -146,7 +146,7 @@ class Bed:
 
         def apply() -> None:
             self.runtime.config.apply(delta)
-            self.caller.config_changed(self.runtime.config.usable())
+            self.caller.config_changed()
 
         self.call(apply)
 

@@ -15,6 +15,8 @@ from meshd.datapath.loading.layout import Layout
 
 _NUMBER = struct.Struct("=I")
 _MASK = 0xFFFF_FFFF
+_TURN = len(b"x-")
+"""Bytes of a line that the kernel writes into the place of the empty line (bpf/request_lines.h)."""
 
 
 class Connection(NamedTuple):
@@ -85,7 +87,10 @@ class ArmingCodec:
         forwarded_for: bytes,
         upstreams: Sequence[Upstream],
     ) -> bytes:
-        """The map's value. Counts may be over 2**32. Raises struct.error, ValueError (too many upstreams)."""
+        """The map's value. Counts may be over 2**32. Raises struct.error, ValueError (too many upstreams).
+
+        ``forwarded_for``: the whole line with its CRLF; empty: none is added.
+        """
         if len(upstreams) > self.max_upstreams or len(forwarded_for) > self.max_forwarded_for:
             raise ValueError(f"{len(upstreams)} upstreams, a line of {len(forwarded_for)} bytes: too many")
         head = self._head(
@@ -96,7 +101,7 @@ class ArmingCodec:
             flags,
             len(upstreams),
             len(forwarded_for),
-            forwarded_for,
+            forwarded_for[_TURN:] + forwarded_for[:_TURN],
         )
         parts = [head[: self._first]]
         key = self._key

@@ -1,10 +1,11 @@
-"""Requests that the kernel carries, as their clients sent them. The map ``kept``."""
+"""Requests that the kernel carries, as their clients sent them. The maps ``flows`` and ``kept``."""
 
 from __future__ import annotations
 
 import struct
 import uuid
 
+from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Layout
 
@@ -12,11 +13,12 @@ _WORDS = struct.Struct("=4I")
 
 
 class KeptRequests:
-    """Reads the map."""
+    """Reads the maps."""
 
-    def __init__(self, fd: int, layout: Layout) -> None:
-        """Takes the map's fd over. Raises OSError, KeyError (a layout of other programs)."""
+    def __init__(self, fd: int, flows: FlowTable, layout: Layout) -> None:
+        """Takes the fd of ``kept`` over. Raises OSError, KeyError (a layout of other programs)."""
         self._map = Map(fd)
+        self._flows = flows
         self._flow = layout.codec("flow_key", "netns", "client.address", "client.port").unpack
         self._key = layout.codec("kept_key", "netns", "client.address", "client.port", "piece").pack
 
@@ -26,9 +28,9 @@ class KeptRequests:
         ``size``: as flows.Carried.kept says. Empty: they are not there. Raises OSError.
         """
         end = self._flow(flow)
-        found = b""
-        piece = 0
-        while len(found) < size:
+        found = self._flows.first_piece(flow)
+        piece = 1
+        while found and len(found) < size:
             more = self._map.get(self._key(*end, piece))
             if more is None:
                 return b""

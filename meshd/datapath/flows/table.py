@@ -40,7 +40,7 @@ class Carried(NamedTuple):
     method: int
     """enum method."""
     kept: int
-    """Its first bytes, all that went out, are in the ``kept`` map; 0: they are not."""
+    """So many first bytes of it, all that went out, KeptRequests reads; 0: they are not kept."""
     request_id: bytes
     """The x-request-id that the kernel gave it, packed: kept_requests.request_id_text."""
     remote: bool
@@ -74,7 +74,9 @@ class FlowTable:
             "reason",
         ).unpack
         self._sampled = layout.enums["upcall"]["UPCALL_SAMPLED"]
-        self._connection = layout.structs["flow"].place("connection.", layout.structs["connection_key"].size)
+        shape = layout.structs["flow"]
+        self._connection = shape.place("connection.", layout.structs["connection_key"].size)
+        self._first_piece = shape.place("first_piece.", layout.structs["kept_piece"].size)
 
     def key(self, netns_cookie: int, address: str, port: int) -> bytes:
         """The key of a connection accepted in that namespace from that peer. Raises OSError: no address."""
@@ -101,6 +103,14 @@ class FlowTable:
         # What comes before the draw has lower numbers.
         drawn = None if reason < self._sampled else reason == self._sampled
         return Carried._make((*counts, value[self._connection], *of_request, remote != 0, drawn))
+
+    def first_piece(self, key: bytes) -> bytes:
+        """The first bytes of what is kept of a connection's request; empty: its client has closed.
+
+        What of them is the request's Carried.kept says. Raises OSError.
+        """
+        value = self._map.get(key)
+        return b"" if value is None else value[self._first_piece]
 
     def close(self) -> None:
         """Close the map's fd."""

@@ -11,8 +11,8 @@ from meshd.datapath.loading.layout import Layout, StructLayout
 from meshd.datapath.loading.pins import Pins
 
 # Not: origins (on sockets, out of our reach), clients and the like (their values are sockets), heartbeat
-# (beats go on), kept (a request that is not found there is not sent again), rule_sets, paths, consumer_rules
-# (the agent writes them anew; until then a service's rules are not found, and its requests are upcalls).
+# (beats go on), kept (a request that is not found there is not sent again), rule_sets, paths (the agent
+# writes them anew; until then a service's rules are not found, and its requests are upcalls).
 LIVE, EARLIER = struct.pack("=I", 0), struct.pack("=I", 1)
 """Keys of the stats map: see bpf/maps.h."""
 _FOR_THE_FAST_PATH = ("armed", "services", "rule_sets")

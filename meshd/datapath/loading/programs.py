@@ -56,7 +56,6 @@ MAPS = (
     "arrivals",
     "rule_sets",
     "paths",
-    "consumer_rules",
     "requests",
     "blank_count",
     "upcalls",

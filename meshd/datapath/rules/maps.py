@@ -1,10 +1,9 @@
-"""The maps by which the kernel carries requests: rule_sets, paths and consumer_rules."""
+"""The maps by which the kernel carries requests: rule_sets and paths."""
 
 from __future__ import annotations
 
 import errno
 import logging
-import struct
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -18,36 +17,30 @@ from meshd.model.snapshot import Snapshot
 
 _logger = logging.getLogger("meshd.datapath.rules.compilation")
 
-_SIZES = {
-    "rule_sets": "MESHD_MAX_SERVICES",
-    "paths": "MESHD_MAX_PATHS",
-    "consumer_rules": "MESHD_MAX_SERVICES",
-}
-_NOTHING = struct.pack("=I", 0)
+_SIZES = {"rule_sets": "MESHD_MAX_SERVICES", "paths": "MESHD_MAX_PATHS"}
 
 
 class RuleMaps:
     """Keeps the rules of a snapshot's listeners in the maps. The maps are the caller's to close.
 
-    Rules are named by their fingerprint, and rules of one name do not change. New ones are written before a
-    service shows them (``prepare``). Old ones are removed some time after none shows them any more: at the
-    next change, as a program may still be at work with them. A service shows the rules for all callers but
-    those of namespaces with rules of their own: these are in force while they are in ``consumer_rules``.
+    Rules are named by their fingerprint, and rules of one name do not change. They are in force while they
+    are in ``rule_sets``: new ones from ``prepare`` on, old ones until ``retire``. In between, the workers
+    know the new ones, and flows that they have not armed anew are carried by the old. The paths of old ones
+    go with the next change, as a program may still be at work with them.
     """
 
-    def __init__(self, rule_sets: Map, paths: Map, consumer_rules: Map, layout: Layout) -> None:
+    def __init__(self, rule_sets: Map, paths: Map, layout: Layout) -> None:
         """Raises OSError, KeyError (a layout of other programs)."""
         self._rule_sets = rule_sets
         self._paths = paths
-        self._consumer_rules = consumer_rules
         self._values = RuleValues(layout)
         self._fingerprints = Fingerprints()
         self._compiled: dict[Variant, CompiledRules | str] = {}
         self._no_room: set[Variant] = set()
         self._written: set[int] = set()
+        """In force, and known to be whole."""
         self._retired: set[int] = set()
         self._installed = self._read()
-        self._for_consumers = {self._values.fingerprint(key) for key in consumer_rules}
 
     def prepare(self, new: Snapshot) -> Mapping[str, int]:
         """Write what the maps lack of a snapshot. The rules that each listener's services are to show.
@@ -75,25 +68,22 @@ class RuleMaps:
                 self._no_room.discard(variant)
         for variant, compiled in self._compiled.items():
             fingerprint = self._fingerprints[variant]
-            if isinstance(compiled, CompiledRules) and not self._is_written(variant, fingerprint):
-                full = self._write(fingerprint, compiled) or self._admit(variant, fingerprint)
-                if full:
+            if isinstance(compiled, CompiledRules) and fingerprint not in self._written:
+                if full := self._write(fingerprint, compiled):
                     self._compiled[variant] = self._refused(variant, full)
                 else:
                     self._no_room.discard(variant)
         return {name: self._shown((name, "")) for name in new.listeners}
 
     def retire(self) -> None:
-        """Every service shows what ``prepare`` has last returned: other rules may go. Raises OSError.
+        """Every service shows what ``prepare`` has last returned: no others are in force when this returns.
 
-        Those for callers of some namespace are out of force when this returns.
+        Raises OSError.
         """
-        shown = {variant: self._shown(variant) for variant in self._compiled}
-        self._retired = self._installed.keys() - set(shown.values())
-        for_consumers = {fingerprint for (_, namespace), fingerprint in shown.items() if namespace}
-        for fingerprint in self._for_consumers - for_consumers:
-            self._consumer_rules.discard(self._values.set_key(fingerprint))
-        self._for_consumers &= for_consumers
+        self._retired = self._installed.keys() - {self._shown(variant) for variant in self._compiled}
+        for fingerprint in self._retired:
+            self._rule_sets.discard(self._values.set_key(fingerprint))
+        self._written -= self._retired
 
     def rules_of(self, listener: str, namespace: str = "") -> CompiledRules | str:
         """A listener's rules, or why it has none. ``namespace``: one of its caller_namespaces."""
@@ -101,22 +91,6 @@ class RuleMaps:
 
     def _shown(self, variant: Variant) -> int:
         return 0 if isinstance(self._compiled[variant], str) else self._fingerprints[variant]
-
-    def _is_written(self, variant: Variant, fingerprint: int) -> bool:
-        return fingerprint in self._written and (not variant[1] or fingerprint in self._for_consumers)
-
-    def _admit(self, variant: Variant, fingerprint: int) -> Map | None:
-        """Put rules for one namespace's callers in force; the map if it has no room. Raises OSError."""
-        if variant[1] and fingerprint not in self._for_consumers:
-            try:
-                self._consumer_rules[self._values.set_key(fingerprint)] = _NOTHING
-            except OSError as error:
-                if error.errno != errno.E2BIG:
-                    raise
-                self._remove(fingerprint)
-                return self._consumer_rules
-            self._for_consumers.add(fingerprint)
-        return None
 
     def _refused(self, variant: Variant, full: Map) -> str:
         reason = f"the {full.name} map is full"

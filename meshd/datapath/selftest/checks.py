@@ -39,6 +39,14 @@ def redirect(c: Circuit) -> None:
     expect_readable(c.proxy_server, 0, "by TCP")
 
 
+def append(c: Circuit) -> None:
+    """What a program puts behind a message is redirected with it."""
+    c.carry()
+    c.append(b"appended")
+    c.client.sendall(REQUEST)
+    expect_bytes(c.server, REQUEST + b"appended", "the server")
+
+
 def membership(c: Circuit) -> None:
     """Enrolled sockets of which nothing is redirected are as any others."""
     for far, near in ((c.proxy_client, c.client), (c.proxy_server, c.server)):
@@ -188,6 +196,7 @@ def stream(c: Circuit) -> None:
 
 CHECKS: dict[str, Callable[[Circuit], None]] = {
     "redirect": redirect,
+    "bytes behind a message": append,
     "membership without redirect": membership,
     "readable bytes": readable,
     "order of redirected bytes and TCP": order,

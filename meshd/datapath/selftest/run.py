@@ -72,7 +72,7 @@ def _tried(maps: Maps, checks: Mapping[str, Callable[[Circuit], None]]) -> tuple
 
 
 def _maps(unit: Unit, sockets: str) -> Maps:
-    return Maps(*(Map(os.dup(unit.map_fd(name))) for name in (sockets, "targets", "counters")))
+    return Maps(*(Map(os.dup(unit.map_fd(name))) for name in (sockets, "targets", "endings", "counters")))
 
 
 def _loopback_up() -> None:

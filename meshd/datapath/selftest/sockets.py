@@ -30,9 +30,10 @@ class CheckFailedError(Exception):
 class Maps:
     """The maps of bpf/selftest.c. ``sockets`` is ``queued`` or ``bare``."""
 
-    def __init__(self, sockets: Map, targets: Map, counters: Map) -> None:
+    def __init__(self, sockets: Map, targets: Map, endings: Map, counters: Map) -> None:
         self.sockets = sockets
         self.targets = targets
+        self.endings = endings
         self._counters = counters
 
     def counters(self) -> tuple[int, int, int]:
@@ -59,10 +60,15 @@ class Circuit:
         for sender, target in ((self.client, self.server), (self.server, self.client)):
             self.maps.targets[_KEY.pack(_ends(sender))] = _KEY.pack(_ends(target))
 
+    def append(self, ending: bytes) -> None:
+        """From now on these eight bytes are put behind each message that C sends and the kernel carries."""
+        self.maps.endings[_KEY.pack(_ends(self.client))] = ending
+
     def pass_up(self) -> None:
         """From now on what C and S send goes by TCP, to A and U."""
         for sender in (self.client, self.server):
             self.maps.targets.discard(_KEY.pack(_ends(sender)))
+            self.maps.endings.discard(_KEY.pack(_ends(sender)))
 
     def close(self) -> None:
         """Close all; the maps let go of what is closed."""

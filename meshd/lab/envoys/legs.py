@@ -26,8 +26,8 @@ class SockmapError(RuntimeError):
 async def load(lab: Lab, node: NodeNet, cgroup_root: Path) -> None:
     """Load the programs for a node, whose cgroup is there already. Raises SockmapError."""
     group = cgroup_root / lab.node_cgroup(node.name)
-    command = [sys.executable, "-m", "meshd.datapath.legs_load", "--instance", lab.instance(node.name)]
-    command += ["--cgroup", str(group)]
+    command = [sys.executable, "-m", "meshd.datapath.loading.legs_load"]
+    command += ["--instance", lab.instance(node.name), "--cgroup", str(group)]
     command += ["--pods-v4", str(node.pods_v4), "--pods-v6", str(node.pods_v6)]
     command += ["--services-v4", str(SERVICES_V4), "--services-v6", str(SERVICES_V6)]
     output = lab.log(f"sockmap-{node.name}")

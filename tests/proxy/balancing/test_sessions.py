@@ -100,8 +100,9 @@ def test_the_endpoint_of_a_session_is_kept_while_it_serves() -> None:
     assert picked(2, excluded=(("10.0.0.2", 80),)) == "10.0.0.1"
     assert picked(3) == "10.0.0.1"
     assert picked(4) == "10.0.0.1"
-    assert balancer.usable() == {("10.0.0.1", 80)}
-    assert balancer.usable(sessions=True) == {("10.0.0.1", 80), ("10.0.0.2", 80)}
+    several = [(f"10.0.0.{i}", 80) for i in range(1, 5)]
+    assert [balancer.is_usable(each, sessions=False) for each in several] == [True, False, False, False]
+    assert [balancer.is_usable(each, sessions=True) for each in several] == [True, True, False, False]
 
 
 def _affinity(forward: Forward) -> RouteAffinity:

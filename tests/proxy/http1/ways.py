@@ -168,7 +168,7 @@ class _FastBed(Bed):
         self._flows = FlowTable(flows, datapath.layout)
         self._heartbeat = Heartbeat(heartbeat)
         self._table = ArmingTable(ArmingFds(*arming), datapath.layout, 0)
-        self._kept = KeptRequests(kept, datapath.layout)
+        self._kept = KeptRequests(kept, self._flows, datapath.layout)
         self._bell = Bell(bells, 0, datapath.layout)
         self._counts = CarriedRequests(
             datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout
@@ -200,7 +200,7 @@ class _FastBed(Bed):
         config = self.runtime.config
         old = config.snapshot
         config.apply(self._with_warm_up(delta))
-        self.caller.config_changed(config.usable())
+        self.caller.config_changed()
         self._datapath.apply(old, config.snapshot)
         for listener in config.snapshot.listeners.values():
             names = rule_names(config.snapshot, listener)

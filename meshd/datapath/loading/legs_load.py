@@ -1,4 +1,4 @@
-"""Loads the sockmap under a lab node's Envoy: ``python -m meshd.datapath.legs_load``.
+"""Loads the sockmap under a lab node's Envoy: ``python -m meshd.datapath.loading.legs_load``.
 
 Pins what keeps it in force, and ends: the link to the node's cgroup, and the map of sockets, whose programs
 go with its last pin. ``meshd lab down`` and ``meshd cleanup`` remove both.
@@ -30,7 +30,7 @@ _OF_MAP = (
 
 def main() -> int:
     """Exit code 0, or 1 with the reason as standard error's last line."""
-    parser = argparse.ArgumentParser(prog="python -m meshd.datapath.legs_load", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m meshd.datapath.loading.legs_load", description=__doc__)
     parser.add_argument("--instance", required=True)
     parser.add_argument("--cgroup", type=Path, required=True, help="of the node's pods and its Envoy")
     for what in ("pods", "services"):
