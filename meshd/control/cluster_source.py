@@ -46,7 +46,6 @@ class ClusterSource:
         self._identity = identity
         self._namespace = namespace
         self._lease_namespace = lease_namespace or access.namespace
-        self._following: Following | None = None
         self._writers: dict[str, StatusWriter] = {}
         """By kind."""
         self._held: dict[str, dict[Name, Kept]] = {resource.kind: {} for resource in TOLD}

@@ -11,11 +11,11 @@ import msgspec
 
 from meshd import log
 from meshd.gateway.written_status import patch
+from meshd.kube_api.backoff import Backoff
 from meshd.kube_api.client import ApiError, Client
 from meshd.kube_api.credentials import CredentialError
 from meshd.kube_api.kubeconfig import KubeConfigError
 from meshd.kube_api.reflection import Name
-from meshd.kube_api.reflector import Backoff
 from meshd.kube_api.resource import Kept, Resource
 from meshd.model.status import ObjectStatus
 

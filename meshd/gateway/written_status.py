@@ -50,7 +50,6 @@ class WrittenEntry(Struct, frozen=True, rename="camel", omit_defaults=True):
 
 class _Metadata(Struct, frozen=True, rename="camel"):
     resource_version: str
-    generation: int = 0
 
 
 class _Status(Struct, frozen=True):
@@ -136,14 +135,15 @@ def _condition(
     condition: Condition, before: WrittenCondition | None, generation: int, now: datetime
 ) -> WrittenCondition:
     status = "True" if condition.status else "False"
-    same = before is not None and before.status == status
+    if before is not None and before.status == status:
+        since = before.last_transition_time
+    else:
+        since = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return WrittenCondition(
         type=condition.type,
         status=status,
         reason=condition.reason,
         message=condition.message[:MAX_MESSAGE],
-        last_transition_time=before.last_transition_time
-        if same and before is not None
-        else now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        last_transition_time=since,
         observed_generation=generation,
     )

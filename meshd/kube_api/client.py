@@ -17,7 +17,6 @@ from meshd.kube_api.resource import PAGE, Resource, Status
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
 """etcd holds objects of up to 1.5 MiB by default; JSON is longer than what is stored."""
-MAX_PAGE_BYTES = 1024 * 1024 * 1024
 CONNECT_SECONDS = 10.0
 LIST_SECONDS = 120.0
 WATCH_GRACE_SECONDS = 30.0

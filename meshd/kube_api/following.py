@@ -29,25 +29,19 @@ class Following:
         self._resources = resources
         self._namespace = namespace
         self._changed = asyncio.Event()
-        self.reflectors: tuple[Reflector, ...] = ()
-
-    @property
-    def problems(self) -> dict[str, str]:
-        """Kinds that cannot be followed at the moment, and why."""
-        return {each.resource.kind: each.problem for each in self.reflectors if each.problem}
 
     async def states(self) -> AsyncGenerator[State, None]:
         """What there is, from when all kinds have been listed, and again after each change."""
-        self.reflectors = tuple(
+        reflectors = tuple(
             Reflector(self._client, resource, self._changed.set, self._namespace)
             for resource in self._resources
         )
-        tasks = {asyncio.create_task(each.run(), name=each.resource.kind) for each in self.reflectors}
+        tasks = {asyncio.create_task(each.run(), name=each.resource.kind) for each in reflectors}
         try:
             while True:
                 await self._change(tasks)
-                if all(each.settled for each in self.reflectors):
-                    yield {each.resource: dict(each.reflection.objects) for each in self.reflectors}
+                if all(each.settled for each in reflectors):
+                    yield {each.resource: dict(each.reflection.objects) for each in reflectors}
         finally:
             for task in tasks:
                 task.cancel()

@@ -14,7 +14,6 @@ import yaml
 from msgspec import Meta, Struct
 
 MAX_BYTES = 1024 * 1024
-EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
 
 class KubeConfigError(Exception):

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 
 from meshd import log
+from meshd.kube_api.backoff import Backoff
 from meshd.kube_api.client import ApiError, Client
 from meshd.kube_api.credentials import CredentialError
 from meshd.kube_api.kubeconfig import KubeConfigError
@@ -23,26 +24,6 @@ SHORT_SECONDS = 5.0
 """A watch that ends sooner and tells nothing is no good."""
 ABSENT_SECONDS = 30.0
 """A kind whose CRD is not installed is asked for so often."""
-
-
-class Backoff:
-    """Waits that double, each drawn between half of its length and the whole."""
-
-    def __init__(self, first: float = 0.5, longest: float = 30.0) -> None:
-        """Seconds."""
-        self._first = first
-        self._longest = longest
-        self._next = first
-
-    def take(self) -> float:
-        """The next wait."""
-        wait = self._next * (0.5 + random.random() / 2)
-        self._next = min(2 * self._next, self._longest)
-        return wait
-
-    def reset(self) -> None:
-        """All is well."""
-        self._next = self._first
 
 
 class Reflector:

@@ -18,18 +18,11 @@ class Resource(NamedTuple):
     """``v1``, ``group/version``."""
     plural: str
 
-    @property
-    def path(self) -> str:
-        """Of all of them."""
-        root = "/apis" if "/" in self.api_version else "/api"
-        return f"{root}/{self.api_version}/{self.plural}"
-
     def path_in(self, namespace: str) -> str:
         """Of those in a namespace; empty: of all."""
-        if not namespace:
-            return self.path
         root = "/apis" if "/" in self.api_version else "/api"
-        return f"{root}/{self.api_version}/namespaces/{namespace}/{self.plural}"
+        place = f"/namespaces/{namespace}" if namespace else ""
+        return f"{root}/{self.api_version}{place}/{self.plural}"
 
 
 class Meta(Struct, frozen=True, rename="camel"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import cast
 
@@ -22,7 +23,7 @@ _LINGER = ConnectionState.LINGER
 _CLOSED = ConnectionState.CLOSED
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol, ABC):
     """The transport's side of a client's connection; what its bytes mean is a subclass's."""
 
     __slots__ = (
@@ -82,13 +83,13 @@ class ClientConnection(asyncio.Protocol):
 
     # -- for subclasses ------------------------------------------------------------------------------
 
+    @abstractmethod
     def check(self, now: float) -> None:
         """Runtime's sweep: act on what has taken too long."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _cancel(self) -> None:
         """The client is gone: so is what it asked for."""
-        raise NotImplementedError
 
     # -- asyncio -------------------------------------------------------------------------------------
 

@@ -8,10 +8,11 @@ from functools import partial
 from aiohttp import web
 
 from meshd.kube_api.access import Access
+from meshd.kube_api.backoff import Backoff
 from meshd.kube_api.client import Client
 from meshd.kube_api.credentials import Credential, Fixed
 from meshd.kube_api.following import Following
-from meshd.kube_api.reflector import Backoff, Reflector
+from meshd.kube_api.reflector import Reflector
 from meshd.kube_api.resource import Resource
 from tests.kube_api.server import NAMESPACES, ROUTES, SERVICES, Server
 

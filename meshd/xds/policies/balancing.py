@@ -159,11 +159,19 @@ def _read_maglev(message: Message, name: str, where: str) -> Balancing:
 _MAX_TABLE = 5_000_011
 
 
+_HasSlowStart = (
+    _Cluster.RoundRobinLbConfig
+    | _Cluster.LeastRequestLbConfig
+    | round_robin_pb2.RoundRobin
+    | least_request_pb2.LeastRequest
+)
+
+
 def _read_slow_start(message: Message, name: str, where: str) -> SlowStart | None:
+    assert isinstance(message, _HasSlowStart)
     if not message.HasField("slow_start_config"):
         return None
-    config: cluster_pb2.Cluster.SlowStartConfig | common_pb2.SlowStartConfig
-    config = getattr(message, "slow_start_config")  # noqa: B009
+    config = message.slow_start_config
     where = f"{where}.slow_start_config"
     only(config, {"slow_start_window", "aggression", "min_weight_percent"}, name, where)
     window = seconds(config, "slow_start_window", 0.0)
