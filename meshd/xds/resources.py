@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import Listener
 from meshd.model.routes import RouteConfig
-from meshd.model.snapshot import Delta, Snapshot
-from meshd.model.status import ConfigStatus, ObjectStatus
+from meshd.model.snapshot import Delta
+from meshd.model.status import ObjectStatus
 from meshd.xds import encode
 
 PREFIX = "type.googleapis.com/"
@@ -106,34 +106,6 @@ def status_name(kind: str, namespace: str, name: str) -> str:
 
 def _named(status: ObjectStatus) -> str:
     return status_name(status.kind, status.namespace, status.name)
-
-
-def resource_set(
-    snapshot: Snapshot, status: ConfigStatus, previous: ResourceSet | None = None
-) -> ResourceSet:
-    """Encode a whole snapshot. What equals its counterpart in ``previous`` is taken from there."""
-    old = previous or ResourceSet()
-    wanted: dict[str, Mapping[str, _Source]] = {
-        CLUSTER: snapshot.clusters,
-        ENDPOINTS: snapshot.endpoints,
-        LISTENER: snapshot.listeners,
-        ROUTE_CONFIG: snapshot.route_configs,
-        STATUS: {_named(each): each for each in status.objects},
-    }
-
-    def others(type_url: str) -> list[_Source]:
-        before = old.of(type_url)
-        found = wanted[type_url].items()
-        return [source for name, source in found if name not in before or before[name].source != source]
-
-    return _following(
-        old,
-        {type_url: others(type_url) for type_url in wanted},
-        {
-            type_url: [name for name in old.of(type_url) if name not in wanted[type_url]]
-            for type_url in wanted
-        },
-    )
 
 
 def next_set(

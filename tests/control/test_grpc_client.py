@@ -36,9 +36,10 @@ from meshd.model.routes import (
 from meshd.model.snapshot import Snapshot
 from meshd.model.status import ConfigStatus
 from meshd.xds.grpc_listeners import listener_name, view
-from meshd.xds.resources import LISTENER, resource_set
+from meshd.xds.resources import LISTENER
 from tests.gateway.manifests import endpoint_slice, service, translated
 from tests.support.ads_thread import AdsThread
+from tests.support.resource_sets import resource_set
 
 DEADLINE = 20.0
 _SERVICES = (*(f"{letter}.Service" for letter in "abcdef"), "b.ServiceElse", "gone.Service")

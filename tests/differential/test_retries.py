@@ -1,4 +1,4 @@
-"""A request is sent again as often by meshd as by a real Envoy, and ends alike."""
+"""A request is sent as often by meshd as by a real Envoy, with the same body, and ends alike."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ _POLICIES: dict[str, Retry | None] = {
     "reset": Retry(attempts=2, reset=True),
     "all": Retry(attempts=3, reset=True, statuses=tuple(range(500, 600))),
 }
+_TIMED = {
+    "time": Retry(attempts=2, reset=True, per_try_timeout=0.3),
+    "one": Retry(attempts=0, per_try_timeout=0.3),
+}
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy"
+_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+_BODY = b"0123456789" * 1000
+_TOO_LONG = bytes(1024 * 1024 + 1)
 
 
 def _answer(status: int) -> bytes:
@@ -43,7 +52,7 @@ def port(both: World) -> int:
     """A listener with a path for each policy."""
     tries = Retry(attempts=0, connect_failure=False, per_try_timeout=0.2)
     given = (
-        *(_on(name, SCRIPTED, retry) for name, retry in _POLICIES.items()),
+        *(_on(name, SCRIPTED, retry) for name, retry in (_POLICIES | _TIMED).items()),
         _on("refusing", REFUSING, _POLICIES["all"]),
         _on("one-try", SILENT, tries),
         _on("tries", SILENT, Retry(attempts=1, reset=True, per_try_timeout=0.2)),
@@ -58,7 +67,7 @@ def test_tries(both: World, port: int, policy: str, method: str) -> None:
     for first, second in itertools.product(_ANSWERS, repeat=2):
         with both.scripted(_ANSWERS[first], _ANSWERS[second]) as servers:
             statuses = {proxy: outcome.status for proxy, outcome in both.ask(port, request).items()}
-            requests = {proxy: server.requests for proxy, server in servers.items()}
+            requests = {proxy: len(bodies) for proxy, bodies in servers.items()}
         if statuses["meshd"] == 502:
             # To Envoy a connection that ends is as one that never was. We say whose doing it is.
             statuses["meshd"] = 503
@@ -73,3 +82,62 @@ def test_servers_that_do_not_answer(both: World, port: int, path: str, status: i
         "meshd": status,
         "Envoy": status,
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "answers", "status", "tries"),
+    [
+        pytest.param("/status", (_BUSY, _BUSY, _OK), 200, 3, id="a status, until it is another"),
+        pytest.param("/status", (_BUSY,), 503, 3, id="a status to the end"),
+        pytest.param("/status", (_BUSY.replace(b"503", b"500"), _OK), 500, 1, id="another status"),
+        pytest.param(
+            "/status",
+            (_BUSY.replace(b"\r\nC", b"\r\nx-envoy-ratelimited: true\r\nC"), _OK),
+            503,
+            1,
+            id="a rate limit",
+        ),
+        pytest.param("/status", (_INTERIM + _BUSY, _OK), 503, 1, id="an interim answer"),
+        pytest.param("/reset", (b"", b"", _OK), 200, 3, id="closes, until it answers"),
+        pytest.param("/reset", (b"hello\r\n\r\n", _OK), 200, 2, id="not HTTP"),
+        pytest.param("/reset", (b"HTTP/1.1 200", _OK), 200, 2, id="half a head"),
+        pytest.param("/reset", (_OK[:-1], _OK), 0, 1, id="half a body"),
+        pytest.param("/reset", (_BUSY, _OK), 503, 1, id="a status where none is asked for"),
+        pytest.param("/time", (None, _OK), 200, 2, id="silence, until it answers"),
+        pytest.param("/time", (None,), 504, 3, id="silence to the end"),
+        pytest.param("/one", (None,), 504, 1, id="silence where nothing is tried again"),
+    ],
+)
+def test_as_often_and_with_the_same_end(
+    both: World, port: int, path: str, answers: tuple[bytes | None, ...], status: int, tries: int
+) -> None:
+    # Not one that may be sent twice: on a used connection meshd would replay it besides.
+    request = b"POST %b HTTP/1.1\r\nHost: web\r\nContent-Length: %d\r\n\r\n%b" % (
+        path.encode(),
+        len(_BODY),
+        _BODY,
+    )
+    with both.scripted(*answers) as bodies:
+        statuses = {proxy: both.send(proxy, port, request, "POST").status for proxy in both.proxies}
+    assert statuses == dict.fromkeys(both.proxies, status)
+    assert bodies == dict.fromkeys(both.proxies, [_BODY] * tries)
+
+
+@pytest.mark.parametrize(("size", "tries"), [(len(_TOO_LONG), 1), (len(_TOO_LONG) // 2, 2)])
+def test_a_body_is_kept_up_to_the_same_length(both: World, port: int, size: int, tries: int) -> None:
+    request = b"POST /status HTTP/1.1\r\nHost: web\r\nContent-Length: %d\r\n\r\n%b" % (size, _TOO_LONG[:size])
+    with both.scripted(_BUSY, _OK) as bodies:
+        statuses = {proxy: both.send(proxy, port, request, "POST").status for proxy in both.proxies}
+    assert statuses == dict.fromkeys(both.proxies, 200 if tries > 1 else 503)
+    assert {proxy: [len(body) for body in each] for proxy, each in bodies.items()} == dict.fromkeys(
+        both.proxies, [size] * tries
+    )
+
+
+def test_to_a_server_that_went_both_say_so_in_their_own_words(both: World, port: int) -> None:
+    """As without other tries (test_failures): to Envoy a connection that ends is as one that never was."""
+    request = b"POST /reset HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n"
+    with both.scripted(b"") as bodies:
+        statuses = {proxy: both.send(proxy, port, request, "POST").status for proxy in both.proxies}
+    assert statuses == {"meshd": 502, "Envoy": 503}
+    assert bodies == dict.fromkeys(both.proxies, [b""] * 3)

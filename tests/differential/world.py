@@ -7,7 +7,7 @@ import itertools
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from meshd.model.cluster_policies import Balancing, Maglev, RingHash, RoundRobin
@@ -20,12 +20,11 @@ from tests.differential.requests import Outcome, Request, outcome
 from tests.support import envoy
 from tests.support.ads_thread import AdsThread
 from tests.support.envoy import EnvoyProcess
-from tests.support.http_bed import Script, Server
+from tests.support.http_bed import Script, Server, receive_head
 from tests.support.mesh_node import MeshNode
 from tests.support.netns import Namespace, namespace
 from tests.support.raw_client import Response, exchange
 from tests.support.recording_server import RecordingServer
-from tests.support.scripted_server import ScriptedServer
 
 VIP = "10.96.0.1"
 _VIPS = "10.96.0.0/16"
@@ -134,28 +133,40 @@ class World:
         return connection
 
     @contextlib.contextmanager
-    def scripted(self, *answers: bytes) -> Iterator[dict[str, ScriptedServer]]:
-        """In both pods the server of SCRIPTED answers with these bytes, one after another, each time hanging
-        up. By the proxy in whose pod it is.
+    def scripted(self, *answers: bytes | None) -> Iterator[dict[str, list[bytes]]]:
+        """In both pods the server of SCRIPTED gives each request the next of these answers, at last always
+        the last, and hangs up; None: it waits for the other side to go. The bodies of the requests that it
+        got, by the proxy in whose pod it is.
         """
-        with contextlib.ExitStack() as stack:
-            servers = {}
-            for proxy, pod in self._pods.items():
-                with pod.entered():
-                    listener = socket.create_server(_FAILING[SCRIPTED])
-                servers[proxy] = stack.enter_context(ScriptedServer(answers, listener))
-            yield servers
-
-    @contextlib.contextmanager
-    def serving(self, script: Callable[[str], Script]) -> Iterator[None]:
-        """In both pods the server of SCRIPTED runs the script for that proxy, for each connection."""
         address, port = _FAILING[SCRIPTED]
+        bodies: dict[str, list[bytes]] = {proxy: [] for proxy in self._pods}
         with contextlib.ExitStack() as stack:
             for proxy, pod in self._pods.items():
                 with pod.entered():
-                    server = Server(script(proxy), address, port)
+                    server = Server(_answering(answers, bodies[proxy]), address, port)
                 stack.enter_context(contextlib.closing(server))
-            yield
+            yield bodies
+
+
+def _answering(answers: Sequence[bytes | None], bodies: list[bytes]) -> Script:
+    numbers = itertools.count()
+
+    def script(sock: socket.socket) -> None:
+        head, _, body = receive_head(sock).partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or b"0")
+        while len(body) < length:
+            piece = sock.recv(65536)
+            if not piece:
+                return
+            body += piece
+        bodies.append(body)
+        answer = answers[min(next(numbers), len(answers) - 1)]
+        if answer is None:
+            sock.recv(1)
+        else:
+            sock.sendall(answer)
+
+    return script
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from types import TracebackType
 from meshd.control.server import AdsServer
 from meshd.model.snapshot import Snapshot
 from meshd.model.status import ConfigStatus
-from meshd.xds.resources import ResourceSet, resource_set
+from meshd.xds.resources import ResourceSet
+from tests.support.resource_sets import resource_set
 
 
 class AdsThread:

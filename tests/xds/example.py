@@ -9,7 +9,8 @@ from meshd.model.listeners import Listener, Protocol
 from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
 from meshd.model.snapshot import Snapshot
 from meshd.model.status import ConfigStatus
-from meshd.xds.resources import ResourceSet, resource_set
+from meshd.xds.resources import ResourceSet
+from tests.support.resource_sets import resource_set
 
 
 def cluster(name: str, connect_timeout: float = 5.0) -> Cluster:

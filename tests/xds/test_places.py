@@ -13,7 +13,8 @@ from meshd.model.status import ConfigStatus
 from meshd.xds.namespaces import Namespaces
 from meshd.xds.nearness import Place, seen_from
 from meshd.xds.places import Places
-from meshd.xds.resources import CLUSTER, ENDPOINTS, ResourceSet, next_set, resource_set
+from meshd.xds.resources import CLUSTER, ENDPOINTS, ResourceSet, next_set
+from tests.support.resource_sets import resource_set
 from tests.xds.example import cluster
 
 PLACES = ("", "/a/n1", "/a/n2", "/b/n3")
