@@ -12,6 +12,17 @@ import msgspec
 from meshd.model.cluster_policies import Balancing, HealthCheck, Limits, Outlier, RoundRobin
 
 
+class HttpVersion(enum.Enum):
+    """What a cluster's servers are spoken to in. xDS: HttpProtocolOptions.upstream_protocol_options."""
+
+    SAME = "same"
+    """What the client speaks (use_downstream_protocol_config)."""
+    HTTP1 = "http1"
+    """explicit_http_config with http_protocol_options; also what it is where nothing is said."""
+    HTTP2 = "http2"
+    """By prior knowledge: appProtocol kubernetes.io/h2c or grpc (http2_protocol_options)."""
+
+
 class Cluster(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A named group of endpoints that serve the same. xDS: Cluster of type EDS.
 
@@ -20,6 +31,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     name: str
     """``namespace/service:port``."""
+    http_version: HttpVersion = HttpVersion.SAME
     balancing: Balancing = RoundRobin()
     panic_percent: int = 0
     """Where fewer endpoints than this are healthy, all are used; 0: never (healthy_panic_threshold)."""

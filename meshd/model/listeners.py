@@ -10,6 +10,7 @@ import enum
 import msgspec
 
 from meshd.model.request_policies import MILLION
+from meshd.model.tcp_routes import TcpRoute
 
 
 class Protocol(enum.Enum):
@@ -74,6 +75,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     consumers: tuple[tuple[str, str], ...] = ()
     """HTTP only: the namespaces whose callers are routed by other rules, with the name of the RouteConfig, by
     namespace (the Gateway API's consumer routes, GEP-1294)."""
+    tcp_routes: tuple[TcpRoute, ...] = ()
+    """TCP only: who decides instead of ``cluster``; with them, a connection that none takes is reset."""
     failure_policy: FailurePolicy = FailurePolicy.OPEN
     http: HttpOptions = HttpOptions()
     fast_path: bool = True
