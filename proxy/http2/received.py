@@ -22,7 +22,6 @@ BOMB = 4
 _FIELD_OVERHEAD = 32  # RFC 9113, 10.5.1
 _COUNTED = {
     nghttp2.RST_STREAM: Kind.RESET,
-    nghttp2.PRIORITY: Kind.PRIORITY,
     nghttp2.WINDOW_UPDATE: Kind.WINDOW_UPDATE,
 }
 
@@ -134,7 +133,7 @@ def _on_frame(session: Any, frame: Any, user: Any) -> int:
         goaway = frame.goaway
         debug = _buffer(goaway.opaque_data, goaway.opaque_data_len)[:] if goaway.opaque_data_len else b""
         received.events.append(GoAway(goaway.last_stream_id, goaway.error_code, debug))
-        return _count(received, Kind.SETTINGS)
+        return 0
     counted = _COUNTED.get(kind)
     return 0 if counted is None else _count(received, counted)
 
