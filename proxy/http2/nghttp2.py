@@ -91,7 +91,6 @@ int nghttp2_session_want_write(nghttp2_session *);
 int nghttp2_session_upgrade2(nghttp2_session *, const uint8_t *, size_t, int, void *);
 int nghttp2_session_consume(nghttp2_session *, int32_t, size_t);
 int nghttp2_session_consume_connection(nghttp2_session *, size_t);
-int nghttp2_session_consume_stream(nghttp2_session *, int32_t, size_t);
 int nghttp2_session_set_local_window_size(nghttp2_session *, uint8_t, int32_t, int32_t);
 int nghttp2_session_resume_data(nghttp2_session *, int32_t);
 int nghttp2_session_terminate_session(nghttp2_session *, uint32_t);

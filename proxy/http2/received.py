@@ -42,7 +42,6 @@ class Received:
 
     __slots__ = (
         "clock",
-        "data_bytes",
         "events",
         "failure",
         "fields",
@@ -50,7 +49,10 @@ class Received:
         "head_bytes",
         "library",
         "max_head_bytes",
+        "orphaned",
+        "resets",
         "sending",
+        "unconsumed",
     )
 
     def __init__(self, library: Any, max_head_bytes: int, clock: Callable[[], float]) -> None:
@@ -61,10 +63,14 @@ class Received:
         """Of the head that is coming; ``head_bytes``: its size so far, as RFC 9113, 10.5.1 counts it."""
         self.head_bytes = 0
         self.max_head_bytes = max_head_bytes
-        self.data_bytes = 0
-        """Of content, since somebody set it to 0."""
+        self.unconsumed: dict[int, int] = {}
+        """Bytes of content by their stream."""
+        self.orphaned = 0
+        """Bytes of content that were not consumed when their streams ended."""
         self.floods = FloodWatch(clock())
         self.sending: dict[int, Sending] = {}
+        self.resets: list[int] = []
+        """Streams on which all has been sent, and whose peers are to be stopped."""
         self.failure: Failure | None = None
 
     def stop(self, code: int, reason: str) -> int:
@@ -154,7 +160,7 @@ def _end_data(events: list[Event], stream: int) -> None:
 
 def _on_data(session: Any, flags: int, stream: int, data: Any, size: int, user: Any) -> int:
     received: Received = _from_handle(user)
-    received.data_bytes += size
+    received.unconsumed[stream] = received.unconsumed.get(stream, 0) + size
     received.events.append(Data(stream, _buffer(data, size)[:], False))
     return 0
 
@@ -169,6 +175,8 @@ def _on_invalid_frame(session: Any, frame: Any, error: int, user: Any) -> int:
 def _on_close(session: Any, stream: int, code: int, user: Any) -> int:
     received: Received = _from_handle(user)
     received.sending.pop(stream, None)
+    if stream in received.unconsumed:
+        received.orphaned += received.unconsumed.pop(stream)
     received.events.append(Closed(stream, code))
     return 0
 
@@ -195,6 +203,8 @@ def _read(session: Any, stream: int, into: Any, limit: int, flags: Any, source: 
             flags[0] |= nghttp2.DATA_NO_END_STREAM
             fields = packed(sending.trailers).entries
             received.library.nghttp2_submit_trailer(session, stream, fields, len(sending.trailers))
+        if sending.stops_peer:
+            received.resets.append(stream)
     return size
 
 

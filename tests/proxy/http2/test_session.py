@@ -56,7 +56,7 @@ def server() -> Iterator[Session]:
 def test_a_request_and_its_answer(pair: Pair) -> None:
     stream = pair.client.request([*POST, (b"cookie", b"a=b")], False)
     pair.client.send(stream, b"ques")
-    pair.client.send(stream, b"tion", True)
+    pair.client.finish(stream, b"tion")
     pair.talk()
     events = pair.server.events()
     assert events[0] == Headers(stream, [*POST, (b"cookie", b"a=b")], False, False)
@@ -64,7 +64,7 @@ def test_a_request_and_its_answer(pair: Pair) -> None:
     assert [piece.ended for piece in of(Data, events)] == [True]
     pair.server.interim(stream, [(b":status", b"103"), (b"link", b"</x>")])
     pair.server.respond(stream, OK, False)
-    pair.server.send(stream, b"answer", True)
+    pair.server.finish(stream, b"answer")
     pair.talk()
     assert pair.client.events() == [
         Headers(stream, [(b":status", b"103"), (b"link", b"</x>")], False, False),
@@ -78,12 +78,12 @@ def test_a_request_and_its_answer(pair: Pair) -> None:
 @pytest.mark.parametrize("content", [b"", b"content"])
 def test_trailers_both_ways(pair: Pair, content: bytes) -> None:
     stream = pair.client.request(POST, False)
-    pair.client.send(stream, content, True, [(b"x-sum", b"1")])
+    pair.client.finish(stream, content, [(b"x-sum", b"1")])
     pair.talk()
     pair.server.respond(stream, OK, False)
     pair.server.send(stream, content)
     pair.talk()
-    pair.server.send(stream, b"", True, [(b"grpc-status", b"0")])
+    pair.server.finish(stream, b"", [(b"grpc-status", b"0")])
     pair.talk()
     for session, trailer in ((pair.server, (b"x-sum", b"1")), (pair.client, (b"grpc-status", b"0"))):
         events = session.events()
@@ -127,9 +127,45 @@ def test_streams_take_turns_whatever_their_priority(pair: Pair) -> None:
     pair.talk()
     for stream in streams:
         pair.server.respond(stream, OK, False)
-        pair.server.send(stream, bytes(48_000), True)
+        pair.server.finish(stream, bytes(48_000))
     sent = [stream for kind, _, stream, _ in split(pair.server.take()) if kind == nghttp2.DATA]
     assert sent[:4] in ([1, 3, 1, 3], [3, 1, 3, 1])
+
+
+def test_an_answer_before_the_requests_end_stops_it(pair: Pair) -> None:
+    stream = pair.client.request(POST, False)
+    pair.client.send(stream, bytes(200_000))
+    pair.talk()
+    pair.server.respond(stream, OK, False)
+    pair.server.finish(stream, b"enough", (), True)
+    pair.talk()
+    events = pair.client.events()
+    assert Data(stream, b"enough", True) in events
+    assert events[-1] == Closed(stream, codes.NO_ERROR)
+    assert not pair.client.is_backed_up(stream)
+
+
+def test_what_was_not_consumed_of_streams_that_ended_holds_nothing_up(pair: Pair) -> None:
+    for _ in range(CONNECTION_WINDOW // DEFAULT_WINDOW + 10):
+        stream = pair.client.request(POST, False)
+        pair.client.send(stream, bytes(DEFAULT_WINDOW))
+        pair.talk()
+        assert sum(len(piece.data) for piece in of(Data, pair.server.events())) == DEFAULT_WINDOW
+        pair.client.reset(stream, codes.CANCEL)
+        pair.talk()
+
+
+def test_what_is_taken_at_a_time_is_bounded(pair: Pair) -> None:
+    streams = [pair.client.request(GET, True) for _ in range(3)]
+    pair.talk()
+    for stream in streams:
+        pair.server.respond(stream, OK, False)
+        pair.server.finish(stream, bytes(60_000))
+    sizes = []
+    while taken := pair.server.take(32_768):
+        sizes.append(len(taken))
+    assert max(sizes) <= 32_768 + 16_384 + 9
+    assert sum(sizes) > 180_000
 
 
 def test_a_reset_from_either_side(pair: Pair) -> None:
@@ -145,7 +181,7 @@ def test_a_reset_from_either_side(pair: Pair) -> None:
             Closed(second, codes.REFUSED_STREAM),
         ]
     pair.server.respond(first, OK, False)
-    pair.server.send(first, b"too late", True)
+    pair.server.finish(first, b"too late")
     pair.talk()
     assert of(Headers, pair.client.events()) == []
 
@@ -176,7 +212,7 @@ def test_two_steps_of_goaway(pair: Pair) -> None:
     goaways = of(GoAway, pair.client.events())
     assert [event.last_stream for event in goaways] == [2**31 - 1, on_its_way]
     for stream in (before, on_its_way):
-        pair.client.send(stream, b"", True)
+        pair.client.finish(stream, b"")
         pair.server.respond(stream, OK, True)
     pair.talk()
     assert pair.server.is_over
@@ -209,7 +245,7 @@ def test_an_upgraded_connection() -> None:
         assert base64.urlsafe_b64decode("AAMAAABk") == b"\x00\x03\x00\x00\x00\x64"
         server.upgrade(b"\x00\x03\x00\x00\x00\x64", False)
         server.respond(1, OK, False)
-        server.send(1, b"answer", True)
+        server.finish(1, b"answer")
         data = server.take()
         server.feed(client.take())
         assert {kind for kind, _, _, _ in split(data)} >= {nghttp2.SETTINGS, nghttp2.HEADERS, nghttp2.DATA}
@@ -402,7 +438,7 @@ def test_whatever_comes_each_stream_is_closed_once_or_the_connection_ends(
                     opened.add(event.stream)
                     if is_server and event.ended:
                         session.respond(event.stream, OK, False)
-                        session.send(event.stream, b"y" * 50, True)
+                        session.finish(event.stream, b"y" * 50)
                 elif isinstance(event, Data):
                     assert event.stream in opened or not is_server
                     assert event.stream not in closed
