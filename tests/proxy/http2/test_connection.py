@@ -164,22 +164,28 @@ def test_a_drain_of_a_client_that_answers_no_ping(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_end_of_a_service_ends_its_connections() -> None:
-    with server(answering(ok())) as web, bed(config((web.port,))) as proxy:
-        with Http2Client(proxy.connect()) as client:
-            assert client.get().status == 200
-            delta = Delta(generation=2, removed_listeners=("default/web:80",))
-            proxy.apply(delta)
-            client.until_closed()
-            assert client.goaways
+    with (
+        server(answering(ok())) as web,
+        bed(config((web.port,))) as proxy,
+        Http2Client(proxy.connect()) as client,
+    ):
+        assert client.get().status == 200
+        delta = Delta(generation=2, removed_listeners=("default/web:80",))
+        proxy.apply(delta)
+        client.until_closed()
+        assert client.goaways
 
 
 def test_an_idle_connection_is_closed_in_order() -> None:
     options = HttpOptions(idle_timeout=0.3)
-    with server(answering(ok())) as web, bed(config((web.port,), (FORWARD,), options)) as proxy:
-        with Http2Client(proxy.connect()) as client:
-            assert client.get().status == 200
-            client.until_closed()
-            assert {goaway.code for goaway in client.goaways} == {codes.NO_ERROR}
+    with (
+        server(answering(ok())) as web,
+        bed(config((web.port,), (FORWARD,), options)) as proxy,
+        Http2Client(proxy.connect()) as client,
+    ):
+        assert client.get().status == 200
+        client.until_closed()
+        assert {goaway.code for goaway in client.goaways} == {codes.NO_ERROR}
 
 
 def _silent(sock: socket.socket) -> None:
@@ -212,12 +218,15 @@ def test_a_client_that_opens_no_window_is_not_waited_for() -> None:
 def test_a_client_that_reads_nothing_is_not_waited_for() -> None:
     options = HttpOptions(stream_idle_timeout=0.5)
     size = 32 << 20
-    with server(answering(ok(bytes(size)))) as web, bed(config((web.port,), (FORWARD,), options)) as proxy:
-        with Http2Client(proxy.connect(), Limits(window=2**31 - 1)) as client:
-            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.sock.sendall(b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x3f\xff\xff\xff")
-            client.request()
-            eventually(lambda: proxy.runtime.downstream_connections == 0, 20)
+    with (
+        server(answering(ok(bytes(size)))) as web,
+        bed(config((web.port,), (FORWARD,), options)) as proxy,
+        Http2Client(proxy.connect(), Limits(window=2**31 - 1)) as client,
+    ):
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sock.sendall(b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x3f\xff\xff\xff")
+        client.request()
+        eventually(lambda: proxy.runtime.downstream_connections == 0, 20)
 
 
 @pytest.mark.parametrize("name", FLOODS)
@@ -308,15 +317,18 @@ def test_a_tunnel_that_is_refused_or_badly_accepted() -> None:
         b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
     }
     for name, response in answers.items():
-        with server(answering(response)) as web, bed(config((web.port,))) as proxy:
-            with Http2Client(proxy.connect()) as client:
-                client.until(lambda: client.session.takes_tunnels)
-                fields = [*client.head(b"CONNECT", b"/chat"), (b":protocol", b"websocket")]
-                answer = client.answer(client.request(fields, False))
-                if name == "refused":
-                    assert (answer.status, answer.body, answer.code) == (403, b"no", codes.NO_ERROR)
-                else:
-                    assert (answer.heads, answer.code) == ([], codes.INTERNAL_ERROR)
+        with (
+            server(answering(response)) as web,
+            bed(config((web.port,))) as proxy,
+            Http2Client(proxy.connect()) as client,
+        ):
+            client.until(lambda: client.session.takes_tunnels)
+            fields = [*client.head(b"CONNECT", b"/chat"), (b":protocol", b"websocket")]
+            answer = client.answer(client.request(fields, False))
+            if name == "refused":
+                assert (answer.status, answer.body, answer.code) == (403, b"no", codes.NO_ERROR)
+            else:
+                assert (answer.heads, answer.code) == ([], codes.INTERNAL_ERROR)
 
 
 def test_pings_are_answered_and_priorities_ignored() -> None:
