@@ -14,7 +14,7 @@ from meshd.model.listeners import HttpOptions
 from meshd.model.snapshot import Delta
 from proxy.http2 import codes, downstream
 from proxy.http2.session import PREFACE, Limits
-from tests.proxy.http2.pairs import OPENING, split
+from tests.proxy.http2.pairs import OPENING, split, to_http1
 from tests.proxy.http2.test_session import FLOODS
 from tests.support.http2_client import Http2Client
 from tests.support.http_bed import (
@@ -31,7 +31,7 @@ from tests.support.http_bed import (
 
 
 def test_the_preface_cut_at_every_byte() -> None:
-    with server(answering(ok())) as web, bed(config((web.port,))) as proxy:
+    with server(answering(ok())) as web, bed(to_http1(web.port)) as proxy:
         for cut in range(1, len(PREFACE) + 2):
             with Http2Client(proxy.connect(), greet=False) as client:
                 data = client.session.take()
@@ -82,7 +82,7 @@ def test_an_upgraded_request_is_stream_one(body: bytes, at_once: bool) -> None:
         sock.sendall(ok(b"twelve bytes" * 3))
         answering(ok())(sock)
 
-    with server(script) as web, bed(config((web.port,))) as proxy, proxy.connect() as sock:
+    with server(script) as web, bed(to_http1(web.port)) as proxy, proxy.connect() as sock:
         request = _upgrade(b"POST" if body else b"GET", body) + content
         if at_once:
             sock.sendall(request + OPENING)
@@ -132,7 +132,7 @@ def test_a_drain_in_two_steps_loses_no_request() -> None:
             go_on.wait(20)
             sock.sendall(ok())
 
-    with server(script) as web, bed(config((web.port,))) as proxy, Http2Client(proxy.connect()) as client:
+    with server(script) as web, bed(to_http1(web.port)) as proxy, Http2Client(proxy.connect()) as client:
         client.until(lambda: client.session.max_streams == 1024)
         before = client.request()
         eventually(lambda: web.connections)
@@ -166,7 +166,7 @@ def test_a_drain_of_a_client_that_answers_no_ping(monkeypatch: pytest.MonkeyPatc
 def test_the_end_of_a_service_ends_its_connections() -> None:
     with (
         server(answering(ok())) as web,
-        bed(config((web.port,))) as proxy,
+        bed(to_http1(web.port)) as proxy,
         Http2Client(proxy.connect()) as client,
     ):
         assert client.get().status == 200
@@ -180,7 +180,7 @@ def test_an_idle_connection_is_closed_in_order() -> None:
     options = HttpOptions(idle_timeout=0.3)
     with (
         server(answering(ok())) as web,
-        bed(config((web.port,), (FORWARD,), options)) as proxy,
+        bed(to_http1(web.port, (FORWARD,), options)) as proxy,
         Http2Client(proxy.connect()) as client,
     ):
         assert client.get().status == 200
@@ -196,7 +196,7 @@ def test_an_idle_stream_gets_504_and_others_go_on() -> None:
     options = HttpOptions(stream_idle_timeout=0.5)
     with (
         server(_silent) as web,
-        bed(config((web.port,), (FORWARD,), options)) as proxy,
+        bed(to_http1(web.port, (FORWARD,), options)) as proxy,
         Http2Client(proxy.connect()) as client,
     ):
         answer = client.get()
@@ -206,7 +206,7 @@ def test_an_idle_stream_gets_504_and_others_go_on() -> None:
 
 def test_a_client_that_opens_no_window_is_not_waited_for() -> None:
     options = HttpOptions(stream_idle_timeout=0.5)
-    with server(answering(ok(bytes(1000)))) as web, bed(config((web.port,), (FORWARD,), options)) as proxy:
+    with server(answering(ok(bytes(1000)))) as web, bed(to_http1(web.port, (FORWARD,), options)) as proxy:
         with Http2Client(proxy.connect(), Limits(window=0)) as client:
             stalled = client.request()
             answer = client.answer(stalled)
@@ -220,7 +220,7 @@ def test_a_client_that_reads_nothing_is_not_waited_for() -> None:
     size = 32 << 20
     with (
         server(answering(ok(bytes(size)))) as web,
-        bed(config((web.port,), (FORWARD,), options)) as proxy,
+        bed(to_http1(web.port, (FORWARD,), options)) as proxy,
         Http2Client(proxy.connect(), Limits(window=2**31 - 1)) as client,
     ):
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -233,7 +233,7 @@ def test_a_client_that_reads_nothing_is_not_waited_for() -> None:
 def test_a_flood_ends_its_connection_and_no_other(name: str) -> None:
     with (
         server(answering(ok())) as web,
-        bed(config((web.port,))) as proxy,
+        bed(to_http1(web.port)) as proxy,
         Http2Client(proxy.connect()) as other,
         proxy.connect() as sock,
     ):
@@ -258,7 +258,7 @@ def _send(sock: socket.socket, data: bytes) -> None:
 
 @pytest.mark.parametrize("how", ["closes", "resets"])
 def test_a_client_that_goes_cancels_all_its_requests(how: str) -> None:
-    with server(_silent) as web, bed(config((web.port,))) as proxy:
+    with server(_silent) as web, bed(to_http1(web.port)) as proxy:
         with Http2Client(proxy.connect()) as client:
             for _ in range(5):
                 client.request()
@@ -278,7 +278,7 @@ def test_a_websocket_over_http2() -> None:
         thread = threading.Thread(target=web.serve_forever)
         thread.start()
         port = web.socket.getsockname()[1]
-        with bed(config((port,))) as proxy, Http2Client(proxy.connect()) as client:
+        with bed(to_http1(port)) as proxy, Http2Client(proxy.connect()) as client:
             client.until(lambda: client.session.takes_tunnels)
             fields = [*client.head(b"CONNECT", b"/chat"), (b":protocol", b"websocket")]
             stream = client.request([*fields, (b"sec-websocket-version", b"13")], False)
@@ -319,7 +319,7 @@ def test_a_tunnel_that_is_refused_or_badly_accepted() -> None:
     for name, response in answers.items():
         with (
             server(answering(response)) as web,
-            bed(config((web.port,))) as proxy,
+            bed(to_http1(web.port)) as proxy,
             Http2Client(proxy.connect()) as client,
         ):
             client.until(lambda: client.session.takes_tunnels)
