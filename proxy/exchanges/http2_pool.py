@@ -40,6 +40,10 @@ class Http2Pool(ConnectionPool[Http2Upstream]):
                 del self._roomy[connection]
         return None
 
+    def is_full(self) -> bool:
+        """Whether one more request would have to wait."""
+        return not self._roomy
+
     def room_changed(self, connection: Http2Upstream) -> None:
         """A stream has begun or ended, or the server allows more or fewer."""
         if not self.draining and connection in self._all and connection.has_room():
