@@ -21,7 +21,7 @@ define apt_install
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 endef
 
-.PHONY: setup setup-test demo test lint format fuzz soak bench crds lock clean
+.PHONY: setup setup-test demo test lint format fuzz soak bench protos crds lock clean
 
 setup: $(VENV)/.ready
 
@@ -75,6 +75,10 @@ bench: setup-test
 	$(BIN)/meshd bench -o json --output build/bench/report.json
 	for form in md html svg; do \
 	  $(BIN)/meshd bench --from build/bench/report.json -o $$form --output build/bench/report.$$form || exit; done
+
+# What a container runtime is asked in, from its .proto file.
+protos: setup-test
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. meshd/workloads/cri.proto
 
 # The schemas of our policy kinds and the page of their fields, from the structs that read them.
 crds: setup
