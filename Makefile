@@ -76,9 +76,9 @@ bench: setup-test
 	for form in md html svg; do \
 	  $(BIN)/meshd bench --from build/bench/report.json -o $$form --output build/bench/report.$$form || exit; done
 
-# What a container runtime is asked in, from its .proto file.
+# What a container runtime is spoken to in, from the .proto files.
 protos: setup-test
-	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. meshd/workloads/cri.proto
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. meshd/workloads/cri.proto tests/support/kubelet.proto
 
 # The schemas of our policy kinds and the page of their fields, from the structs that read them.
 crds: setup

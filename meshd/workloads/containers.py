@@ -12,28 +12,29 @@ _POD_NAME, _POD_NAMESPACE, _POD_UID = (f"io.kubernetes.pod.{what}" for what in (
 """What cri-dockerd writes on a pod's containers."""
 
 
-class _State(msgspec.Struct, rename="pascal"):
+class _State(msgspec.Struct, frozen=True, rename="pascal"):
     pid: int = 0
 
 
-class _Config(msgspec.Struct, rename="pascal"):
+class _Config(msgspec.Struct, frozen=True, rename="pascal"):
     labels: dict[str, str] | None = None
 
 
-class _HostConfig(msgspec.Struct, rename="pascal"):
+class _HostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     network_mode: str = ""
 
 
-class _Network(msgspec.Struct, rename={"ipv4": "IPAddress", "ipv6": "GlobalIPv6Address"}):
+class _Network(msgspec.Struct, frozen=True, rename={"ipv4": "IPAddress", "ipv6": "GlobalIPv6Address"}):
     ipv4: str = ""
     ipv6: str = ""
 
 
-class _NetworkSettings(msgspec.Struct, rename="pascal"):
+class _NetworkSettings(msgspec.Struct, frozen=True, rename="pascal"):
+    sandbox_key: str = ""
     networks: dict[str, _Network] | None = None
 
 
-class Container(msgspec.Struct, rename="pascal"):
+class Container(msgspec.Struct, frozen=True, rename="pascal"):
     """What the engine says of one container (Docker Engine API, ContainerInspect)."""
 
     id: str
@@ -44,10 +45,16 @@ class Container(msgspec.Struct, rename="pascal"):
     network_settings: _NetworkSettings = _NetworkSettings()
 
 
-def sandbox(container: Container) -> Sandbox | None:
+def netns_paths(container: Container) -> tuple[str, ...]:
+    """Paths that open its network namespace, the best first."""
+    named = container.network_settings.sandbox_key
+    return (*([named] if named else []), f"/proc/{container.state.pid}/ns/net")
+
+
+def sandbox(container: Container, netns: str, problem: str = "") -> Sandbox | None:
     """The workload that the container is; None: it lives in another one's network namespace.
 
-    Its labels are its annotations too: the engine has no others.
+    ``netns``: of the paths the one to use; empty: there is a ``problem``. Its labels are its annotations too: the engine has no others.
     """
     mode = container.host_config.network_mode
     if mode.startswith("container:") or not container.state.pid:
@@ -62,6 +69,7 @@ def sandbox(container: Container) -> Sandbox | None:
         labels=labels,
         annotations=labels,
         host_network=mode == "host",
-        netns=f"/proc/{container.state.pid}/ns/net",
+        netns=netns,
         ips=tuple(ip for network in networks for ip in (network.ipv4, network.ipv6) if ip),
+        problem=problem,
     )

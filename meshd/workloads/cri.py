@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from meshd import log
 from meshd.workloads import cri_pb2 as cri
+from meshd.workloads.openable import openable
 from meshd.workloads.runtime_info import netns_paths
 from meshd.workloads.sandboxes import Sandbox
 
@@ -116,7 +117,7 @@ class CriSandboxes:
         netns, problem = "", ""
         if not host_network:
             try:
-                netns = _openable(netns_paths(answer.info.get("info", "")))
+                netns = openable(netns_paths(answer.info.get("info", "")))
             except ValueError as error:
                 problem = str(error)
         first = [status.network.ip] if status.network.ip else []
@@ -183,14 +184,6 @@ class CriSandboxes:
         if self._problem:
             log.event(_logger, logging.INFO, "runtime answers again", socket=self._socket)
             self._problem = ""
-
-
-def _openable(paths: tuple[str, ...]) -> str:
-    """The first that is there as this process sees the file system. Raises ValueError."""
-    for path in paths:
-        if Path(path).exists():
-            return path
-    raise ValueError(f"none of {', '.join(paths)} is here: the agent needs the node's /run/netns or PIDs")
 
 
 async def _call(

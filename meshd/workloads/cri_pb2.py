@@ -4,82 +4,85 @@
 # source: meshd/workloads/cri.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 7, 35, 1, "", "meshd/workloads/cri.proto"
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'meshd/workloads/cri.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x19meshd/workloads/cri.proto\x12\nruntime.v1"!\n\x0eVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t"@\n\x0fVersionResponse\x12\x14\n\x0cruntime_name\x18\x02 \x01(\t\x12\x17\n\x0fruntime_version\x18\x03 \x01(\t"S\n\x12PodSandboxMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r"B\n\x14PodSandboxStateValue\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.runtime.v1.PodSandboxState"C\n\x10PodSandboxFilter\x12/\n\x05state\x18\x02 \x01(\x0b\x32 .runtime.v1.PodSandboxStateValue"E\n\x15ListPodSandboxRequest\x12,\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1c.runtime.v1.PodSandboxFilter"\xcb\x02\n\nPodSandbox\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x08metadata\x18\x02 \x01(\x0b\x32\x1e.runtime.v1.PodSandboxMetadata\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.runtime.v1.PodSandboxState\x12\x32\n\x06labels\x18\x05 \x03(\x0b\x32".runtime.v1.PodSandbox.LabelsEntry\x12<\n\x0b\x61nnotations\x18\x06 \x03(\x0b\x32\'.runtime.v1.PodSandbox.AnnotationsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01"?\n\x16ListPodSandboxResponse\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.runtime.v1.PodSandbox"B\n\x17PodSandboxStatusRequest\x12\x16\n\x0epod_sandbox_id\x18\x01 \x01(\t\x12\x0f\n\x07verbose\x18\x02 \x01(\x08"\x13\n\x05PodIP\x12\n\n\x02ip\x18\x01 \x01(\t"P\n\x17PodSandboxNetworkStatus\x12\n\n\x02ip\x18\x01 \x01(\t\x12)\n\x0e\x61\x64\x64itional_ips\x18\x02 \x03(\x0b\x32\x11.runtime.v1.PodIP"=\n\x0fNamespaceOption\x12*\n\x07network\x18\x01 \x01(\x0e\x32\x19.runtime.v1.NamespaceMode"9\n\tNamespace\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.runtime.v1.NamespaceOption"B\n\x15LinuxPodSandboxStatus\x12)\n\nnamespaces\x18\x01 \x01(\x0b\x32\x15.runtime.v1.Namespace"\xb2\x01\n\x10PodSandboxStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.runtime.v1.PodSandboxState\x12\x34\n\x07network\x18\x05 \x01(\x0b\x32#.runtime.v1.PodSandboxNetworkStatus\x12\x30\n\x05linux\x18\x06 \x01(\x0b\x32!.runtime.v1.LinuxPodSandboxStatus"\xb3\x01\n\x18PodSandboxStatusResponse\x12,\n\x06status\x18\x01 \x01(\x0b\x32\x1c.runtime.v1.PodSandboxStatus\x12<\n\x04info\x18\x02 \x03(\x0b\x32..runtime.v1.PodSandboxStatusResponse.InfoEntry\x1a+\n\tInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01"\x12\n\x10GetEventsRequest".\n\x16\x43ontainerEventResponse\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t*:\n\x0fPodSandboxState\x12\x11\n\rSANDBOX_READY\x10\x00\x12\x14\n\x10SANDBOX_NOTREADY\x10\x01*=\n\rNamespaceMode\x12\x07\n\x03POD\x10\x00\x12\r\n\tCONTAINER\x10\x01\x12\x08\n\x04NODE\x10\x02\x12\n\n\x06TARGET\x10\x03\x32\xee\x02\n\x0eRuntimeService\x12\x44\n\x07Version\x12\x1a.runtime.v1.VersionRequest\x1a\x1b.runtime.v1.VersionResponse"\x00\x12Y\n\x0eListPodSandbox\x12!.runtime.v1.ListPodSandboxRequest\x1a".runtime.v1.ListPodSandboxResponse"\x00\x12_\n\x10PodSandboxStatus\x12#.runtime.v1.PodSandboxStatusRequest\x1a$.runtime.v1.PodSandboxStatusResponse"\x00\x12Z\n\x12GetContainerEvents\x12\x1c.runtime.v1.GetEventsRequest\x1a".runtime.v1.ContainerEventResponse"\x00\x30\x01\x62\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19meshd/workloads/cri.proto\x12\nruntime.v1\"!\n\x0eVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"@\n\x0fVersionResponse\x12\x14\n\x0cruntime_name\x18\x02 \x01(\t\x12\x17\n\x0fruntime_version\x18\x03 \x01(\t\"S\n\x12PodSandboxMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\"B\n\x14PodSandboxStateValue\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.runtime.v1.PodSandboxState\"C\n\x10PodSandboxFilter\x12/\n\x05state\x18\x02 \x01(\x0b\x32 .runtime.v1.PodSandboxStateValue\"E\n\x15ListPodSandboxRequest\x12,\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1c.runtime.v1.PodSandboxFilter\"\xcb\x02\n\nPodSandbox\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x08metadata\x18\x02 \x01(\x0b\x32\x1e.runtime.v1.PodSandboxMetadata\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.runtime.v1.PodSandboxState\x12\x32\n\x06labels\x18\x05 \x03(\x0b\x32\".runtime.v1.PodSandbox.LabelsEntry\x12<\n\x0b\x61nnotations\x18\x06 \x03(\x0b\x32\'.runtime.v1.PodSandbox.AnnotationsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"?\n\x16ListPodSandboxResponse\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.runtime.v1.PodSandbox\"B\n\x17PodSandboxStatusRequest\x12\x16\n\x0epod_sandbox_id\x18\x01 \x01(\t\x12\x0f\n\x07verbose\x18\x02 \x01(\x08\"\x13\n\x05PodIP\x12\n\n\x02ip\x18\x01 \x01(\t\"P\n\x17PodSandboxNetworkStatus\x12\n\n\x02ip\x18\x01 \x01(\t\x12)\n\x0e\x61\x64\x64itional_ips\x18\x02 \x03(\x0b\x32\x11.runtime.v1.PodIP\"=\n\x0fNamespaceOption\x12*\n\x07network\x18\x01 \x01(\x0e\x32\x19.runtime.v1.NamespaceMode\"9\n\tNamespace\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.runtime.v1.NamespaceOption\"B\n\x15LinuxPodSandboxStatus\x12)\n\nnamespaces\x18\x01 \x01(\x0b\x32\x15.runtime.v1.Namespace\"\xb2\x01\n\x10PodSandboxStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.runtime.v1.PodSandboxState\x12\x34\n\x07network\x18\x05 \x01(\x0b\x32#.runtime.v1.PodSandboxNetworkStatus\x12\x30\n\x05linux\x18\x06 \x01(\x0b\x32!.runtime.v1.LinuxPodSandboxStatus\"\xb3\x01\n\x18PodSandboxStatusResponse\x12,\n\x06status\x18\x01 \x01(\x0b\x32\x1c.runtime.v1.PodSandboxStatus\x12<\n\x04info\x18\x02 \x03(\x0b\x32..runtime.v1.PodSandboxStatusResponse.InfoEntry\x1a+\n\tInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x12\n\x10GetEventsRequest\".\n\x16\x43ontainerEventResponse\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t*:\n\x0fPodSandboxState\x12\x11\n\rSANDBOX_READY\x10\x00\x12\x14\n\x10SANDBOX_NOTREADY\x10\x01*=\n\rNamespaceMode\x12\x07\n\x03POD\x10\x00\x12\r\n\tCONTAINER\x10\x01\x12\x08\n\x04NODE\x10\x02\x12\n\n\x06TARGET\x10\x03\x32\xee\x02\n\x0eRuntimeService\x12\x44\n\x07Version\x12\x1a.runtime.v1.VersionRequest\x1a\x1b.runtime.v1.VersionResponse\"\x00\x12Y\n\x0eListPodSandbox\x12!.runtime.v1.ListPodSandboxRequest\x1a\".runtime.v1.ListPodSandboxResponse\"\x00\x12_\n\x10PodSandboxStatus\x12#.runtime.v1.PodSandboxStatusRequest\x1a$.runtime.v1.PodSandboxStatusResponse\"\x00\x12Z\n\x12GetContainerEvents\x12\x1c.runtime.v1.GetEventsRequest\x1a\".runtime.v1.ContainerEventResponse\"\x00\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "meshd.workloads.cri_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshd.workloads.cri_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_PODSANDBOX_LABELSENTRY"]._loaded_options = None
-    _globals["_PODSANDBOX_LABELSENTRY"]._serialized_options = b"8\001"
-    _globals["_PODSANDBOX_ANNOTATIONSENTRY"]._loaded_options = None
-    _globals["_PODSANDBOX_ANNOTATIONSENTRY"]._serialized_options = b"8\001"
-    _globals["_PODSANDBOXSTATUSRESPONSE_INFOENTRY"]._loaded_options = None
-    _globals["_PODSANDBOXSTATUSRESPONSE_INFOENTRY"]._serialized_options = b"8\001"
-    _globals["_PODSANDBOXSTATE"]._serialized_start = 1626
-    _globals["_PODSANDBOXSTATE"]._serialized_end = 1684
-    _globals["_NAMESPACEMODE"]._serialized_start = 1686
-    _globals["_NAMESPACEMODE"]._serialized_end = 1747
-    _globals["_VERSIONREQUEST"]._serialized_start = 41
-    _globals["_VERSIONREQUEST"]._serialized_end = 74
-    _globals["_VERSIONRESPONSE"]._serialized_start = 76
-    _globals["_VERSIONRESPONSE"]._serialized_end = 140
-    _globals["_PODSANDBOXMETADATA"]._serialized_start = 142
-    _globals["_PODSANDBOXMETADATA"]._serialized_end = 225
-    _globals["_PODSANDBOXSTATEVALUE"]._serialized_start = 227
-    _globals["_PODSANDBOXSTATEVALUE"]._serialized_end = 293
-    _globals["_PODSANDBOXFILTER"]._serialized_start = 295
-    _globals["_PODSANDBOXFILTER"]._serialized_end = 362
-    _globals["_LISTPODSANDBOXREQUEST"]._serialized_start = 364
-    _globals["_LISTPODSANDBOXREQUEST"]._serialized_end = 433
-    _globals["_PODSANDBOX"]._serialized_start = 436
-    _globals["_PODSANDBOX"]._serialized_end = 767
-    _globals["_PODSANDBOX_LABELSENTRY"]._serialized_start = 670
-    _globals["_PODSANDBOX_LABELSENTRY"]._serialized_end = 715
-    _globals["_PODSANDBOX_ANNOTATIONSENTRY"]._serialized_start = 717
-    _globals["_PODSANDBOX_ANNOTATIONSENTRY"]._serialized_end = 767
-    _globals["_LISTPODSANDBOXRESPONSE"]._serialized_start = 769
-    _globals["_LISTPODSANDBOXRESPONSE"]._serialized_end = 832
-    _globals["_PODSANDBOXSTATUSREQUEST"]._serialized_start = 834
-    _globals["_PODSANDBOXSTATUSREQUEST"]._serialized_end = 900
-    _globals["_PODIP"]._serialized_start = 902
-    _globals["_PODIP"]._serialized_end = 921
-    _globals["_PODSANDBOXNETWORKSTATUS"]._serialized_start = 923
-    _globals["_PODSANDBOXNETWORKSTATUS"]._serialized_end = 1003
-    _globals["_NAMESPACEOPTION"]._serialized_start = 1005
-    _globals["_NAMESPACEOPTION"]._serialized_end = 1066
-    _globals["_NAMESPACE"]._serialized_start = 1068
-    _globals["_NAMESPACE"]._serialized_end = 1125
-    _globals["_LINUXPODSANDBOXSTATUS"]._serialized_start = 1127
-    _globals["_LINUXPODSANDBOXSTATUS"]._serialized_end = 1193
-    _globals["_PODSANDBOXSTATUS"]._serialized_start = 1196
-    _globals["_PODSANDBOXSTATUS"]._serialized_end = 1374
-    _globals["_PODSANDBOXSTATUSRESPONSE"]._serialized_start = 1377
-    _globals["_PODSANDBOXSTATUSRESPONSE"]._serialized_end = 1556
-    _globals["_PODSANDBOXSTATUSRESPONSE_INFOENTRY"]._serialized_start = 1513
-    _globals["_PODSANDBOXSTATUSRESPONSE_INFOENTRY"]._serialized_end = 1556
-    _globals["_GETEVENTSREQUEST"]._serialized_start = 1558
-    _globals["_GETEVENTSREQUEST"]._serialized_end = 1576
-    _globals["_CONTAINEREVENTRESPONSE"]._serialized_start = 1578
-    _globals["_CONTAINEREVENTRESPONSE"]._serialized_end = 1624
-    _globals["_RUNTIMESERVICE"]._serialized_start = 1750
-    _globals["_RUNTIMESERVICE"]._serialized_end = 2116
+  DESCRIPTOR._loaded_options = None
+  _globals['_PODSANDBOX_LABELSENTRY']._loaded_options = None
+  _globals['_PODSANDBOX_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_PODSANDBOX_ANNOTATIONSENTRY']._loaded_options = None
+  _globals['_PODSANDBOX_ANNOTATIONSENTRY']._serialized_options = b'8\001'
+  _globals['_PODSANDBOXSTATUSRESPONSE_INFOENTRY']._loaded_options = None
+  _globals['_PODSANDBOXSTATUSRESPONSE_INFOENTRY']._serialized_options = b'8\001'
+  _globals['_PODSANDBOXSTATE']._serialized_start=1626
+  _globals['_PODSANDBOXSTATE']._serialized_end=1684
+  _globals['_NAMESPACEMODE']._serialized_start=1686
+  _globals['_NAMESPACEMODE']._serialized_end=1747
+  _globals['_VERSIONREQUEST']._serialized_start=41
+  _globals['_VERSIONREQUEST']._serialized_end=74
+  _globals['_VERSIONRESPONSE']._serialized_start=76
+  _globals['_VERSIONRESPONSE']._serialized_end=140
+  _globals['_PODSANDBOXMETADATA']._serialized_start=142
+  _globals['_PODSANDBOXMETADATA']._serialized_end=225
+  _globals['_PODSANDBOXSTATEVALUE']._serialized_start=227
+  _globals['_PODSANDBOXSTATEVALUE']._serialized_end=293
+  _globals['_PODSANDBOXFILTER']._serialized_start=295
+  _globals['_PODSANDBOXFILTER']._serialized_end=362
+  _globals['_LISTPODSANDBOXREQUEST']._serialized_start=364
+  _globals['_LISTPODSANDBOXREQUEST']._serialized_end=433
+  _globals['_PODSANDBOX']._serialized_start=436
+  _globals['_PODSANDBOX']._serialized_end=767
+  _globals['_PODSANDBOX_LABELSENTRY']._serialized_start=670
+  _globals['_PODSANDBOX_LABELSENTRY']._serialized_end=715
+  _globals['_PODSANDBOX_ANNOTATIONSENTRY']._serialized_start=717
+  _globals['_PODSANDBOX_ANNOTATIONSENTRY']._serialized_end=767
+  _globals['_LISTPODSANDBOXRESPONSE']._serialized_start=769
+  _globals['_LISTPODSANDBOXRESPONSE']._serialized_end=832
+  _globals['_PODSANDBOXSTATUSREQUEST']._serialized_start=834
+  _globals['_PODSANDBOXSTATUSREQUEST']._serialized_end=900
+  _globals['_PODIP']._serialized_start=902
+  _globals['_PODIP']._serialized_end=921
+  _globals['_PODSANDBOXNETWORKSTATUS']._serialized_start=923
+  _globals['_PODSANDBOXNETWORKSTATUS']._serialized_end=1003
+  _globals['_NAMESPACEOPTION']._serialized_start=1005
+  _globals['_NAMESPACEOPTION']._serialized_end=1066
+  _globals['_NAMESPACE']._serialized_start=1068
+  _globals['_NAMESPACE']._serialized_end=1125
+  _globals['_LINUXPODSANDBOXSTATUS']._serialized_start=1127
+  _globals['_LINUXPODSANDBOXSTATUS']._serialized_end=1193
+  _globals['_PODSANDBOXSTATUS']._serialized_start=1196
+  _globals['_PODSANDBOXSTATUS']._serialized_end=1374
+  _globals['_PODSANDBOXSTATUSRESPONSE']._serialized_start=1377
+  _globals['_PODSANDBOXSTATUSRESPONSE']._serialized_end=1556
+  _globals['_PODSANDBOXSTATUSRESPONSE_INFOENTRY']._serialized_start=1513
+  _globals['_PODSANDBOXSTATUSRESPONSE_INFOENTRY']._serialized_end=1556
+  _globals['_GETEVENTSREQUEST']._serialized_start=1558
+  _globals['_GETEVENTSREQUEST']._serialized_end=1576
+  _globals['_CONTAINEREVENTRESPONSE']._serialized_start=1578
+  _globals['_CONTAINEREVENTRESPONSE']._serialized_end=1624
+  _globals['_RUNTIMESERVICE']._serialized_start=1750
+  _globals['_RUNTIMESERVICE']._serialized_end=2116
 # @@protoc_insertion_point(module_scope)

@@ -12,7 +12,8 @@ import aiohttp
 import msgspec
 
 from meshd import log
-from meshd.workloads.containers import Container, sandbox
+from meshd.workloads.containers import Container, netns_paths, sandbox
+from meshd.workloads.openable import openable
 from meshd.workloads.sandboxes import Sandbox
 
 _logger = logging.getLogger("meshd.workloads.docker")
@@ -95,7 +96,7 @@ class DockerContainers:
                 if error.status == 404:
                     continue  # it has gone meanwhile
                 raise
-            made = sandbox(_container_decoder.decode(text))
+            made = _entered(_container_decoder.decode(text))
             if made is not None:
                 found.append(made)
         return tuple(found)
@@ -109,6 +110,13 @@ class DockerContainers:
         if self._problem:
             log.event(_logger, logging.INFO, "engine answers again", socket=self._socket)
             self._problem = ""
+
+
+def _entered(container: Container) -> Sandbox | None:
+    try:
+        return sandbox(container, openable(netns_paths(container)))
+    except ValueError as error:
+        return sandbox(container, "", str(error))
 
 
 async def _get(session: aiohttp.ClientSession, path: str, query: dict[str, str]) -> bytes:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import msgspec
 
 
-class _Namespace(msgspec.Struct):
+class _Namespace(msgspec.Struct, frozen=True):
     type: str = ""
     path: str = ""
 
 
-class _Linux(msgspec.Struct):
-    namespaces: list[_Namespace] = []
+class _Linux(msgspec.Struct, frozen=True):
+    namespaces: tuple[_Namespace, ...] = ()
 
 
-class _Spec(msgspec.Struct):
+class _Spec(msgspec.Struct, frozen=True):
     linux: _Linux = _Linux()
 
 
-class _Info(msgspec.Struct, rename="camel"):
+class _Info(msgspec.Struct, frozen=True, rename="camel"):
     pid: int = 0
     runtime_spec: _Spec = _Spec()
 
