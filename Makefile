@@ -12,6 +12,8 @@ APT_FUZZ := clang-14 libclang-rt-14-dev
 APT_TEST := apache2-utils chromium clang-format-14 curl gcc golang-go libc6-dev nginx-light nodejs openjdk-17-jdk-headless openssl wrk
 # kubectl, unless there is one: others' packages of it are newer than Debian's, and own the same file.
 APT_TEST += $(if $(shell command -v kubectl),,kubernetes-client)
+# The same of the container runtimes.
+APT_TEST += containernetworking-plugins $(if $(shell command -v containerd),,containerd) $(if $(shell command -v dockerd),,docker.io)
 
 # Debian starts a web server that it installs; a policy of "no" for the time of the install prevents that.
 define apt_install

@@ -54,7 +54,8 @@ def netns_paths(container: Container) -> tuple[str, ...]:
 def sandbox(container: Container, netns: str, problem: str = "") -> Sandbox | None:
     """The workload that the container is; None: it lives in another one's network namespace.
 
-    ``netns``: of the paths the one to use; empty: there is a ``problem``. Its labels are its annotations too: the engine has no others.
+    ``netns``: of the paths the one to use; empty: there is a ``problem``. Its labels are its annotations too:
+    the engine has no others.
     """
     mode = container.host_config.network_mode
     if mode.startswith("container:") or not container.state.pid:
