@@ -23,7 +23,7 @@ define apt_install
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 endef
 
-.PHONY: setup setup-test demo test lint format fuzz soak bench protos crds lock clean
+.PHONY: setup setup-test demo test lint format fuzz soak bench image protos crds lock clean
 
 setup: $(VENV)/.ready
 
@@ -78,6 +78,12 @@ bench: setup-test
 	for form in md html svg; do \
 	  $(BIN)/meshd bench --from build/bench/report.json -o $$form --output build/bench/report.$$form || exit; done
 
+# The image of agent and control plane, by the Docker engine that is there.
+IMAGE ?= meshd:dev
+
+image:
+	docker build --tag $(IMAGE) .
+
 # What a container runtime is spoken to in, from the .proto files.
 protos: setup-test
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. meshd/workloads/cri.proto tests/support/kubelet.proto
@@ -86,10 +92,13 @@ protos: setup-test
 crds: setup
 	$(BIN)/python -m meshd.kube.crds .
 
+COMPILE := $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
 lock: setup
 	$(BIN)/pip install -qq pip-tools==7.6.2
-	$(BIN)/pip-compile -q --strip-extras --all-extras --generate-hashes --allow-unsafe --no-annotate --no-header \
-	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements.lock pyproject.toml
+	$(COMPILE) --all-extras -o requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock -o requirements-image.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
