@@ -22,12 +22,13 @@ from tests.support import kubelet_pb2 as kubelet
 from tests.support.image import pause_image
 from tests.support.mounts import unmount_below
 
-_IMAGE = "meshd.test/pause:1"
+PAUSE = "meshd.test/pause:1"
 _SERVICE = "/runtime.v1.RuntimeService/"
 _SECONDS = 60.0
 HOST_FOLDERS = ("/bin", "/lib", "/lib64", "/usr", "/etc/alternatives", "/etc/ssl")
 """Of the machine's file system, which containers read their programs from."""
-NODE_NETWORK = 2
+_CONTAINER, _NODE = 1, 2
+"""NamespaceMode: whose namespace it is."""
 Answer = TypeVar("Answer", bound=Message)
 
 
@@ -50,21 +51,22 @@ class Containerd:
         self._tag = f"mt-{secrets.token_hex(3)}"
         self._subnet = subnet
         self._pods: list[Pod] = []
+        self._log_paths: dict[str, Path] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._channel = grpc.insecure_channel(f"unix:{self.socket}")
         self._write_config()
         self.start()
-        image = pause_image(folder, _IMAGE)
-        subprocess.run(
-            ("ctr", "-a", str(self.socket), "-n", "k8s.io", "images", "import", str(image)),
-            check=True,
-            capture_output=True,
-        )
+        self.import_image(pause_image(folder, PAUSE))
 
     @property
     def gateway(self) -> str:
         """The node's address on the pods' bridge."""
         return f"{self._subnet}.1"
+
+    def import_image(self, path: Path) -> None:
+        """An image as ``docker save`` writes it."""
+        command = ("ctr", "-a", str(self.socket), "-n", "k8s.io", "images", "import", str(path))
+        subprocess.run(command, check=True, capture_output=True)
 
     def start(self) -> None:
         """Start the daemon, and wait until it answers."""
@@ -102,16 +104,17 @@ class Containerd:
         self,
         name: str,
         *,
-        uid: str = "",
+        namespace: str = "default",
         attempt: int = 0,
         labels: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
         host_network: bool = False,
+        host_pid: bool = False,
     ) -> Pod:
-        """A pod of the namespace ``default`` without containers."""
-        uid = uid or f"uid-{name}"
-        known = {"name": name, "namespace": "default", "uid": uid}
-        options = kubelet.NamespaceOption(network=NODE_NETWORK if host_network else 0)
+        """A pod without containers."""
+        known = {"name": name, "namespace": namespace, "uid": f"uid-{name}"}
+        # Kubelet's default for PIDs is CONTAINER: each has its own.
+        options = kubelet.NamespaceOption(network=_NODE * host_network, pid=_NODE if host_pid else _CONTAINER)
         config = kubelet.PodSandboxConfig(
             metadata=kubelet.PodSandboxMetadata(**known, attempt=attempt),
             log_directory=str(self.folder / "logs"),
@@ -120,7 +123,7 @@ class Containerd:
             linux=kubelet.LinuxPodSandboxConfig(
                 cgroup_parent=f"/{self._tag}",
                 security_context=kubelet.SandboxSecurityContext(
-                    namespace_options=options, privileged=host_network
+                    namespace_options=options, privileged=host_network or host_pid
                 ),
             ),
         )
@@ -137,21 +140,24 @@ class Containerd:
         command: Sequence[str],
         *,
         name: str = "app",
+        args: Sequence[str] = (),
         attempt: int = 0,
+        image: str = PAUSE,
         mounts: Sequence[kubelet.Mount] = (),
         security: kubelet.ContainerSecurityContext | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> str:
-        """Start a container of the pod; its programs are the machine's. Gives its id."""
+        """Start a container, and give its id. Without an ``image`` its programs are the machine's."""
         folders = [
             kubelet.Mount(container_path=each, host_path=os.path.realpath(each), readonly=True)
             for each in HOST_FOLDERS
-            if Path(each).exists()
+            if image == PAUSE and Path(each).exists()
         ]
         config = kubelet.ContainerConfig(
             metadata=kubelet.ContainerMetadata(name=name, attempt=attempt),
-            image=kubelet.ImageSpec(image=_IMAGE),
+            image=kubelet.ImageSpec(image=image),
             command=command,
+            args=args,
             mounts=[*folders, *mounts],
             envs=[kubelet.KeyValue(key=key, value=value) for key, value in (environment or {}).items()],
             log_path=f"{name}-{attempt}.log",
@@ -162,20 +168,48 @@ class Containerd:
         )
         made = self._call("CreateContainer", request, kubelet.ContainerId)
         pod.containers.append(made.container_id)
+        self._log_paths[name] = self.folder / "logs" / config.log_path
         self._call("StartContainer", made, kubelet.Empty)
         return made.container_id
 
     def remove_container(self, container: str) -> None:
         """Kill and remove it; the pod stays."""
-        for method in ("StopContainer", "RemoveContainer"):
-            self._call(method, kubelet.ContainerId(container_id=container), kubelet.Empty)
+        self.stop_container(container, 0)
+        self._call("RemoveContainer", kubelet.ContainerId(container_id=container), kubelet.Empty)
+
+    def stop_container(self, container: str, grace_seconds: int) -> None:
+        """SIGTERM, and SIGKILL after the grace."""
+        request = kubelet.StopContainerRequest(container_id=container, timeout=grace_seconds)
+        self._call("StopContainer", request, kubelet.Empty)
+
+    def status(self, container: str) -> kubelet.ContainerStatus:
+        """What has become of it."""
+        request = kubelet.ContainerId(container_id=container)
+        return self._call("ContainerStatus", request, kubelet.ContainerStatusResponse).status
+
+    def container_log(self, name: str) -> str:
+        """What the container of that name wrote last."""
+        path = self._log_paths[name]
+        return path.read_text(errors="replace")[-4000:] if path.exists() else ""
+
+    def address(self, pod: Pod) -> str:
+        """The pod's IP address."""
+        request = kubelet.PodSandboxRequest(pod_sandbox_id=pod.sandbox)
+        return self._call("PodSandboxStatus", request, kubelet.PodSandboxStatusResponse).status.network.ip
 
     def execute(self, container: str, *command: str, seconds: int = 30) -> str:
         """A command's output. Raises AssertionError where it fails."""
-        request = kubelet.ExecSyncRequest(container_id=container, cmd=command, timeout=seconds)
-        answer = self._call("ExecSync", request, kubelet.ExecSyncResponse)
+        answer = self._execute(container, command, seconds)
         assert answer.exit_code == 0, (answer.stdout, answer.stderr)
         return answer.stdout.decode()
+
+    def succeeds(self, container: str, *command: str, seconds: int = 10) -> bool:
+        """Whether a command's exit code is 0."""
+        return self._execute(container, command, seconds).exit_code == 0
+
+    def _execute(self, container: str, command: Sequence[str], seconds: int) -> kubelet.ExecSyncResponse:
+        request = kubelet.ExecSyncRequest(container_id=container, cmd=command, timeout=seconds)
+        return self._call("ExecSync", request, kubelet.ExecSyncResponse)
 
     def remove_pod(self, pod: Pod) -> None:
         """Stop it and all that is in it."""
@@ -232,7 +266,7 @@ state = "{self.folder}/state"
 [grpc]
   address = "{self.socket}"
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{_IMAGE}"
+  sandbox_image = "{PAUSE}"
   restrict_oom_score_adj = true  # to lower it takes a capability that a test machine may not have
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "native"  # works on any file system

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btests/support/kubelet.proto\x12\x12meshd.test.kubelet\"S\n\x12PodSandboxMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\"/\n\x0fNamespaceOption\x12\x0f\n\x07network\x18\x01 \x01(\r\x12\x0b\n\x03pid\x18\x02 \x01(\r\"l\n\x16SandboxSecurityContext\x12>\n\x11namespace_options\x18\x01 \x01(\x0b\x32#.meshd.test.kubelet.NamespaceOption\x12\x12\n\nprivileged\x18\x06 \x01(\x08\"t\n\x15LinuxPodSandboxConfig\x12\x15\n\rcgroup_parent\x18\x01 \x01(\t\x12\x44\n\x10security_context\x18\x02 \x01(\x0b\x32*.meshd.test.kubelet.SandboxSecurityContext\"\x8e\x03\n\x10PodSandboxConfig\x12\x38\n\x08metadata\x18\x01 \x01(\x0b\x32&.meshd.test.kubelet.PodSandboxMetadata\x12\x15\n\rlog_directory\x18\x03 \x01(\t\x12@\n\x06labels\x18\x06 \x03(\x0b\x32\x30.meshd.test.kubelet.PodSandboxConfig.LabelsEntry\x12J\n\x0b\x61nnotations\x18\x07 \x03(\x0b\x32\x35.meshd.test.kubelet.PodSandboxConfig.AnnotationsEntry\x12\x38\n\x05linux\x18\x08 \x01(\x0b\x32).meshd.test.kubelet.LinuxPodSandboxConfig\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\x14RunPodSandboxRequest\x12\x34\n\x06\x63onfig\x18\x01 \x01(\x0b\x32$.meshd.test.kubelet.PodSandboxConfig\"/\n\x15RunPodSandboxResponse\x12\x16\n\x0epod_sandbox_id\x18\x01 \x01(\t\"+\n\x11PodSandboxRequest\x12\x16\n\x0epod_sandbox_id\x18\x01 \x01(\t\"2\n\x11\x43ontainerMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\x1a\n\tImageSpec\x12\r\n\x05image\x18\x01 \x01(\t\"&\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"Y\n\x05Mount\x12\x16\n\x0e\x63ontainer_path\x18\x01 \x01(\t\x12\x11\n\thost_path\x18\x02 \x01(\t\x12\x10\n\x08readonly\x18\x03 \x01(\x08\x12\x13\n\x0bpropagation\x18\x05 \x01(\r\"A\n\nCapability\x12\x18\n\x10\x61\x64\x64_capabilities\x18\x01 \x03(\t\x12\x19\n\x11\x64rop_capabilities\x18\x02 \x03(\t\"\xbd\x01\n\x18\x43ontainerSecurityContext\x12\x34\n\x0c\x63\x61pabilities\x18\x01 \x01(\x0b\x32\x1e.meshd.test.kubelet.Capability\x12\x12\n\nprivileged\x18\x02 \x01(\x08\x12>\n\x11namespace_options\x18\x03 \x01(\x0b\x32#.meshd.test.kubelet.NamespaceOption\x12\x17\n\x0freadonly_rootfs\x18\x07 \x01(\x08\"^\n\x14LinuxContainerConfig\x12\x46\n\x10security_context\x18\x02 \x01(\x0b\x32,.meshd.test.kubelet.ContainerSecurityContext\"\xb9\x02\n\x0f\x43ontainerConfig\x12\x37\n\x08metadata\x18\x01 \x01(\x0b\x32%.meshd.test.kubelet.ContainerMetadata\x12,\n\x05image\x18\x02 \x01(\x0b\x32\x1d.meshd.test.kubelet.ImageSpec\x12\x0f\n\x07\x63ommand\x18\x03 \x03(\t\x12\x0c\n\x04\x61rgs\x18\x04 \x03(\t\x12*\n\x04\x65nvs\x18\x06 \x03(\x0b\x32\x1c.meshd.test.kubelet.KeyValue\x12)\n\x06mounts\x18\x07 \x03(\x0b\x32\x19.meshd.test.kubelet.Mount\x12\x10\n\x08log_path\x18\x0b \x01(\t\x12\x37\n\x05linux\x18\x0f \x01(\x0b\x32(.meshd.test.kubelet.LinuxContainerConfig\"\xa3\x01\n\x16\x43reateContainerRequest\x12\x16\n\x0epod_sandbox_id\x18\x01 \x01(\t\x12\x33\n\x06\x63onfig\x18\x02 \x01(\x0b\x32#.meshd.test.kubelet.ContainerConfig\x12<\n\x0esandbox_config\x18\x03 \x01(\x0b\x32$.meshd.test.kubelet.PodSandboxConfig\"#\n\x0b\x43ontainerId\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"E\n\x0f\x45xecSyncRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03\x63md\x18\x02 \x03(\t\x12\x0f\n\x07timeout\x18\x03 \x01(\x03\"E\n\x10\x45xecSyncResponse\x12\x0e\n\x06stdout\x18\x01 \x01(\x0c\x12\x0e\n\x06stderr\x18\x02 \x01(\x0c\x12\x11\n\texit_code\x18\x03 \x01(\x05\"\x07\n\x05\x45mptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btests/support/kubelet.proto\x12\x12meshd.test.kubelet\"S\n\x12PodSandboxMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\"/\n\x0fNamespaceOption\x12\x0f\n\x07network\x18\x01 \x01(\r\x12\x0b\n\x03pid\x18\x02 \x01(\r\"l\n\x16SandboxSecurityContext\x12>\n\x11namespace_options\x18\x01 \x01(\x0b\x32#.meshd.test.kubelet.NamespaceOption\x12\x12\n\nprivileged\x18\x06 \x01(\x08\"t\n\x15LinuxPodSandboxConfig\x12\x15\n\rcgroup_parent\x18\x01 \x01(\t\x12\x44\n\x10security_context\x18\x02 \x01(\x0b\x32*.meshd.test.kubelet.SandboxSecurityContext\"\x8e\x03\n\x10PodSandboxConfig\x12\x38\n\x08metadata\x18\x01 \x01(\x0b\x32&.meshd.test.kubelet.PodSandboxMetadata\x12\x15\n\rlog_directory\x18\x03 \x01(\t\x12@\n\x06labels\x18\x06 \x03(\x0b\x32\x30.meshd.test.kubelet.PodSandboxConfig.LabelsEntry\x12J\n\x0b\x61nnotations\x18\x07 \x03(\x0b\x32\x35.meshd.test.kubelet.PodSandboxConfig.AnnotationsEntry\x12\x38\n\x05linux\x18\x08 \x01(\x0b\x32).meshd.test.kubelet.LinuxPodSandboxConfig\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\x14RunPodSandboxRequest\x12\x34\n\x06\x63onfig\x18\x01 \x01(\x0b\x32$.meshd.test.kubelet.PodSandboxConfig\"/\n\x15RunPodSandboxResponse\x12\x16\n\x0epod_sandbox_id\x18\x01 \x01(\t\"+\n\x11PodSandboxRequest\x12\x16\n\x0epod_sandbox_id\x18\x01 \x01(\t\"%\n\x17PodSandboxNetworkStatus\x12\n\n\x02ip\x18\x01 \x01(\t\"P\n\x10PodSandboxStatus\x12<\n\x07network\x18\x05 \x01(\x0b\x32+.meshd.test.kubelet.PodSandboxNetworkStatus\"P\n\x18PodSandboxStatusResponse\x12\x34\n\x06status\x18\x01 \x01(\x0b\x32$.meshd.test.kubelet.PodSandboxStatus\"2\n\x11\x43ontainerMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\x1a\n\tImageSpec\x12\r\n\x05image\x18\x01 \x01(\t\"&\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"Y\n\x05Mount\x12\x16\n\x0e\x63ontainer_path\x18\x01 \x01(\t\x12\x11\n\thost_path\x18\x02 \x01(\t\x12\x10\n\x08readonly\x18\x03 \x01(\x08\x12\x13\n\x0bpropagation\x18\x05 \x01(\r\"A\n\nCapability\x12\x18\n\x10\x61\x64\x64_capabilities\x18\x01 \x03(\t\x12\x19\n\x11\x64rop_capabilities\x18\x02 \x03(\t\"\x1b\n\nInt64Value\x12\r\n\x05value\x18\x01 \x01(\x03\"\xa8\x02\n\x18\x43ontainerSecurityContext\x12\x34\n\x0c\x63\x61pabilities\x18\x01 \x01(\x0b\x32\x1e.meshd.test.kubelet.Capability\x12\x12\n\nprivileged\x18\x02 \x01(\x08\x12>\n\x11namespace_options\x18\x03 \x01(\x0b\x32#.meshd.test.kubelet.NamespaceOption\x12\x33\n\x0brun_as_user\x18\x05 \x01(\x0b\x32\x1e.meshd.test.kubelet.Int64Value\x12\x17\n\x0freadonly_rootfs\x18\x07 \x01(\x08\x12\x34\n\x0crun_as_group\x18\x0c \x01(\x0b\x32\x1e.meshd.test.kubelet.Int64Value\"^\n\x14LinuxContainerConfig\x12\x46\n\x10security_context\x18\x02 \x01(\x0b\x32,.meshd.test.kubelet.ContainerSecurityContext\"\xb9\x02\n\x0f\x43ontainerConfig\x12\x37\n\x08metadata\x18\x01 \x01(\x0b\x32%.meshd.test.kubelet.ContainerMetadata\x12,\n\x05image\x18\x02 \x01(\x0b\x32\x1d.meshd.test.kubelet.ImageSpec\x12\x0f\n\x07\x63ommand\x18\x03 \x03(\t\x12\x0c\n\x04\x61rgs\x18\x04 \x03(\t\x12*\n\x04\x65nvs\x18\x06 \x03(\x0b\x32\x1c.meshd.test.kubelet.KeyValue\x12)\n\x06mounts\x18\x07 \x03(\x0b\x32\x19.meshd.test.kubelet.Mount\x12\x10\n\x08log_path\x18\x0b \x01(\t\x12\x37\n\x05linux\x18\x0f \x01(\x0b\x32(.meshd.test.kubelet.LinuxContainerConfig\"\xa3\x01\n\x16\x43reateContainerRequest\x12\x16\n\x0epod_sandbox_id\x18\x01 \x01(\t\x12\x33\n\x06\x63onfig\x18\x02 \x01(\x0b\x32#.meshd.test.kubelet.ContainerConfig\x12<\n\x0esandbox_config\x18\x03 \x01(\x0b\x32$.meshd.test.kubelet.PodSandboxConfig\"3\n\x0f\x43ontainerStatus\x12\r\n\x05state\x18\x03 \x01(\r\x12\x11\n\texit_code\x18\x07 \x01(\x05\"N\n\x17\x43ontainerStatusResponse\x12\x33\n\x06status\x18\x01 \x01(\x0b\x32#.meshd.test.kubelet.ContainerStatus\"#\n\x0b\x43ontainerId\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"=\n\x14StopContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07timeout\x18\x02 \x01(\x03\"E\n\x0f\x45xecSyncRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03\x63md\x18\x02 \x03(\t\x12\x0f\n\x07timeout\x18\x03 \x01(\x03\"E\n\x10\x45xecSyncResponse\x12\x0e\n\x06stdout\x18\x01 \x01(\x0c\x12\x0e\n\x06stderr\x18\x02 \x01(\x0c\x12\x11\n\texit_code\x18\x03 \x01(\x05\"\x07\n\x05\x45mptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,30 +55,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNPODSANDBOXRESPONSE']._serialized_end=939
   _globals['_PODSANDBOXREQUEST']._serialized_start=941
   _globals['_PODSANDBOXREQUEST']._serialized_end=984
-  _globals['_CONTAINERMETADATA']._serialized_start=986
-  _globals['_CONTAINERMETADATA']._serialized_end=1036
-  _globals['_IMAGESPEC']._serialized_start=1038
-  _globals['_IMAGESPEC']._serialized_end=1064
-  _globals['_KEYVALUE']._serialized_start=1066
-  _globals['_KEYVALUE']._serialized_end=1104
-  _globals['_MOUNT']._serialized_start=1106
-  _globals['_MOUNT']._serialized_end=1195
-  _globals['_CAPABILITY']._serialized_start=1197
-  _globals['_CAPABILITY']._serialized_end=1262
-  _globals['_CONTAINERSECURITYCONTEXT']._serialized_start=1265
-  _globals['_CONTAINERSECURITYCONTEXT']._serialized_end=1454
-  _globals['_LINUXCONTAINERCONFIG']._serialized_start=1456
-  _globals['_LINUXCONTAINERCONFIG']._serialized_end=1550
-  _globals['_CONTAINERCONFIG']._serialized_start=1553
-  _globals['_CONTAINERCONFIG']._serialized_end=1866
-  _globals['_CREATECONTAINERREQUEST']._serialized_start=1869
-  _globals['_CREATECONTAINERREQUEST']._serialized_end=2032
-  _globals['_CONTAINERID']._serialized_start=2034
-  _globals['_CONTAINERID']._serialized_end=2069
-  _globals['_EXECSYNCREQUEST']._serialized_start=2071
-  _globals['_EXECSYNCREQUEST']._serialized_end=2140
-  _globals['_EXECSYNCRESPONSE']._serialized_start=2142
-  _globals['_EXECSYNCRESPONSE']._serialized_end=2211
-  _globals['_EMPTY']._serialized_start=2213
-  _globals['_EMPTY']._serialized_end=2220
+  _globals['_PODSANDBOXNETWORKSTATUS']._serialized_start=986
+  _globals['_PODSANDBOXNETWORKSTATUS']._serialized_end=1023
+  _globals['_PODSANDBOXSTATUS']._serialized_start=1025
+  _globals['_PODSANDBOXSTATUS']._serialized_end=1105
+  _globals['_PODSANDBOXSTATUSRESPONSE']._serialized_start=1107
+  _globals['_PODSANDBOXSTATUSRESPONSE']._serialized_end=1187
+  _globals['_CONTAINERMETADATA']._serialized_start=1189
+  _globals['_CONTAINERMETADATA']._serialized_end=1239
+  _globals['_IMAGESPEC']._serialized_start=1241
+  _globals['_IMAGESPEC']._serialized_end=1267
+  _globals['_KEYVALUE']._serialized_start=1269
+  _globals['_KEYVALUE']._serialized_end=1307
+  _globals['_MOUNT']._serialized_start=1309
+  _globals['_MOUNT']._serialized_end=1398
+  _globals['_CAPABILITY']._serialized_start=1400
+  _globals['_CAPABILITY']._serialized_end=1465
+  _globals['_INT64VALUE']._serialized_start=1467
+  _globals['_INT64VALUE']._serialized_end=1494
+  _globals['_CONTAINERSECURITYCONTEXT']._serialized_start=1497
+  _globals['_CONTAINERSECURITYCONTEXT']._serialized_end=1793
+  _globals['_LINUXCONTAINERCONFIG']._serialized_start=1795
+  _globals['_LINUXCONTAINERCONFIG']._serialized_end=1889
+  _globals['_CONTAINERCONFIG']._serialized_start=1892
+  _globals['_CONTAINERCONFIG']._serialized_end=2205
+  _globals['_CREATECONTAINERREQUEST']._serialized_start=2208
+  _globals['_CREATECONTAINERREQUEST']._serialized_end=2371
+  _globals['_CONTAINERSTATUS']._serialized_start=2373
+  _globals['_CONTAINERSTATUS']._serialized_end=2424
+  _globals['_CONTAINERSTATUSRESPONSE']._serialized_start=2426
+  _globals['_CONTAINERSTATUSRESPONSE']._serialized_end=2504
+  _globals['_CONTAINERID']._serialized_start=2506
+  _globals['_CONTAINERID']._serialized_end=2541
+  _globals['_STOPCONTAINERREQUEST']._serialized_start=2543
+  _globals['_STOPCONTAINERREQUEST']._serialized_end=2604
+  _globals['_EXECSYNCREQUEST']._serialized_start=2606
+  _globals['_EXECSYNCREQUEST']._serialized_end=2675
+  _globals['_EXECSYNCRESPONSE']._serialized_start=2677
+  _globals['_EXECSYNCRESPONSE']._serialized_end=2746
+  _globals['_EMPTY']._serialized_start=2748
+  _globals['_EMPTY']._serialized_end=2755
 # @@protoc_insertion_point(module_scope)
