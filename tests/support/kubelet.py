@@ -34,7 +34,7 @@ _SECONDS = 120.0
 
 
 class Kubelet:
-    """Starts pods of one node. ``configs``, ``secrets``: the files of ConfigMaps and Secrets, by their names."""
+    """Starts pods of one node. ``configs``, ``secrets``: the files of ConfigMaps and Secrets, by name."""
 
     def __init__(
         self,
