@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Final, cast
 
-from proxy.exchanges.socket_name import local_name
+from proxy.exchanges.sockets import has_something, local_name
 from proxy.exchanges.upstream import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
 from proxy.http1.field_values import Field
 from proxy.http2 import codes
@@ -155,16 +155,9 @@ class Http2Upstream(asyncio.Protocol):
         """Whether it carries no request."""
         return not self._streams and not self._taken
 
-    def has_ended(self) -> bool:
-        """Whether an idle one was closed by the server, and the loop has not told us yet."""
-        if not self.is_idle():
-            return False
-        try:
-            return not self._sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+    def is_unread(self) -> bool:
+        """Whether it is idle, and something has come: a GOAWAY perhaps, or the connection's end."""
+        return self.is_idle() and has_something(self._sock)
 
     def stream(self) -> ServerStream:
         """A stream for one request; there is room for it."""

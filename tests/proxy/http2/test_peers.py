@@ -73,14 +73,14 @@ def _run(*command: str) -> bytes:
     ids=["prior knowledge", "upgrade", "with a body", "with a body of unknown length"],
 )
 def test_curl(proxy: Bed, arguments: tuple[str, ...]) -> None:
-    url = f"http://127.0.0.1:{proxy._port}/"
+    url = f"http://127.0.0.1:{proxy.port}/"
     out = _run("curl", "-sS", "-m", "30", *arguments, "-w", "|%{http_version} %{http_code}", url)
     body = b"got 1000" if "-d" in arguments else _BODY
     assert out == body + b"|2 200"
 
 
 def test_nghttp_upgrades_and_gets_trailers(proxy: Bed) -> None:
-    url = f"http://127.0.0.1:{proxy._port}/trailers"
+    url = f"http://127.0.0.1:{proxy.port}/trailers"
     for more in ((), ("-u",)):
         out = _run("nghttp", "-v", *more, url).decode()
         assert ":status: 200" in out
@@ -89,7 +89,7 @@ def test_nghttp_upgrades_and_gets_trailers(proxy: Bed) -> None:
 
 
 def test_h2load_with_many_streams(proxy: Bed) -> None:
-    url = f"http://127.0.0.1:{proxy._port}/"
+    url = f"http://127.0.0.1:{proxy.port}/"
     out = _run("h2load", "-n", "400", "-c", "4", "-m", "50", url).decode()
     assert re.search(r"requests: 400 total, 400 started, 400 done, 400 succeeded, 0 failed", out), out
 
@@ -120,7 +120,7 @@ const one = (headers, body) => new Promise((resolve, reject) => {
 
 
 def test_node(proxy: Bed) -> None:
-    told = json.loads(_run("node", "-e", _NODE, str(proxy._port)))
+    told = json.loads(_run("node", "-e", _NODE, str(proxy.port)))
     assert told == {
         "answers": [
             {"size": len(_BODY), "status": 200},
