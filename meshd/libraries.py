@@ -11,7 +11,7 @@ NGHTTP2_NEEDED: Final = (
     ("nghttp2_option_set_stream_reset_rate_limit", "CVE-2023-44487"),
     ("nghttp2_option_set_max_continuations", "CVE-2024-28182"),
 )
-"""Functions that came with the mending of a hole, and which: in 1.57 and 1.61; Debian has ported them back."""
+"""Functions that came with the mending of a hole, and which. In 1.57 and 1.61, and back-ported by Debian."""
 
 
 def why_not_nghttp2(library: object | None) -> str:
