@@ -218,13 +218,13 @@ class Http2Upstream(asyncio.Protocol):
 
     def _act_on(self, events: list[Event]) -> None:
         streams = self._streams
-        for event in events:
+        for at, event in enumerate(events):
             kind = type(event)
             if kind is Headers:
                 assert isinstance(event, Headers)
                 stream = streams.get(event.stream)
                 if stream is not None:
-                    stream.headers(event)
+                    stream.headers(event, _taken_with(events, at + 1, event.stream))
             elif kind is Data:
                 assert isinstance(event, Data)
                 stream = streams.get(event.stream)
@@ -313,3 +313,12 @@ class Http2Upstream(asyncio.Protocol):
     def local_address(self) -> str:
         """``address:port`` of our end."""
         return local_name(self._sock)
+
+
+def _taken_with(events: list[Event], at: int, stream: int) -> bytes:
+    """The content that follows a head at once, taken out of its event: it goes on with the head."""
+    event = events[at] if at < len(events) else None
+    if not isinstance(event, Data) or event.stream != stream:
+        return b""
+    data, event.data = event.data, b""
+    return data
