@@ -71,7 +71,7 @@ class Session:
 
     def __init__(self, is_server: bool, limits: Limits, clock: Callable[[], float]) -> None:
         """``clock``: seconds, by which floods are measured. Raises nghttp2.LibraryError."""
-        library = _library()
+        library = load_library()
         self.is_server = is_server
         self._functions = functions = library.functions
         self._received = Received(functions, limits.max_head_bytes, clock)
@@ -428,5 +428,6 @@ class _Library:
 
 
 @functools.cache
-def _library() -> _Library:
+def load_library() -> _Library:
+    """Load it, once. Raises nghttp2.LibraryError."""
     return _Library()

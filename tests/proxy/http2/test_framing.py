@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from proxy.http2 import codes, nghttp2
 from proxy.http2.session import PREFACE
@@ -362,3 +364,49 @@ def _frames(sock: socket.socket) -> Iterator[tuple[int, int, int, bytes]]:
         size = 9 + int.from_bytes(data[:3], "big")
         yield from split(data[:size])
         data = data[size:]
+
+
+_ANY = st.one_of(
+    st.builds(
+        frame,
+        st.integers(0, 12),
+        st.sampled_from((0, END_STREAM, END_HEADERS, _WHOLE, PADDED, 0xFF)),
+        st.sampled_from((0, 1, 3, 5, 2**31 - 1)),
+        st.binary(max_size=40),
+    ),
+    st.builds(
+        head, st.sampled_from((1, 3, 5, 7)), st.sampled_from((GET, POST)), st.sampled_from((_HEAD, _WHOLE))
+    ),
+    st.builds(
+        frame,
+        st.just(nghttp2.DATA),
+        st.sampled_from((0, END_STREAM)),
+        st.sampled_from((1, 3, 5)),
+        st.binary(max_size=200),
+    ),
+    st.builds(
+        frame,
+        st.just(nghttp2.RST_STREAM),
+        st.just(0),
+        st.sampled_from((1, 3, 5)),
+        st.sampled_from((_number(0), _number(8))),
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.lists(_ANY, max_size=15), cut=st.integers(1, 300), resets=st.booleans())
+def test_whatever_comes_other_connections_go_on(
+    proxy: Bed, parts: list[bytes], cut: int, resets: bool
+) -> None:
+    data = OPENING + b"".join(parts)
+    with proxy.connect() as other:
+        other.sendall(OPENING)
+        with contextlib.suppress(OSError), proxy.connect() as client:
+            client.sendall(data[:cut])
+            client.sendall(data[cut:])
+            if resets:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.sendall(head(1, GET))
+        assert any(stream == 1 and kind == nghttp2.HEADERS for kind, _, stream, _ in _frames(other))
+    assert proxy.errors == []
