@@ -21,8 +21,8 @@ class End(enum.Enum):
     """How an exchange ended."""
 
     ANSWERED = "answered"
-    REFUSED = "502, for the server did not answer"
-    LOST = "502, for the server had left just before"
+    REFUSED = "502 or 503, for the server did not answer"
+    LOST = "503, for the server had left just before"
     CUT = "cut off by the server"
     GONE = "left by the client"
 
@@ -180,7 +180,7 @@ class Clients:
     async def _body(self, reader: asyncio.StreamReader, head: bytes, asked: Exchange, breaks: bool) -> None:
         """The answer's body, which must be the right one. Raises WrongBytesError, _ConnectionOverError."""
         status = head[9:12]
-        if status == b"502":
+        if status == b"503" or (status == b"502" and asked.server in BREAKS):
             await reader.readexactly(content_length(head))
             self._ended(End.REFUSED if asked.server in BREAKS else End.LOST, asked)
             return

@@ -243,15 +243,18 @@ class Dispatch:
             or not self._kept.is_whole
             or self._exchange.request.head.method not in IDEMPOTENT
         ):
-            self._try_failed(Cause.RESET, failures.closed_unanswered())
+            refusal = failures.closed_unanswered()
+            if self._heads.has_begun:
+                refusal = failures.bad_response("it ended within its head")
+            self._try_failed(Cause.RESET, refusal)
             return
         assert self.destination is not None
         self._end_attempt()
         self._replayed = True
         self._client.runtime.counters.add("upstream_replays_total")
-        refusal = self.destination.pick_again()
-        if refusal is not None:
-            self._exchange.fail(refusal)
+        unavailable = self.destination.pick_again()
+        if unavailable is not None:
+            self._exchange.fail(unavailable)
         else:
             self._connect(self.destination)
 

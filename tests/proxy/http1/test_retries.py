@@ -186,7 +186,7 @@ def test_what_is_no_answer_is_tried_again(way: Way, first: bytes | Script) -> No
 
 @pytest.mark.parametrize(
     ("first", "status", "flags"),
-    [(closes, 502, "UC,URX"), (b"SSH-2.0-server\r\n", 502, "URX,UPE")],
+    [(closes, 503, "UC,URX"), (b"SSH-2.0-server\r\n", 502, "URX,UPE")],
     ids=["closes", "no HTTP"],
 )
 def test_the_last_failure_is_told(first: bytes | Script, status: int, flags: str) -> None:
