@@ -1,8 +1,8 @@
-"""Services with policies of our own kinds, in the suite's cluster: what they do behind both proxies."""
+"""What no test of the suite asks for, in its cluster: policies of our own kinds, filters of backendRefs."""
 
 from __future__ import annotations
 
-from tests.conformance.cases import NAMESPACE, Case, Request, policy, service
+from tests.conformance.cases import NAMESPACE, Case, Message, Request, policy, service
 
 _ECHO = {"app": "echo"}
 
@@ -11,6 +11,11 @@ def _target(name: str) -> dict[str, str]:
     return {"group": "", "kind": "Service", "name": name}
 
 
+def _backend(name: str) -> dict[str, object]:
+    return {"name": name, "port": 80}
+
+
+_NEW = {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/new"}
 _FAULT = {"abort": {"status": 503}, "headers": [{"name": "x-fail", "value": "yes"}]}
 _HASHED = {"type": "RingHash", "hashOn": [{"type": "Header", "name": "x-user"}]}
 _SPECS = (
@@ -21,10 +26,53 @@ _SPECS = (
 )
 
 
+_FILTERED = "backend-filters"
+_RULES: tuple[dict[str, object], ...] = (
+    {
+        "matches": [{"path": {"type": "PathPrefix", "value": "/mirrored"}}],
+        "backendRefs": [
+            {
+                **_backend("echo-v1"),
+                "filters": [{"type": "RequestMirror", "requestMirror": {"backendRef": _backend("echo-v3")}}],
+            },
+            _backend("echo-v2"),
+        ],
+    },
+    {
+        "matches": [{"path": {"type": "PathPrefix", "value": "/old"}}],
+        "backendRefs": [
+            {
+                **_backend("echo-v1"),
+                "filters": [{"type": "URLRewrite", "urlRewrite": {"hostname": "one.org", "path": _NEW}}],
+            },
+            {**_backend("echo-v2"), "weight": 0},
+        ],
+    },
+    {
+        "matches": [{"path": {"type": "PathPrefix", "value": "/moved"}}],
+        "backendRefs": [
+            {
+                **_backend("echo-v1"),
+                "filters": [{"type": "RequestRedirect", "requestRedirect": {"path": _NEW}}],
+            },
+        ],
+    },
+)
+
+
 def manifests() -> list[dict[str, object]]:
-    """The Services, each with the policy of its name."""
-    services = [service(NAMESPACE, name, _ECHO, {}) for _, name, _ in _SPECS]
-    return services + [policy(kind, name, _target(name), spec) for kind, name, spec in _SPECS]
+    """The Services, each with the policy or the route of its name."""
+    services = [service(NAMESPACE, name, _ECHO, {}) for name in (_FILTERED, *(name for _, name, _ in _SPECS))]
+    policies: list[dict[str, object]] = [
+        policy(kind, name, _target(name), spec) for kind, name, spec in _SPECS
+    ]
+    route: dict[str, object] = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": _FILTERED, "namespace": NAMESPACE},
+        "spec": {"parentRefs": [_target(_FILTERED)], "rules": _RULES},
+    }
+    return [*services, *policies, route]
 
 
 def _case(name: str, *requests: Request) -> Case:
@@ -43,6 +91,31 @@ CASES = (
         Request(path="/", service="failing", host="failing"),
         Request(path="/", service="failing", host="failing", headers={"x-fail": "yes"}, status=503),
         Request(path="/", service="failing", host="failing", headers={"x-fail": "no"}),
+    ),
+    _case(
+        _FILTERED,
+        Request(
+            path="/mirrored?UNIQUE",
+            service=_FILTERED,
+            host=_FILTERED,
+            times=2000,
+            split={"echo-v1": 0.5, "echo-v2": 0.5},
+            mirrored={"echo-v3": 0.5},
+        ),
+        Request(
+            path="/old/a",
+            service=_FILTERED,
+            host=_FILTERED,
+            to="echo-v1",
+            seen=Message(path="/new/a", headers={"Host": "one.org"}),
+        ),
+        Request(
+            path="/moved/a",
+            service=_FILTERED,
+            host=_FILTERED,
+            status=302,
+            location=f"http://{_FILTERED}/new/a",
+        ),
     ),
 )
 HASHED = Request(path="/", service="hashed", host="hashed", times=5)
