@@ -109,7 +109,6 @@ def test_servers_that_do_not_answer(both: World, port: int, path: str, status: i
 def test_as_often_and_with_the_same_end(
     both: World, port: int, path: str, answers: tuple[bytes | None, ...], status: int, tries: int
 ) -> None:
-    # Not one that may be sent twice: on a used connection meshd would replay it besides.
     request = b"POST %b HTTP/1.1\r\nHost: web\r\nContent-Length: %d\r\n\r\n%b" % (
         path.encode(),
         len(_BODY),
