@@ -26,7 +26,7 @@ _SPECS = (
 )
 
 
-_FILTERED = "backend-filters"
+_FILTERED, _STICKY = "backend-filters", "sticky"
 _RULES: tuple[dict[str, object], ...] = (
     {
         "matches": [{"path": {"type": "PathPrefix", "value": "/mirrored"}}],
@@ -63,6 +63,7 @@ _RULES: tuple[dict[str, object], ...] = (
 def manifests() -> list[dict[str, object]]:
     """The Services, each with the policy or the route of its name."""
     services = [service(NAMESPACE, name, _ECHO, {}) for name in (_FILTERED, *(name for _, name, _ in _SPECS))]
+    services.append(service(NAMESPACE, _STICKY, _ECHO, {"sessionAffinity": "ClientIP"}))
     policies: list[dict[str, object]] = [
         policy(kind, name, _target(name), spec) for kind, name, spec in _SPECS
     ]
@@ -118,5 +119,7 @@ CASES = (
         ),
     ),
 )
+AFFINE = Request(path="/", service=_STICKY, host=_STICKY, times=20)
+"""To a Service with sessionAffinity ClientIP."""
 HASHED = Request(path="/", service="hashed", host="hashed", times=5)
 """To be sent with the header x-user."""
