@@ -53,8 +53,8 @@ class RouteMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers: tuple[StringMatch, ...] = ()
     query: tuple[StringMatch, ...] = ()
     share: int = MILLION
-    """Parts per million of the requests (runtime_fraction). A request draws one number for all: where one
-    with 300,000 comes before one with 500,000 and is else alike, the second gets 200,000."""
+    """Parts per million of the requests (runtime_fraction). A request draws one number for all: where
+    one with 300,000 comes before one with 500,000 and is else alike, the second gets 200,000."""
 
 
 class HeaderEdit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

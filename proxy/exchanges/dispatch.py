@@ -232,8 +232,8 @@ class Dispatch:
         """The connection is gone, and no final response has come.
 
         RFC 9112, 9.3.1: a server may close an idle connection at any time. A request on a reused one that may
-        be sent twice is not lost: it is sent once more, on a new connection. Where the route has requests tried
-        again after such an end, that is one of its tries.
+        be sent twice is not lost: it is sent once more, on a new connection. Where the route has requests
+        tried again after such an end, that is one of its tries.
         """
         upstream, self._exchange.upstream = self._exchange.upstream, None
         reused = upstream is None or upstream.reused  # the kernel uses no new ones
