@@ -218,8 +218,9 @@ class Dispatch:
         """No final response has come, and none comes of where the request is.
 
         RFC 9112, 9.3.1: a server may close an idle connection at any time. A request on a reused one that may
-        be sent twice is not lost: it is sent once more, on a new connection. Likewise what an HTTP/2 server
-        says not to have touched (RFC 9113, 8.7).
+        be sent twice is not lost: it is sent once more, on a new connection. Where the route has requests
+        tried again after such an end, that is one of its tries. Likewise, but whatever it is, what an HTTP/2
+        server says not to have touched (RFC 9113, 8.7).
         """
         upstream, self._exchange.upstream = self._exchange.upstream, None
         if not self._is_replayed(loss, upstream):
@@ -245,6 +246,7 @@ class Dispatch:
         return (
             loss.kind is Kind.CLOSED
             and not self._replays
+            and not (self._policy is not None and self._policy.reset)
             and self._exchange.request.head.method in IDEMPOTENT
             # The kernel uses no new ones.
             and (upstream is None or (upstream.reused and not upstream.is_answering))
