@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from meshd.model.request_policies import Retry
+from proxy.exchanges.kept_request import MAX_KEPT_BODY_BYTES
 
 
 class Cause(enum.Enum):
@@ -72,3 +73,13 @@ class RetryState:
     def _interval(self) -> float:
         policy = self._policy
         return min(policy.max_backoff, policy.backoff * 2.0 ** min(self._tries - 1, 64))
+
+
+def kept_bytes(policy: Retry) -> int:
+    """How much of a request's body is kept to be sent again, beside what came before it was sent."""
+    return MAX_KEPT_BODY_BYTES if policy.attempts and (policy.reset or policy.statuses) else 0
+
+
+def try_seconds(policy: Retry, timeout: float) -> float:
+    """A try's time for a response's head; 0: no limit. ``timeout``: the route's, which would come first."""
+    return 0.0 if 0 < timeout <= policy.per_try_timeout else policy.per_try_timeout  # as in Envoy

@@ -22,6 +22,7 @@ from meshd.model.snapshot import Delta
 from meshd.model.wire import RequestCounts
 from meshd.model.workload import Workload
 from proxy.exchanges.caller import Caller
+from proxy.exchanges.client_connection import ClientConnection
 from proxy.exchanges.downstream import Downstream
 from proxy.runtime import Runtime
 from proxy.telemetry.access_log import AccessLogEntry
@@ -105,7 +106,7 @@ class Bed:
         await self._done.wait()
         server.close()
         for timed in tuple(self.runtime.timed):
-            if isinstance(timed, Downstream):
+            if isinstance(timed, ClientConnection):
                 timed.close_at_once()
         self.caller.close()
         self.runtime.close()
@@ -127,7 +128,7 @@ class Bed:
             0,
             backlog=4096,
         )
-        self._port = server.sockets[0].getsockname()[1]
+        self.port = server.sockets[0].getsockname()[1]
         return server
 
     def call(self, action: Callable[[], None]) -> None:
@@ -160,13 +161,13 @@ class Bed:
         return self.runtime.counters.snapshot().get(name, 0)
 
     def connect(self, timeout: float = 10.0) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self._port), timeout)
+        return socket.create_connection(("127.0.0.1", self.port), timeout)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._done.set)
         self._thread.join(10)
         assert not self._thread.is_alive()
-        assert self.errors == []
+        assert self.errors == [], self.errors
 
 
 @contextlib.contextmanager
