@@ -49,6 +49,7 @@ class Http2Client:
 
     def __init__(self, sock: socket.socket, limits: Limits | None = None, greet: bool = True) -> None:
         self.sock = sock
+        sock.settimeout(60)
         self.session = Session(False, limits or Limits(), time.monotonic)
         self.answers: dict[int, Answer] = {}
         self.goaways: list[GoAway] = []
@@ -118,7 +119,7 @@ class Http2Client:
                         self.session.consume(event.stream, len(event.data))
         self.flush()
 
-    def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         """Receive until it holds, or the connection has ended."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -134,7 +135,7 @@ class Http2Client:
     def get(self, path: bytes = b"/", *fields: Field) -> Answer:
         return self.answer(self.request(self.head(b"GET", path, *fields)))
 
-    def until_closed(self, seconds: float = 20.0) -> None:
+    def until_closed(self, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not self.is_closed:
             assert time.monotonic() < deadline
