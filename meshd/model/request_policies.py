@@ -30,6 +30,10 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The server went, or a try timed out, before a response's head came (reset). Holds connect_failure."""
     statuses: tuple[int, ...] = ()
     """Of the server's response (retriable-status-codes)."""
+    grpc_statuses: tuple[int, ...] = ()
+    """Of a response to a gRPC request that has its status in the head, as one without messages has: out of
+    cancelled (1), deadline-exceeded (4), resource-exhausted (8), internal (13) and unavailable (14), whose names
+    are Envoy's conditions."""
     per_try_timeout: float = 0.0
     """From when a try has its connection, and the request has come, to its response's head; 0: none.
 
