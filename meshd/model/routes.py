@@ -94,8 +94,8 @@ class Forward(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     timeout: float = 0.0
     """Seconds from the request's last byte to the response's last byte; 0: none (RouteAction.timeout)."""
     deadline_limit: float | None = None
-    """Whether the deadline that a gRPC request has (grpc-timeout) is kept here, too: seconds, from the request's
-    head to the response's last byte. 0: whatever it is; else no later than so; None: it is the client's and the
+    """Seconds: a gRPC request's own deadline (grpc-timeout, from its head to the response's last byte) is
+    kept here, too, but is no longer than this. 0: however long it is; None: it is the client's and the
     server's affair (max_stream_duration.grpc_timeout_header_max)."""
     host: str = ""
     """Replaces Host (host_rewrite_literal); empty: kept."""
