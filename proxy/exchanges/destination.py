@@ -11,6 +11,7 @@ from proxy.exchanges import failures
 from proxy.exchanges.client import Client
 from proxy.exchanges.load import Resource
 from proxy.exchanges.pool import LimitReachedError, Pool
+from proxy.exchanges.server import Server
 from proxy.exchanges.upstream import Upstream
 from proxy.http1.refusal import Refusal
 from proxy.routing.affinity import Affinity
@@ -22,7 +23,7 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 class Passenger(Protocol):
     """Who waits for a connection, and is told once what became of that."""
 
-    def begin(self, upstream: Upstream) -> None:
+    def begin(self, upstream: Server) -> None:
         """Here it is."""
 
     def connect_failed(self, refusal: Refusal) -> None:
@@ -114,8 +115,8 @@ class Destination:
             None if self.pool.load.has_room(Resource.REQUESTS, limit) else self._full(f"requests ({limit})")
         )
 
-    def idle_connection(self, method: str) -> Upstream | None:
-        """One that waits for a request, or None."""
+    def at_once(self, method: str) -> Server | None:
+        """Who takes a request now, or None."""
         upstream = self._idle()
         if method not in IDEMPOTENT:
             # It must not be sent twice, so look twice at the connection.
@@ -142,7 +143,7 @@ class Destination:
 
     # -- for the pool --------------------------------------------------------------------------------
 
-    def connected(self, upstream: Upstream) -> bool:
+    def connected(self, upstream: Server) -> bool:
         """The connection stands. False: it is not wanted any more."""
         passenger, self._passenger = self._passenger, None
         if passenger is None:

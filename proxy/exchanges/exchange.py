@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 from proxy.balancing.balancer import Balancer
@@ -15,11 +16,14 @@ from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.exchanges.filtering import Filtering
 from proxy.exchanges.kept_request import MAX_KEPT_BODY_BYTES, KeptRequest
+from proxy.exchanges.loss import Loss
 from proxy.exchanges.mirroring import MirroredRequest, mirror
+from proxy.exchanges.outgoing import Outgoing
 from proxy.exchanges.report import Account, report
-from proxy.exchanges.upstream import Upstream
+from proxy.exchanges.server import Server
 from proxy.http1 import heads
-from proxy.http1.body import BodyError, UntilCloseBody, body_of
+from proxy.http1.body import BodyError, OpenBody, body_of
+from proxy.http1.field_values import Field
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
@@ -54,6 +58,7 @@ class Exchange:
         "_relay",
         "_response_keeps_alive",
         "_timeout",
+        "_trailers",
         "_upstream_eof",
         "account",
         "dispatch",
@@ -74,13 +79,15 @@ class Exchange:
         self.state = _NEW
         self.account = Account(started)
         self.dispatch: Dispatch | None = None
-        self.upstream: Upstream | None = None
+        self.upstream: Server | None = None
         self.edit: Edit = NO_EDIT
         """What is done to the head of the answer, whoever gives it."""
         self._decision: ForwardTo
         self._affinity: Affinity | None = None
         self._filtering: Filtering | None = None
         self._copies: tuple[MirroredRequest, ...] = ()
+        self._trailers: Sequence[Field] | None = None
+        """The request's, after a body that is CONTENT, when it has ended."""
         self._relay: Relay
         self._response_keeps_alive = False
         self._timeout: asyncio.TimerHandle | None = None
@@ -169,6 +176,23 @@ class Exchange:
             self._filtering.more(taken)
         return end
 
+    def end_request(self, trailers: Sequence[Field] = ()) -> None:
+        """The end of a request's body that is CONTENT, or of what a tunnel's client sends."""
+        if self.state is _TUNNEL:
+            self.tunnel_eof()
+            return
+        body = self._body
+        assert body is not None
+        body.closed()
+        self._last_activity = self._client.runtime.now
+        self.request_done = True
+        self._trailers = trailers
+        for copy in self._copies:
+            copy.end(trailers)
+        if self.dispatch is not None:
+            self.dispatch.end(trailers)
+            self._arm_timeout()
+
     def _send(self, body: bytes) -> None:
         """Send the request on its way. ``body``: what has come of its body."""
         decision = self._decision
@@ -177,18 +201,17 @@ class Exchange:
         if balancer is None:
             self.fail(failures.no_cluster(decision.cluster, decision.missing_cluster_status))
             return
-        dispatch = self._write_down(balancer, body)
+        head = self._write_down(balancer, body)
         if self.request_done:
             self._arm_timeout()
         self._to(_DISPATCHED)
-        dispatch.start()
+        assert self.dispatch is not None
+        self.dispatch.start()
         # Of what goes nowhere there is no copy, and none of what may become a tunnel.
         if decision.mirrors and self.state is not _ENDED and not self.request.upgrade:
-            self._copies = mirror(
-                client, decision, self.request.head.method, self.account.sent or [], body, self.request_done
-            )
+            self._copies = mirror(client, decision, head, body, self.request_done, self._trailers)
 
-    def _write_down(self, balancer: Balancer, body: bytes) -> Dispatch:
+    def _write_down(self, balancer: Balancer, body: bytes) -> Outgoing:
         """The request as it goes to a server."""
         decision, request, client = self._decision, self.request, self._client
         fields = self.account.sent = heads.request_fields(
@@ -198,7 +221,7 @@ class Exchange:
             client.listener.options,
             client.forwarded_for(),
         )
-        head = heads.request_head(request.head.method, decision.target, fields)
+        head = Outgoing(request.head.method, decision.target, fields, request.length, request.upgrade)
         retry, limit, try_seconds = decision.retry, 0, 0.0
         if retry is not None:
             if retry.attempts and (retry.reset or retry.statuses):
@@ -208,25 +231,24 @@ class Exchange:
                 try_seconds = retry.per_try_timeout
         destination = Destination(client, balancer, self._affinity)
         kept = KeptRequest(head, body, limit)
-        dispatch = self.dispatch = Dispatch(self, client, destination, kept, retry, try_seconds)
-        return dispatch
+        kept.trailers = self._trailers
+        self.dispatch = Dispatch(self, client, destination, kept, retry, try_seconds)
+        return head
 
     # -- the response --------------------------------------------------------------------------------
 
-    def upstream_data(self, data: bytes) -> None:
-        """Bytes from the server."""
+    def upstream_interim(self, response: Response) -> None:
+        """Server: a 1xx response, which another one follows."""
         self._last_activity = self._client.runtime.now
-        if self.state is _DISPATCHED and self.dispatch is not None:
-            self.dispatch.read(data)
-        else:
-            self._pass_on(data, 0)
-
-    def interim(self, response: Response) -> None:
-        """A 1xx response has come, and another one follows."""
+        if self.dispatch is not None:
+            self.dispatch.interim()
         self._client.interim(self.request, response)
 
-    def respond(self, response: Response, data: bytes, at: int) -> None:
-        """The final response, which ``data`` from ``at`` on follows."""
+    def upstream_responds(self, response: Response, data: bytes, at: int) -> None:
+        """Server: the final response, which ``data`` from ``at`` on follows."""
+        self._last_activity = self._client.runtime.now
+        if self.dispatch is not None and not self.dispatch.is_answered(response, data, at):
+            return
         if response.status == 101:
             self._switch(response, data, at)
             return
@@ -235,6 +257,11 @@ class Exchange:
         self._response_keeps_alive = response.keep_alive
         self._relay = self._client.begin(self.request, response, self._response_edit())
         self._pass_on(data, at)
+
+    def upstream_data(self, data: bytes) -> None:
+        """Server: more of the response's body."""
+        self._last_activity = self._client.runtime.now
+        self._pass_on(data, 0)
 
     def mark(self, flag: Flag) -> None:
         """What comes next, a response or a failure, is the last word, for a reason that the log tells."""
@@ -264,25 +291,25 @@ class Exchange:
         else:
             self._client.write(out)
 
-    def upstream_eof(self) -> bool:
-        """The server has sent its last byte; True keeps our direction to it open."""
+    def upstream_end(self, trailers: Sequence[Field]) -> bool:
+        """Server: it sends no more; True keeps our direction to it open."""
         if self.state is _TUNNEL:
             self._upstream_eof = True
             self._client.write_eof()
             self._end_tunnel()
             return self.state is _TUNNEL
         if self.state is _STREAMING:
-            last = self._relay.close()
+            last = self._relay.end(trailers)
             if last is not None:
                 self._complete(last)
         return False
 
-    def upstream_lost(self) -> None:
-        """The connection to the server is gone, and the exchange was not at its end."""
+    def upstream_lost(self, loss: Loss) -> None:
+        """Server: no more comes, and the exchange was not at its end."""
         if self.state is _DISPATCHED and self.dispatch is not None:
-            self.dispatch.lost()
+            self.dispatch.lost(loss)
         elif self.state in (_STREAMING, _TUNNEL):
-            self.fail(failures.truncated())
+            self.fail(loss.begun)
 
     # -- the tunnel ----------------------------------------------------------------------------------
 
@@ -294,7 +321,7 @@ class Exchange:
         self._to(_TUNNEL)
         self._disarm_timeout()
         self._response_begins(response)
-        self._body = UntilCloseBody()
+        self._body = OpenBody()
         self.request_done = False
         self._relay = self._client.switch(response, self._response_edit())
         self._pass_on(data, at)
@@ -315,7 +342,7 @@ class Exchange:
         if self._upstream_eof and self._client.eof:
             upstream = self._end()
             if upstream is not None:
-                upstream.close()
+                upstream.finish(False, None)
             self._client.exchange_ended(False, b"")
 
     # -- flow control --------------------------------------------------------------------------------
@@ -379,22 +406,18 @@ class Exchange:
         keep_alive = relay.keep_alive and request_done
         upstream = self._end()
         if upstream is not None:
-            if relay.surplus or not self._response_keeps_alive or not request_done:
-                upstream.close()
-            else:
-                upstream.release()
-                if not keep_alive or not self._client.keep(upstream):
-                    upstream.pool.release(upstream)
+            is_clean = self._response_keeps_alive and request_done and not relay.surplus
+            upstream.finish(is_clean, self._client if keep_alive else None)
         self._client.exchange_ended(keep_alive, last)
 
     def _abort(self) -> None:
-        """End, and the upstream connection with it."""
+        """End, and what is out to a server with it."""
         upstream = self._end()
         if upstream is not None:
-            upstream.abort()
+            upstream.leave()
 
-    def _end(self) -> Upstream | None:
-        """Settle the accounts; returns the upstream connection, detached."""
+    def _end(self) -> Server | None:
+        """Settle the accounts; returns who had the request, whom to tell is the caller's."""
         if self.state in (_STREAMING, _TUNNEL):
             self.account.bytes_sent = self._relay.passed
         self._to(_ENDED)
@@ -409,8 +432,6 @@ class Exchange:
         report(self._client, self.request, self.account, endpoint, upstream, self.logged)
         if self.dispatch is not None:
             self.dispatch.leave()
-        if upstream is not None:
-            upstream.exchange = None
         return upstream
 
     # -- time ----------------------------------------------------------------------------------------

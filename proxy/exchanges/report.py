@@ -6,7 +6,7 @@ import time
 
 from meshd.model.clusters import Endpoint
 from proxy.exchanges.client import Client
-from proxy.exchanges.upstream import Upstream
+from proxy.exchanges.server import Server
 from proxy.http1.field_values import Field
 from proxy.http1.request import Request
 from proxy.telemetry import response_flags
@@ -55,7 +55,7 @@ def report(
     request: Request,
     account: Account,
     endpoint: Endpoint | None,
-    upstream: Upstream | None,
+    upstream: Server | None,
     logged: bool,
 ) -> None:
     """Count an exchange, and log it where there is a log.
@@ -84,7 +84,7 @@ def _entry(
     request: Request,
     account: Account,
     endpoint: Endpoint | None,
-    upstream: Upstream | None,
+    upstream: Server | None,
     seconds: float,
 ) -> AccessLogEntry:
     get = request.head.headers.get
@@ -93,7 +93,7 @@ def _entry(
         start=time.time() - seconds,
         method=request.head.method,
         path=request.target,
-        protocol="HTTP/1.0" if request.http10 else "HTTP/1.1",
+        protocol=request.protocol,
         status=account.status,
         duration=seconds,
         flags=account.flags,
