@@ -16,6 +16,14 @@ class Cause(enum.Enum):
     """No whole head of a response came: the server went, what it sent is none, or the try's time ran out."""
 
 
+def asks_for(policy: Retry, status: int, grpc_status: str | None) -> bool:
+    """Whether a policy wants another try after such a response (RetryStateImpl::wouldRetryFromHeaders).
+
+    ``grpc_status``: that its head tells, in decimal; None: it tells none.
+    """
+    return status in policy.statuses or (grpc_status is not None and int(grpc_status) in policy.grpc_statuses)
+
+
 class RetryState:
     """One request's."""
 
@@ -30,10 +38,6 @@ class RetryState:
         """Whether the policy wants another try after such a failure (RetryStateImpl::wouldRetryFromReset)."""
         policy = self._policy
         return policy.reset or (cause is Cause.CONNECT and policy.connect_failure)
-
-    def asks_for(self, status: int) -> bool:
-        """Whether the policy wants another try after such a response."""
-        return status in self._policy.statuses
 
     @property
     def has_begun(self) -> bool:

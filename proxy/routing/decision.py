@@ -34,6 +34,7 @@ class ForwardTo:
     __slots__ = (
         "affinity",
         "cluster",
+        "deadline_limit",
         "filters",
         "host",
         "mirrors",
@@ -74,6 +75,8 @@ class ForwardTo:
         self.retry = retry
         self.missing_cluster_status = missing_cluster_status
         self.affinity = affinity
+        self.deadline_limit: float | None = None
+        """As Forward.deadline_limit."""
         self.mirrors: tuple[Mirror, ...] = ()
         """Who gets a copy."""
         self.filters: Filters | None = None
@@ -158,6 +161,7 @@ class _Forwarding:
             self._affinity,
         )
         decision.mirrors = forward.mirrors
+        decision.deadline_limit = forward.deadline_limit
         return decision
 
 
