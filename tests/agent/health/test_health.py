@@ -143,7 +143,7 @@ def test_what_a_probe_asks(tmp_path: Path) -> None:
     _run(scenario, tmp_path)
 
 
-class _Health(health_pb2_grpc.HealthServicer):
+class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """Says of each service what it is told to, of others that it does not know them."""
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class _Health(health_pb2_grpc.HealthServicer):
         self.metadata: dict[str, str | bytes] = {}
         """Of the last call."""
 
-    async def Check(  # type: ignore[override]  # noqa: N802 - gRPC's name
+    async def Check(  # noqa: N802 - gRPC's name
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> health_pb2.HealthCheckResponse:
         self.metadata = dict(context.invocation_metadata() or ())
