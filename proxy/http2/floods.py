@@ -3,8 +3,9 @@
 libnghttp2 bounds what a flood makes wait (acknowledgements that are not read, CONTINUATION frames, settings
 in one frame); here is counted what costs time alone. Each kind has tokens to begin with; they come back with
 time, and with work: with each head, and each piece of content in either direction. So a peer that does much
-may also say much, as Envoy allows it (Http2ProtocolOptions: max_inbound_priority_frames_per_stream,
+may also say much, as Envoy allows it (Http2ProtocolOptions:
 max_inbound_window_update_frames_per_data_frame_sent; of resets its premature_reset_total_stream_count).
+Frames that mean nothing here, PRIORITY and those of unknown types, the library skips.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ class Kind(enum.Enum):
     RESET = "RST_STREAM"
     SETTINGS = "SETTINGS"
     PING = "PING"
-    PRIORITY = "PRIORITY"
     WINDOW_UPDATE = "WINDOW_UPDATE"
     EMPTY = "empty"
     """DATA frames without content that do not end their stream."""
@@ -42,7 +42,6 @@ ALLOWANCES = {
     Kind.SETTINGS: Allowance(100, 10, 0),
     # gRPC measures the way's bandwidth with one for each round trip in which there is content.
     Kind.PING: Allowance(1000, 100, 2),
-    Kind.PRIORITY: Allowance(1000, 100, 100),
     Kind.WINDOW_UPDATE: Allowance(1000, 100, 20),
     Kind.EMPTY: Allowance(100, 10, 1),
 }

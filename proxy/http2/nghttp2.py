@@ -54,18 +54,14 @@ typedef int (*nghttp2_on_data_chunk_recv_callback)(
 typedef int (*nghttp2_on_stream_close_callback)(nghttp2_session *, int32_t, uint32_t, void *);
 
 const char *nghttp2_strerror(int);
-int nghttp2_is_fatal(int);
 
 int nghttp2_option_new(nghttp2_option **);
-void nghttp2_option_del(nghttp2_option *);
 void nghttp2_option_set_no_auto_window_update(nghttp2_option *, int);
-void nghttp2_option_set_no_closed_streams(nghttp2_option *, int);
 void nghttp2_option_set_peer_max_concurrent_streams(nghttp2_option *, uint32_t);
 void nghttp2_option_set_max_outbound_ack(nghttp2_option *, size_t);
 void nghttp2_option_set_max_settings(nghttp2_option *, size_t);
 void nghttp2_option_set_max_continuations(nghttp2_option *, size_t);
 void nghttp2_option_set_stream_reset_rate_limit(nghttp2_option *, uint64_t, uint64_t);
-void nghttp2_option_set_server_fallback_rfc7540_priorities(nghttp2_option *, int);
 
 int nghttp2_session_callbacks_new(nghttp2_session_callbacks **);
 void nghttp2_session_callbacks_set_on_begin_headers_callback(
@@ -95,7 +91,6 @@ int nghttp2_session_want_write(nghttp2_session *);
 int nghttp2_session_upgrade2(nghttp2_session *, const uint8_t *, size_t, int, void *);
 int nghttp2_session_consume(nghttp2_session *, int32_t, size_t);
 int nghttp2_session_consume_connection(nghttp2_session *, size_t);
-int nghttp2_session_consume_stream(nghttp2_session *, int32_t, size_t);
 int nghttp2_session_set_local_window_size(nghttp2_session *, uint8_t, int32_t, int32_t);
 int nghttp2_session_resume_data(nghttp2_session *, int32_t);
 int nghttp2_session_terminate_session(nghttp2_session *, uint32_t);
@@ -143,7 +138,6 @@ def load(name: str = LIBRARY) -> Any:
 # enum nghttp2_frame_type
 DATA: Final = 0
 HEADERS: Final = 1
-PRIORITY: Final = 2
 RST_STREAM: Final = 3
 SETTINGS: Final = 4
 PING: Final = 6

@@ -22,7 +22,6 @@ BOMB = 4
 _FIELD_OVERHEAD = 32  # RFC 9113, 10.5.1
 _COUNTED = {
     nghttp2.RST_STREAM: Kind.RESET,
-    nghttp2.PRIORITY: Kind.PRIORITY,
     nghttp2.WINDOW_UPDATE: Kind.WINDOW_UPDATE,
 }
 
@@ -43,7 +42,6 @@ class Received:
 
     __slots__ = (
         "clock",
-        "data_bytes",
         "events",
         "failure",
         "fields",
@@ -51,7 +49,10 @@ class Received:
         "head_bytes",
         "library",
         "max_head_bytes",
+        "orphaned",
+        "resets",
         "sending",
+        "unconsumed",
     )
 
     def __init__(self, library: Any, max_head_bytes: int, clock: Callable[[], float]) -> None:
@@ -62,10 +63,14 @@ class Received:
         """Of the head that is coming; ``head_bytes``: its size so far, as RFC 9113, 10.5.1 counts it."""
         self.head_bytes = 0
         self.max_head_bytes = max_head_bytes
-        self.data_bytes = 0
-        """Of content, since somebody set it to 0."""
+        self.unconsumed: dict[int, int] = {}
+        """Bytes of content by their stream."""
+        self.orphaned = 0
+        """Bytes of content that were not consumed when their streams ended."""
         self.floods = FloodWatch(clock())
         self.sending: dict[int, Sending] = {}
+        self.resets: list[int] = []
+        """Streams on which all has been sent, and whose peers are to be stopped."""
         self.failure: Failure | None = None
 
     def stop(self, code: int, reason: str) -> int:
@@ -134,7 +139,7 @@ def _on_frame(session: Any, frame: Any, user: Any) -> int:
         goaway = frame.goaway
         debug = _buffer(goaway.opaque_data, goaway.opaque_data_len)[:] if goaway.opaque_data_len else b""
         received.events.append(GoAway(goaway.last_stream_id, goaway.error_code, debug))
-        return _count(received, Kind.SETTINGS)
+        return 0
     counted = _COUNTED.get(kind)
     return 0 if counted is None else _count(received, counted)
 
@@ -155,7 +160,7 @@ def _end_data(events: list[Event], stream: int) -> None:
 
 def _on_data(session: Any, flags: int, stream: int, data: Any, size: int, user: Any) -> int:
     received: Received = _from_handle(user)
-    received.data_bytes += size
+    received.unconsumed[stream] = received.unconsumed.get(stream, 0) + size
     received.events.append(Data(stream, _buffer(data, size)[:], False))
     return 0
 
@@ -170,6 +175,8 @@ def _on_invalid_frame(session: Any, frame: Any, error: int, user: Any) -> int:
 def _on_close(session: Any, stream: int, code: int, user: Any) -> int:
     received: Received = _from_handle(user)
     received.sending.pop(stream, None)
+    if stream in received.unconsumed:
+        received.orphaned += received.unconsumed.pop(stream)
     received.events.append(Closed(stream, code))
     return 0
 
@@ -196,6 +203,8 @@ def _read(session: Any, stream: int, into: Any, limit: int, flags: Any, source: 
             flags[0] |= nghttp2.DATA_NO_END_STREAM
             fields = packed(sending.trailers).entries
             received.library.nghttp2_submit_trailer(session, stream, fields, len(sending.trailers))
+        if sending.stops_peer:
+            received.resets.append(stream)
     return size
 
 

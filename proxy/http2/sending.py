@@ -15,7 +15,7 @@ LOW_BYTES = 16 * 1024
 class Sending:
     """Content in the order of its coming, then perhaps trailers."""
 
-    __slots__ = ("_at", "_pieces", "ended", "is_deferred", "is_high", "size", "trailers")
+    __slots__ = ("_at", "_pieces", "ended", "is_deferred", "is_high", "size", "stops_peer", "trailers")
 
     def __init__(self) -> None:
         self._pieces: deque[bytes] = deque()
@@ -25,6 +25,8 @@ class Sending:
         """Bytes that wait."""
         self.ended = False
         self.trailers: Sequence[Field] = ()
+        self.stops_peer = False
+        """When all has gone the peer is told to say no more."""
         self.is_deferred = False
         """Who sends has been told that nothing is there, and is to be told when something is."""
         self.is_high = False

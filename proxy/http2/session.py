@@ -4,9 +4,8 @@ A thin, typed wrapper of libnghttp2's session. The library holds the rules of RF
 streams' states, HPACK, flow control, what a message's head may say; what offends against them it answers by
 itself, with RST_STREAM or GOAWAY. Here are what waits to be sent, and limits that it lacks (floods.py).
 
-Flow control is end to end: a stream's window opens by what ``consume`` says. The connection's window opens as
-content comes, so a stream that nobody reads stalls itself alone, and what a connection may hold is bounded by
-its streams and their windows.
+Flow control is end to end: windows open by what ``consume`` says. A stream's is small beside the connection's,
+so one that nobody reads stalls itself alone, and the connection's bounds what all of them may hold.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client's connection begins with (RFC 9113, 3.4)."""
 DEFAULT_WINDOW = 65535
 """Bytes that a stream may hold before its first ``consume`` (RFC 9113, 6.9.2)."""
-CONNECTION_WINDOW = 1024 * 1024
+CONNECTION_WINDOW = 8 * 1024 * 1024
+"""Bytes that all streams together may hold: 128 of them can be stalled before others are."""
 MAX_UNREAD_ACKS = 1000
 """Acknowledgements that a peer asks for and does not read; beyond: ENHANCE_YOUR_CALM."""
 MAX_SETTINGS = 32
@@ -42,8 +42,8 @@ UNKNOWN_MAX_STREAMS = 100
 class Limits:
     """What our side allows; it is told to the peer in the first SETTINGS frame."""
 
-    max_streams: int = 100
-    """Of a server's client (SETTINGS_MAX_CONCURRENT_STREAMS); Envoy has no limit here, nginx has 128."""
+    max_streams: int = 1024
+    """Of a server's client (SETTINGS_MAX_CONCURRENT_STREAMS); Envoy's default."""
     max_head_bytes: int = 60 * 1024
     """A header list (SETTINGS_MAX_HEADER_LIST_SIZE)."""
     window: int = DEFAULT_WINDOW
@@ -121,14 +121,17 @@ class Session:
         size = self._functions.nghttp2_session_mem_recv(self._session, data, len(data))
         if raised:
             _raise_kept()
-        if received.data_bytes:
-            self._functions.nghttp2_session_consume_connection(self._session, received.data_bytes)
-            received.data_bytes = 0
         if size < 0 and received.failure is None:
             code = _CODES.get(size, codes.PROTOCOL_ERROR)
             received.failure = Failure(code, self._text(size))
         if received.failure is not None:
             self._fail(received.failure)
+        elif received.orphaned:
+            self._consume_orphaned()
+
+    def _consume_orphaned(self) -> None:
+        size, self._received.orphaned = self._received.orphaned, 0
+        self._functions.nghttp2_session_consume_connection(self._session, size)
 
     def _fail(self, failure: Failure) -> None:
         last = self._functions.nghttp2_session_get_last_proc_stream_id(self._session)
@@ -136,39 +139,45 @@ class Session:
         size = (8 + len(debug)).to_bytes(3, "big")
         self._last_words = size + struct.pack(">BBIII", nghttp2.GOAWAY, 0, 0, last, failure.code) + debug
 
-    def take(self) -> bytes:
-        """What is to be sent to the peer now, perhaps nothing. Taking it may make events."""
-        if self._received.failure is not None:
+    def take(self, limit: int = 1 << 30) -> bytes:
+        """What is to be sent to the peer now, perhaps nothing. Taking it may make events.
+
+        ``limit``: of bytes, after which no further frame is added.
+        """
+        received = self._received
+        if received.failure is not None:
             words, self._last_words = self._last_words, b""
             if words:
-                self.sent_error = self._received.failure
+                self.sent_error = received.failure
             return words
         send, session, out = self._functions.nghttp2_session_mem_send, self._session, self._out
-        size = send(session, out)
-        if size <= 0:
-            return self._taken(size, b"")
-        first: bytes = ffi.buffer(out[0], size)[:]
-        if first[3] == nghttp2.GOAWAY:
-            self._note_goaway(first)
-        size = send(session, out)
-        if size <= 0:
-            return self._taken(size, first)
-        frames = [first]
-        while size > 0:
-            frame: bytes = ffi.buffer(out[0], size)[:]
+        frames: list[bytes] = []
+        taken = 0
+        while taken < limit:
+            size = send(session, out)
+            if size <= 0:
+                if size == 0 and received.resets:
+                    self._reset_ended()
+                    continue
+                break
+            frame: bytes = _buffer(out[0], size)[:]
             if frame[3] == nghttp2.GOAWAY:
                 self._note_goaway(frame)
             frames.append(frame)
-            size = send(session, out)
-        return self._taken(size, b"".join(frames))
-
-    def _taken(self, size: int, data: bytes) -> bytes:
+            taken += size
         if raised:
             _raise_kept()
-        if size < 0:
-            self._received.failure = Failure(codes.INTERNAL_ERROR, self._text(size))
-            self._fail(self._received.failure)
-        return data
+        if taken < limit and size < 0:
+            received.failure = Failure(codes.INTERNAL_ERROR, self._text(size))
+            self._fail(received.failure)
+        elif received.orphaned:
+            self._consume_orphaned()
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def _reset_ended(self) -> None:
+        for stream in self._received.resets:
+            self.reset(stream, codes.NO_ERROR)
+        self._received.resets.clear()
 
     def _note_goaway(self, frame: bytes) -> None:
         # The client's first bytes, which are no frame, have "*" there.
@@ -233,18 +242,34 @@ class Session:
             self._session, nghttp2.FLAG_NONE, stream, ffi.NULL, place.entries, len(fields), ffi.NULL
         )
 
-    def send(self, stream: int, data: bytes, ended: bool = False, trailers: Sequence[Field] = ()) -> None:
+    def send(self, stream: int, data: bytes) -> None:
         """More content on a stream that was begun as not ended; it waits until the peer takes it.
 
-        ``ended``: it is the last, but for ``trailers``. Of a stream that is over nothing is sent.
+        Of a stream that is over nothing is sent.
+        """
+        sending = self._received.sending.get(stream)
+        if sending is not None:
+            sending.add(data)
+            self._resume(stream, sending)
+
+    def finish(
+        self, stream: int, data: bytes = b"", trailers: Sequence[Field] = (), stop_peer: bool = False
+    ) -> None:
+        """As ``send``, and nothing comes after it but ``trailers``.
+
+        ``stop_peer``: the rest of what the peer has to say is not wanted; a server tells it so when its
+        answer has gone (RFC 9113, 8.1).
         """
         sending = self._received.sending.get(stream)
         if sending is None:
             return
         sending.add(data)
-        if ended:
-            sending.ended = True
-            sending.trailers = trailers
+        sending.ended = True
+        sending.trailers = trailers
+        sending.stops_peer = stop_peer
+        self._resume(stream, sending)
+
+    def _resume(self, stream: int, sending: Sending) -> None:
         if sending.is_deferred:
             sending.is_deferred = False
             self._functions.nghttp2_session_resume_data(self._session, stream)
@@ -259,9 +284,15 @@ class Session:
         self._functions.nghttp2_submit_rst_stream(self._session, 0, stream, code)
 
     def consume(self, stream: int, size: int) -> None:
-        """So much of a stream's content has gone on: its sender may send as much more."""
-        if size and self._received.failure is None:
-            self._functions.nghttp2_session_consume_stream(self._session, stream, size)
+        """So much of a stream's content has gone on: its sender may send as much more.
+
+        What is not consumed when a stream is over counts as consumed.
+        """
+        unconsumed = self._received.unconsumed
+        held = unconsumed.get(stream, 0)
+        if held:
+            unconsumed[stream] = held - size
+            self._functions.nghttp2_session_consume(self._session, stream, size)
 
     # -- the connection ------------------------------------------------------------------------------
 
@@ -329,6 +360,7 @@ class Session:
         return text.decode()
 
 
+_buffer = ffi.buffer
 _CODES = {
     nghttp2.ERR_FLOODED: codes.ENHANCE_YOUR_CALM,
     nghttp2.ERR_TOO_MANY_CONTINUATIONS: codes.ENHANCE_YOUR_CALM,
