@@ -84,6 +84,6 @@ def _attach(ref: ParentRef, namespace: str, services: Mapping[tuple[str, str], S
     http = [port for port in chosen if declared(port) in allowed]
     if not http:
         said = ", ".join(f"{port.port} ({port.app_protocol or port.name})" for port in chosen)
-        return refused("NoMatchingParent", f"{called}: declared not to speak HTTP/1.1: port {said}")
+        return refused("NoMatchingParent", f"{called}: declared not to speak HTTP in clear text: port {said}")
     consumer = namespace if target != namespace else ""
     return Attachment(parent, reference, (target, ref.name), tuple(port.port for port in http), consumer)

@@ -98,7 +98,7 @@ class Backends:
             if port.port == ref.port and port.protocol == "TCP":
                 if declared(port) is Declared.OPAQUE:
                     said = port.app_protocol or port.name
-                    message = f"{called} port {ref.port} is declared to speak {said}, not HTTP/1.1"
+                    message = f"{called} port {ref.port} is declared to speak {said}, not HTTP in clear text"
                     return Unresolved("UnsupportedProtocol", message)
                 return None
         return Unresolved("BackendNotFound", f"{called} has no TCP port {ref.port}")

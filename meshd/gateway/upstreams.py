@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshd.gateway.policies import Policies
+from meshd.gateway.protocols import http_version
 from meshd.kube import upstreampolicy as kube
 from meshd.kube.duration import seconds
 from meshd.kube.loadbalancing import HashOn, LoadBalancing
@@ -40,14 +41,15 @@ def cluster_name(service: Service, port: ServicePort) -> str:
 def cluster(service: Service, port: ServicePort, policies: Policies) -> Cluster:
     """A port of a Service as a cluster."""
     name = cluster_name(service, port)
+    plain = Cluster(name=name, http_version=http_version(port))
     spec, names = policies.upstream((service.metadata.namespace, service.metadata.name), port.name)
     if spec is None:
-        return Cluster(name=name)
-    plain = Cluster(name=name)
+        return plain
     balancing = spec.load_balancing
     timeouts = spec.timeouts
     return Cluster(
         name=name,
+        http_version=plain.http_version,
         balancing=_balancing(balancing) if balancing else plain.balancing,
         panic_percent=balancing.panic_threshold if balancing else plain.panic_percent,
         health_check=_health_check(spec.health_check, _dns_name(service)) if spec.health_check else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshd.model.clusters import Health, Nearness
+from meshd.model.clusters import Health, HttpVersion, Nearness
 from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
 from tests.gateway.manifests import endpoint_slice, http_route, problems, routes, rule, service, translated
 
@@ -42,8 +42,8 @@ def test_plain_http_service() -> None:
         ({"name": "http"}, "http", "http"),
         ({"name": "http-admin"}, "http", "http"),
         ({"name": "https"}, "tcp", "tcp"),
-        ({"name": "http2"}, "tcp", "tcp"),
-        ({"name": "grpc-x"}, "tcp", "tcp"),
+        ({"name": "http2"}, "http", "http"),
+        ({"name": "grpc-x"}, "http", "http"),
         ({"name": "grpc-web"}, "http", "http"),
         ({"name": "tcp-redis"}, "tcp", "tcp"),
         ({"name": "mysql"}, "tcp", "tcp"),
@@ -51,7 +51,8 @@ def test_plain_http_service() -> None:
         ({"appProtocol": "http"}, "http", "http"),
         ({"appProtocol": "HTTP", "name": "tcp"}, "http", "http"),
         ({"appProtocol": "kubernetes.io/ws"}, "http", "http"),
-        ({"appProtocol": "kubernetes.io/h2c"}, "tcp", "tcp"),
+        ({"appProtocol": "kubernetes.io/h2c"}, "http", "http"),
+        ({"appProtocol": "kubernetes.io/wss"}, "tcp", "tcp"),
         ({"appProtocol": "https", "name": "http"}, "tcp", "tcp"),
         ({"appProtocol": "example.com/own", "name": "http"}, "tcp", "tcp"),
     ],
@@ -63,6 +64,35 @@ def test_protocol(port: dict[str, object], alone: str, with_route: str) -> None:
     assert listener.protocol is Protocol(alone)
     assert (listener.route_config == "") == (listener.protocol is Protocol.TCP)
     assert translated(web, http_route(rule())).snapshot.listeners[name].protocol is Protocol(with_route)
+
+
+@pytest.mark.parametrize(
+    ("port", "version"),
+    [
+        ({}, HttpVersion.SAME),
+        ({"name": "http"}, HttpVersion.SAME),
+        ({"name": "grpc-web"}, HttpVersion.SAME),
+        ({"name": "http2-admin"}, HttpVersion.HTTP2),
+        ({"name": "grpc"}, HttpVersion.HTTP2),
+        ({"name": "http", "appProtocol": "grpc"}, HttpVersion.HTTP2),
+        ({"name": "grpc", "appProtocol": "http"}, HttpVersion.SAME),
+        ({"appProtocol": "kubernetes.io/h2c"}, HttpVersion.HTTP2),
+        ({"appProtocol": "kubernetes.io/ws"}, HttpVersion.HTTP1),
+    ],
+)
+def test_version(port: dict[str, object], version: HttpVersion) -> None:
+    web = service("web", {"port": 80, **port})
+    limits = {
+        "apiVersion": "meshd.io/v1alpha1",
+        "kind": "UpstreamPolicy",
+        "metadata": {"name": "few", "namespace": "default"},
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": "web"}],
+            "limits": {"requests": 3},
+        },
+    }
+    for objects in (web,), (web, limits):
+        assert translated(*objects).snapshot.clusters["default/web:80"].http_version is version
 
 
 def test_what_is_not_captured() -> None:

@@ -17,7 +17,7 @@ from meshd.datapath.rules.fingerprint import cluster_id
 from meshd.datapath.rules.paths import PathKey, PathTree, Place
 from meshd.model import cluster_policies
 from meshd.model.cluster_policies import RandomEndpoint, RoundRobin
-from meshd.model.clusters import Cluster
+from meshd.model.clusters import Cluster, HttpVersion
 from meshd.model.grpc import CONTENT_TYPE_PATTERN
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.regex import RegexError
@@ -172,6 +172,8 @@ def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = D
         cluster = clusters.get(share.name)
         if cluster is None:
             return f"there is no cluster {share.name}"
+        if cluster.http_version is HttpVersion.HTTP2:
+            return f"cluster {share.name} speaks HTTP/2"
         if cluster.outlier is not None:
             return f"cluster {share.name} ejects endpoints by their answers"
         # Retries are the proxy's whoever sent the first try.

@@ -6,7 +6,7 @@ import string
 
 from hypothesis import strategies as st
 
-from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health, HttpVersion
 from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
 from meshd.model.request_policies import MILLION
 from meshd.model.routes import (
@@ -62,6 +62,7 @@ edits = st.builds(
 clusters = st.builds(
     Cluster,
     name=names,
+    http_version=st.sampled_from(HttpVersion),
     balancing=cluster_policies.balancing,
     panic_percent=st.integers(0, 100),
     health_check=st.none() | cluster_policies.health_checks,
