@@ -101,6 +101,8 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
             continue
         cluster = upstreams.cluster(service, port, build.policies)
         name = cluster.name
+        if message := upstreams.unasked(service, port, build.policies):
+            problems.append(Problem(field=f"spec.ports[{i}]", message=message, severity=Severity.WARNING))
         build.clusters[name] = cluster
         check = cluster.health_check
         # In xDS the port that is probed is each endpoint's affair.

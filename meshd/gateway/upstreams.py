@@ -26,7 +26,7 @@ from meshd.model.cluster_policies import (
     SlowStart,
     TcpProbe,
 )
-from meshd.model.clusters import Cluster
+from meshd.model.clusters import Cluster, HttpVersion
 from meshd.model.request_policies import HashCookie, HashHeader, HashKey, HashQuery, HashSource
 
 HashKeys = Mapping[str, tuple[HashKey, ...]]
@@ -38,8 +38,18 @@ def cluster_name(service: Service, port: ServicePort) -> str:
     return f"{service.metadata.namespace}/{service.metadata.name}:{port.port}"
 
 
+def unasked(service: Service, port: ServicePort, policies: Policies) -> str:
+    """What a policy asks of a port that contradicts what the port speaks; empty: nothing."""
+    spec, names = policies.upstream((service.metadata.namespace, service.metadata.name), port.name)
+    check = spec.health_check if spec is not None else None
+    if check is None or check.grpc is None or http_version(port) is not HttpVersion.HTTP1:
+        return ""
+    said = port.app_protocol or port.name
+    return f"speaks {said}, so that {' and '.join(names)} cannot have it probed by gRPC: it is not probed"
+
+
 def cluster(service: Service, port: ServicePort, policies: Policies) -> Cluster:
-    """A port of a Service as a cluster."""
+    """A port of a Service as a cluster. What is ``unasked`` is left out."""
     name = cluster_name(service, port)
     plain = Cluster(name=name, http_version=http_version(port))
     spec, names = policies.upstream((service.metadata.namespace, service.metadata.name), port.name)
@@ -47,12 +57,13 @@ def cluster(service: Service, port: ServicePort, policies: Policies) -> Cluster:
         return plain
     balancing = spec.load_balancing
     timeouts = spec.timeouts
+    check = spec.health_check if not unasked(service, port, policies) else None
     return Cluster(
         name=name,
         http_version=plain.http_version,
         balancing=_balancing(balancing) if balancing else plain.balancing,
         panic_percent=balancing.panic_threshold if balancing else plain.panic_percent,
-        health_check=_health_check(spec.health_check, _dns_name(service)) if spec.health_check else None,
+        health_check=_health_check(check, _dns_name(service)) if check else None,
         outlier=_outlier(spec.outlier_detection) if spec.outlier_detection else None,
         limits=_limits(spec.limits) if spec.limits else plain.limits,
         connect_timeout=seconds(timeouts.connect) if timeouts else plain.connect_timeout,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshd.model.cluster_policies import (
     Balancing,
+    GrpcProbe,
     HealthCheck,
     HttpProbe,
     LeastRequest,
