@@ -12,6 +12,7 @@ from proxy.exchanges.load import Loads
 from proxy.http1.heads import http_date
 from proxy.http1.request_parser import RequestParser
 from proxy.http1.response_parser import ResponseParser
+from proxy.http2.request_decision import RequestDecisions
 from proxy.in_force import ConfigInForce
 from proxy.node_buckets import NodeBuckets
 from proxy.telemetry.access_log import AccessLogEntry
@@ -53,6 +54,7 @@ class Runtime:
         self.outcomes = Outcomes(self.loop)
         self.requests = RequestParser()
         self.responses = ResponseParser()
+        self.http2_requests = RequestDecisions()
         self.access_log = access_log
         self.random = Random().random
         self.buckets = buckets or NodeBuckets()
@@ -77,6 +79,11 @@ class Runtime:
         self.timed.add(connection)
         self.downstream_connections += 1
         self.counters.add("downstream_connections_total")
+
+    def replaced(self, connection: Timed, other: Timed) -> None:
+        """A downstream connection is another one's now."""
+        self.timed.discard(connection)
+        self.timed.add(other)
 
     def closed(self, connection: Timed) -> None:
         """A downstream connection is gone."""

@@ -12,7 +12,7 @@ from meshd.datapath.flows.table import FlowTable
 from meshd.model.workload import Workload
 from proxy.arrival import Arrival, Destinations
 from proxy.exchanges.caller import Caller
-from proxy.exchanges.downstream import Downstream
+from proxy.exchanges.client_connection import ClientConnection
 from proxy.fast.path import FastPath
 from proxy.runtime import Runtime
 
@@ -65,12 +65,12 @@ class Served:
             server.close()
         self._servers.clear()
 
-    def connections(self) -> list[Downstream]:
+    def connections(self) -> list[ClientConnection]:
         """Those that are open."""
         return [
             timed
             for timed in self._runtime.timed
-            if isinstance(timed, Downstream) and timed.caller is self.caller
+            if isinstance(timed, ClientConnection) and timed.caller is self.caller
         ]
 
     def close(self) -> None:

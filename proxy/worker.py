@@ -42,7 +42,7 @@ from meshd.model.wire import (
     Update,
 )
 from proxy import node_buckets
-from proxy.exchanges.downstream import Downstream
+from proxy.exchanges.client_connection import ClientConnection
 from proxy.fast.path import FastPath
 from proxy.node_buckets import NodeBuckets
 from proxy.runtime import Runtime
@@ -311,7 +311,7 @@ class Worker:
         for served in self._served.values():
             served.stop_accepting()
         for timed in tuple(runtime.timed):
-            if isinstance(timed, Downstream):
+            if isinstance(timed, ClientConnection):
                 timed.drain()
         log.event(_logger, logging.INFO, "draining", connections=runtime.downstream_connections)
         with contextlib.suppress(TimeoutError):

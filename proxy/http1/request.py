@@ -22,6 +22,7 @@ class Request:
         "fields",
         "forwarded_for",
         "forwarded_proto",
+        "h2c",
         "head",
         "host_at",
         "http2",
@@ -54,6 +55,8 @@ class Request:
         self.via = -1
         self.upgrade = b""
         """The protocols that the client offers to change to; empty: none, or none that can be carried."""
+        self.h2c: bytes | None = None
+        """The settings of a client that offers to change to HTTP/2 (RFC 7540, 3.2); None: it does not."""
         self.te_trailers = False
         self.expects_continue = False
 

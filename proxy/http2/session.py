@@ -4,8 +4,8 @@ A thin, typed wrapper of libnghttp2's session. The library holds the rules of RF
 streams' states, HPACK, flow control, what a message's head may say; what offends against them it answers by
 itself, with RST_STREAM or GOAWAY. Here are what waits to be sent, and limits that it lacks (floods.py).
 
-Flow control is end to end: windows open by what ``consume`` says. A stream's is small beside the connection's,
-so one that nobody reads stalls itself alone, and the connection's bounds what all of them may hold.
+Flow control is end to end: windows open by what ``consume`` says. A stream's is small beside its
+connection's: a stream that nobody reads stalls itself alone, and the connection's bounds what all may hold.
 """
 
 from __future__ import annotations
@@ -194,6 +194,11 @@ class Session:
         return events
 
     @property
+    def has_failed(self) -> bool:
+        """It can only say why it has failed; ``is_over`` when that has been taken."""
+        return self._received.failure is not None
+
+    @property
     def is_over(self) -> bool:
         """Nothing more is to be read or written: the connection is to be closed, when all is sent."""
         if self._received.failure is not None:
@@ -278,6 +283,11 @@ class Session:
         """Whether too much waits to be sent on a stream; ``Drained`` says when not any more."""
         sending = self._received.sending.get(stream)
         return sending is not None and sending.is_high
+
+    def unsent(self, stream: int) -> int:
+        """Bytes of content that wait to be sent on a stream."""
+        sending = self._received.sending.get(stream)
+        return 0 if sending is None else sending.size
 
     def reset(self, stream: int, code: int) -> None:
         """End a stream at once, in both directions."""

@@ -22,6 +22,7 @@ from meshd.model.snapshot import Delta
 from meshd.model.wire import RequestCounts
 from meshd.model.workload import Workload
 from proxy.exchanges.caller import Caller
+from proxy.exchanges.client_connection import ClientConnection
 from proxy.exchanges.downstream import Downstream
 from proxy.runtime import Runtime
 from proxy.telemetry.access_log import AccessLogEntry
@@ -105,7 +106,7 @@ class Bed:
         await self._done.wait()
         server.close()
         for timed in tuple(self.runtime.timed):
-            if isinstance(timed, Downstream):
+            if isinstance(timed, ClientConnection):
                 timed.close_at_once()
         self.caller.close()
         self.runtime.close()
