@@ -45,7 +45,16 @@ class _Drain(enum.Enum):
 class Http2Downstream(ClientConnection):
     """The proxy's end of a client's connection (A), when it speaks HTTP/2."""
 
-    __slots__ = ("_drain", "_drain_since", "_greeted", "_is_working", "_prelude", "_streams", "session")
+    __slots__ = (
+        "_drain",
+        "_drain_since",
+        "_greeted",
+        "_is_work_due",
+        "_is_working",
+        "_prelude",
+        "_streams",
+        "session",
+    )
 
     def __init__(
         self,
@@ -64,6 +73,7 @@ class Http2Downstream(ClientConnection):
         self.session = Session(True, limits, runtime.loop.time)
         self._streams: dict[int, RequestStream] = {}
         self._is_working = False
+        self._is_work_due = False
         self._greeted = False
         """The client's first SETTINGS frame has come."""
         self._prelude: UpgradedStream | None = None
@@ -94,7 +104,7 @@ class Http2Downstream(ClientConnection):
         elif end < len(data):
             self.received -= len(data) - end
             self.data_received(data[end:])
-        self.flush()
+        self._work()
 
     # -- asyncio -------------------------------------------------------------------------------------
 
@@ -107,7 +117,7 @@ class Http2Downstream(ClientConnection):
             self._discard(data)
         elif data and self._state is not _CLOSED:
             self.session.feed(data)
-            self.flush()
+            self._work()
 
     def eof_received(self) -> bool:
         """asyncio: the client has sent its last byte. Always True: we decide when to close."""
@@ -128,21 +138,39 @@ class Http2Downstream(ClientConnection):
     # -- what is said --------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Act on what has come, and send what is to be sent. Within itself it does nothing: it goes on."""
+        """Send what is to be sent. What comes of that is acted on later: no caller is called from here."""
         if self._is_working or self._state in (_LINGER, _CLOSED):
             return
-        self._is_working = True
+        self._send()
         session = self.session
+        if (session.has_events or session.has_failed) and not self._is_work_due:
+            self._is_work_due = True
+            self.runtime.loop.call_soon(self._work)
+
+    def _send(self) -> bool:
+        """False: nothing was sent."""
+        session = self.session
+        is_sent = False
+        while not self.write_paused or session.has_failed:
+            data = session.take(_TAKE_BYTES)
+            if not data:
+                break
+            self.write(data)
+            is_sent = True
+        return is_sent
+
+    def _work(self) -> None:
+        """Act on what has come, and send what is to be sent."""
+        self._is_work_due = False
+        if self._state in (_LINGER, _CLOSED):
+            return
+        session = self.session
+        self._is_working = True
         while True:
             events = session.events()
             if events:
                 self._act_on(events)
-            if self.write_paused and not session.has_failed:
-                break
-            data = session.take(_TAKE_BYTES)
-            if data:
-                self.write(data)
-            elif not events:
+            if not self._send() and not session.has_events:
                 break
         self._is_working = False
         if session.is_over:
@@ -231,7 +259,7 @@ class Http2Downstream(ClientConnection):
             # It has been answered, and where its body would end nobody knows any more.
             self._prelude = None
             self.session.end(codes.NO_ERROR)
-            self.flush()
+            self._work()
             return b""
         end = exchange.feed_request(data)
         if exchange.request_done:
@@ -294,12 +322,13 @@ class Http2Downstream(ClientConnection):
         elif not self._greeted and 0 < options.request_headers_timeout < now - self._since:
             self.runtime.counters.add("downstream_silent_connections_total")
             self.close()
+            return
         if self._drain is _Drain.NO:
             is_unused = self._state is _IDLE and 0 < options.idle_timeout < now - self._since
             if is_unused or self.listener.removed or self.runtime.draining:
                 self.drain()
         elif self._drain is _Drain.ANNOUNCED and now - self._drain_since > DRAIN_SECONDS:
             self._take_no_more()
-            self.flush()
+            self._work()
         for stream in tuple(self._streams.values()):
             stream.check(now)

@@ -10,6 +10,7 @@ from proxy.exchanges.exchange import Exchange
 from proxy.exchanges.pool import Pool
 from proxy.exchanges.upstream import Upstream
 from proxy.http1 import heads
+from proxy.http1.body import OpenBody, body_of
 from proxy.http1.field_values import Field
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
@@ -138,13 +139,13 @@ class RequestStream:
     def begin(self, request: Request, response: Response, edit: Edit) -> Relay:
         """Client: the response's head goes with the first of its content."""
         self._head = response_fields.relayed(response, edit, self.listener.options, self.runtime.date)
-        relay = self._relay = ContentRelay(response)
+        relay = self._relay = ContentRelay(body_of(response.length))
         return relay
 
     def switch(self, response: Response, edit: Edit) -> Relay:
         """Client: a tunnel begins."""
         self._head = response_fields.switched(response, edit, self.listener.options, self.runtime.date)
-        relay = self._relay = ContentRelay(response)
+        relay = self._relay = ContentRelay(OpenBody())
         if self.exchange is not None and not accepts(self.exchange.request.fields, response.fields):
             relay.refuse("the server's Sec-WebSocket-Accept is none to the request's key")
         return relay

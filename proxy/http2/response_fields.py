@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from meshd.model.listeners import HttpOptions
 from proxy.http1 import heads
-from proxy.http1.body import BodyError, ChunkedBody, body_of
+from proxy.http1.body import Body, BodyError, ChunkedBody
 from proxy.http1.field_values import HOP_BY_HOP, Field
 from proxy.http1.response_parser import Response
 from proxy.http1.response_relay import ResponseRelay
@@ -58,9 +58,10 @@ class ContentRelay(ResponseRelay):
 
     __slots__ = ("_refused", "_told")
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, body: Body | None) -> None:
+        """``body``: as the server frames it."""
         # An HTTP/1.0 client, too, gets content alone.
-        super().__init__(body_of(response.length), http10=True, keep_alive=True)
+        super().__init__(body, http10=True, keep_alive=True)
         self.keep_alive = True
         self._told: Sequence[Field] = ()
         self._refused = ""

@@ -185,6 +185,11 @@ class Session:
         if code != codes.NO_ERROR:
             self.sent_error = Failure(code, frame[17:].decode("utf-8", "replace"))
 
+    @property
+    def has_events(self) -> bool:
+        """Whether there are any."""
+        return bool(self._received.events)
+
     def events(self) -> list[Event]:
         """What has come since they were asked for last, in its order."""
         received = self._received

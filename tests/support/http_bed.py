@@ -167,7 +167,7 @@ class Bed:
         self._loop.call_soon_threadsafe(self._done.set)
         self._thread.join(10)
         assert not self._thread.is_alive()
-        assert self.errors == []
+        assert self.errors == [], self.errors
 
 
 @contextlib.contextmanager
