@@ -146,7 +146,8 @@ class Exchange:
         if isinstance(decision, Answer):
             self.account.flags = response_flags.with_earlier(self.account.flags, decision.flags)
             self.account.details = decision.details
-            self._answer(decision.status, decision.headers, decision.body)
+            body = decision.body if self._call is None else decision.message
+            self._answer(decision.status, decision.headers, body)
         else:
             self._decision = decision
             self.account.cluster = decision.cluster
@@ -409,6 +410,8 @@ class Exchange:
         else:
             headers = self.edit.of_answer((*heads.PLAIN_TEXT, *refusal.headers))
             body = heads.message_body(refusal.message)
+            if self._call is not None:
+                body = body.rstrip()  # it is no line of its own there
             self._answer(refusal.status, headers, body, refusal.grpc_status)
 
     def cancel(self) -> None:

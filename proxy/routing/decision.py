@@ -94,7 +94,7 @@ class ForwardTo:
 class Answer:
     """Answer the request without asking a server. Content-Length is left to whoever frames the response."""
 
-    __slots__ = ("body", "details", "filters", "flags", "headers", "route", "status")
+    __slots__ = ("body", "details", "filters", "flags", "headers", "message", "route", "status")
 
     def __init__(
         self,
@@ -112,6 +112,8 @@ class Answer:
         self.body = body
         self.flags = flags
         self.details = details
+        self.message = body
+        """What a gRPC client is told, whose answers have no body."""
         self.filters: Filters | None = None
         """What comes before it is answered."""
 
@@ -121,6 +123,9 @@ Decision = ForwardTo | Answer
 _NO_ROUTE = Answer(
     None, 404, flags=response_flags.joined(Flag.NO_ROUTE), details=response_flags.ROUTE_NOT_FOUND
 )
+
+
+_NO_ROUTE.message = b"no route takes the request"
 
 
 class _Forwarding:

@@ -1,0 +1,233 @@
+"""gRPC through real pods: the suite's GRPCRoute cases, all kinds of calls, and what goes wrong with them.
+
+Behind meshd, and behind Envoy fed by meshd control.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.cases import NAMESPACE
+from tests.conformance.grpc_cases import CASES, ECHO, OWN, PORT, Call, Case
+from tests.conformance.world import ENVOY, MESHD, World
+from tests.support.lab import MESHD as COMMAND
+from tests.support.lab import until
+
+PROXIES, APIS = (MESHD, ENVOY), ("sync", "aio")
+Asked = dict[str, Any]
+Ended = dict[str, Any]
+_SHARE_TOLERANCE = 0.1
+"""With 500 calls nearly five standard deviations."""
+_ALL = {"grpc-v1", "grpc-v2", "grpc-v3"}
+
+
+def ask(world: World, proxy: str, service: str, *calls: Asked, api: str = "sync") -> list[list[Ended]]:
+    """Make calls on one channel, from the pod behind a proxy."""
+    done = subprocess.run(
+        [
+            *(*COMMAND, "lab", "--name", world.lab.name, "exec", "-n", NAMESPACE, world.client(proxy)),
+            *("--", sys.executable, "call.py", service if ":" in service else f"{service}:{PORT}", api),
+        ],
+        input=json.dumps(calls).encode(),
+        cwd=Path(__file__).parent / "pods",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    found: list[list[Ended]] = json.loads(done.stdout)
+    return found
+
+
+def one(world: World, proxy: str, service: str, call: Asked, api: str = "sync") -> Ended:
+    ((found,),) = ask(world, proxy, service, call, api=api)
+    return found
+
+
+# -- the suite's -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("case", [*CASES, *OWN], ids=lambda case: case.name)
+def test_routes(world: World, case: Case, proxy: str) -> None:
+    calls = [
+        {"method": f"/{ECHO}/{call.method}", "metadata": call.metadata, "times": call.times}
+        for call in case.calls
+    ]
+    for call, ends in zip(case.calls, ask(world, proxy, case.slug, *calls), strict=True):
+        _check(call, ends, proxy)
+
+
+def _check(call: Call, ends: list[Ended], proxy: str) -> None:
+    pods: Counter[str] = Counter()
+    for end in ends:
+        assert end["code"] == call.code, (call, end)
+        if call.code != "OK":
+            # Envoy has no word to say of a call that no route takes.
+            assert end["details"] or (proxy, call.code) == (ENVOY, "UNIMPLEMENTED")
+            continue
+        (message,) = end["messages"]
+        pods[message["pod"]] += 1
+        assert message["pod"] in call.to, call
+        seen = {name: ",".join(values).replace(", ", ",") for name, values in message["metadata"].items()}
+        assert call.seen.items() <= seen.items(), call
+        assert not seen.keys() & set(call.absent), call
+    for pod, share in call.split.items():
+        assert abs(pods[pod] / pods.total() - share) < _SHARE_TOLERANCE, pods
+
+
+# -- calls of all kinds ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("api", APIS)
+def test_all_kinds_of_calls(world: World, proxy: str, api: str) -> None:
+    texts = [{"text": "x" * size} for size in (0, 1, 20_000, 100_000)]
+    (echo,), (many,), (collect,), (chat,), (broken,) = ask(
+        world,
+        proxy,
+        "everything",
+        {"method": f"/{ECHO}/Echo", "request": {"text": "x" * 200_000}, "metadata": {"a": "1"}},
+        {"method": "/demo.Streams/Many", "request": {"count": 50, "size": 10_000}},
+        {"method": "/demo.Streams/Collect", "requests": texts},
+        {"method": "/demo.Streams/Chat", "requests": texts},
+        {"method": "/demo.Streams/Many", "request": {"count": 3, "code": "DATA_LOSS"}},
+        api=api,
+    )
+    for end in (echo, many, collect, chat):
+        assert (end["code"], end["details"]) == ("OK", ""), end
+    assert len(echo["messages"][0]["request"]["text"]) == 200_000
+    assert echo["messages"][0]["metadata"]["a"] == ["1"]
+    pod = echo["messages"][0]["pod"]
+    assert (echo["head"]["x-from"], echo["last"]["x-last"]) == (pod, pod)
+    assert [message["number"] for message in many["messages"]] == list(range(50))
+    assert collect["messages"] == [{"pod": collect["messages"][0]["pod"], "count": 4, "size": 120_001}]
+    assert [message["request"] for message in chat["messages"]] == texts
+    assert (broken["code"], broken["details"], len(broken["messages"])) == ("DATA_LOSS", "at the end", 3)
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("api", APIS)
+def test_a_servers_error_ends_a_call_whose_client_is_still_sending(
+    world: World, proxy: str, api: str
+) -> None:
+    requests = [{"text": "a"}, {"code": "ABORTED"}, *[{"text": "more"}] * 20]
+    end = one(world, proxy, "everything", {"method": "/demo.Streams/Chat", "requests": requests}, api)
+    assert (end["code"], end["details"], len(end["messages"])) == ("ABORTED", "as you say", 1)
+    requests[:1] = []
+    end = one(world, proxy, "everything", {"method": "/demo.Streams/Chat", "requests": requests}, api)
+    assert (end["code"], end["details"], end["messages"]) == ("ABORTED", "as you say", [])
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_the_calls_of_one_channel_go_to_all_servers(world: World, proxy: str) -> None:
+    (ends,) = ask(world, proxy, "everything", {"method": f"/{ECHO}/Echo", "times": 30})
+    pods = Counter(end["messages"][0]["pod"] for end in ends)
+    assert pods.keys() == _ALL
+    assert max(pods.values()) <= 20
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("api", APIS)
+def test_errors_are_statuses_with_a_message(world: World, proxy: str, api: str) -> None:
+    (own,), (nobody,), (unknown,) = ask(
+        world,
+        proxy,
+        "grpc-errors",
+        {"method": "/demo.Calls/Fail", "request": {"code": "NOT_FOUND", "details": "100 % \u00fc\n"}},
+        {"method": f"/{ECHO}/Echo"},
+        {"method": "/demo.Nothing/Do"},
+        api=api,
+    )
+    assert (own["code"], own["details"]) == ("NOT_FOUND", "100 % \u00fc\n")
+    assert (nobody["code"], unknown["code"]) == ("UNAVAILABLE", "UNIMPLEMENTED")
+    assert nobody["details"]
+    end = one(world, proxy, "grpc-errors", {"method": "/demo.Streams/Chat", "requests": [{}, {}]}, api)
+    assert (end["code"], bool(end["details"]), end["messages"]) == ("UNAVAILABLE", True, [])
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_statuses_are_tried_again_where_a_policy_says(world: World, proxy: str) -> None:
+    def failing(code: str, times: int) -> Asked:
+        return {
+            "method": "/demo.Calls/Fail",
+            "request": {"code": code, "times": times, "key": uuid.uuid4().hex},
+        }
+
+    (once,), (too_often,), (other,) = ask(
+        world,
+        proxy,
+        "grpc-policies",
+        failing("UNAVAILABLE", 2),
+        failing("UNAVAILABLE", 3),
+        failing("INTERNAL", 1),
+    )
+    assert [end["code"] for end in (once, too_often, other)] == ["OK", "UNAVAILABLE", "INTERNAL"]
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("api", APIS)
+def test_a_call_ends_at_its_server_with_its_client(world: World, proxy: str, api: str) -> None:
+    """By cancellation, by the client's deadline, and by the one that the mesh keeps."""
+    cancelled, late, limited = (uuid.uuid4().hex for _ in range(3))
+    wait = "/demo.Calls/Wait"
+    (first,), (second,), (third,) = ask(
+        world,
+        proxy,
+        "grpc-policies",
+        {"method": wait, "request": {"key": cancelled}, "cancel": 0.3},
+        {"method": wait, "request": {"key": late}, "timeout": 0.3},
+        {"method": wait, "request": {"key": limited}, "timeout": 25.0},
+        api=api,
+    )
+    assert [end["code"] for end in (first, second, third)] == [
+        *("CANCELLED", "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+    ]
+    keys = (cancelled, late, limited)
+    until(lambda: [_counts(world, key) for key in keys] == [(1, 1)] * 3)
+
+
+def _counts(world: World, key: str) -> tuple[int, int]:
+    found = one(world, MESHD, "grpc-policies", {"method": "/demo.Calls/Counts", "request": {"key": key}})
+    message = found["messages"][0]
+    return message["begun"], message["cancelled"]
+
+
+def test_a_deadline_is_passed_on_less_what_was_used(world: World) -> None:
+    for proxy in PROXIES:
+        end = one(world, proxy, "everything", {"method": f"/{ECHO}/Echo", "timeout": 20.0})
+        assert 0 < end["messages"][0]["left"] < 20.0
+    end = one(world, MESHD, "grpc-policies", {"method": f"/{ECHO}/Echo", "timeout": 20.0})
+    assert 0 < end["messages"][0]["left"] <= 1.0
+
+
+# -- how it is seen ----------------------------------------------------------------------------------
+
+
+def _said(world: World, *arguments: str) -> str:
+    command = [*COMMAND, *arguments, "--instance", world.lab.instance("node1")]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
+
+def test_what_the_command_line_says(world: World) -> None:
+    words = [line.split() for line in _said(world, "routes").splitlines()]
+    name = f"{NAMESPACE}/grpcroutenamedrule"
+    assert [name, "Service", name, "yes", "yes", "-"] in [
+        line[:1] + line[1:2] + line[2:3] + line[-3:] for line in words
+    ]
+    (node,) = json.loads(_said(world, "routes", "-o", "json"))["nodes"]
+    assert {each["name"] for each in node["grpcRoutes"]} >= {case.slug for case in CASES}
+    said = _said(world, "explain", f"{name}:{PORT}", "POST", f"/{ECHO}/Echo")
+    assert f"  Route    {name}/named-rule, number 0 by order\n  Match    gRPC * /{ECHO}/Echo\n" in said
+    assert "  Path     proxy, because: " in said
