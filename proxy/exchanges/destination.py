@@ -12,7 +12,7 @@ from proxy.exchanges.client import Client
 from proxy.exchanges.load import Resource
 from proxy.exchanges.pool import LimitReachedError, Pool
 from proxy.exchanges.server import Server
-from proxy.exchanges.upstream import Upstream
+from proxy.exchanges.server_version import speaks_http2
 from proxy.http1.refusal import Refusal
 from proxy.routing.affinity import Affinity
 
@@ -39,10 +39,26 @@ class Passenger(Protocol):
 class Destination:
     """One request's. Holds the endpoint's count while the request is out to it."""
 
-    __slots__ = ("_affinity", "_balancer", "_client", "_counted", "_failed", "_passenger", "endpoint", "pool")
+    __slots__ = (
+        "_affinity",
+        "_balancer",
+        "_client",
+        "_counted",
+        "_failed",
+        "_http2",
+        "_passenger",
+        "endpoint",
+        "pool",
+    )
 
-    def __init__(self, client: Client, balancer: Balancer, affinity: Affinity | None = None) -> None:
-        """``affinity``: what ties the request to an endpoint; None: nothing does."""
+    def __init__(
+        self, client: Client, balancer: Balancer, http2: bool, affinity: Affinity | None = None
+    ) -> None:
+        """``http2``: whether the request came in HTTP/2.
+
+        ``affinity``: what ties the request to an endpoint; None: nothing does.
+        """
+        self._http2 = http2
         self._affinity = affinity
         self._client = client
         self._balancer = balancer
@@ -74,7 +90,8 @@ class Destination:
         self.endpoint = endpoint
         self._counted = True
         self._balancer.started(endpoint)
-        self.pool = client.caller.pool(self._cluster, endpoint)
+        cluster = self._cluster
+        self.pool = client.caller.pool(cluster, endpoint, speaks_http2(cluster, self._http2))
         return None
 
     def pick_again(self) -> Refusal | None:
@@ -117,13 +134,8 @@ class Destination:
 
     def at_once(self, method: str) -> Server | None:
         """Who takes a request now, or None."""
-        upstream = self._idle()
-        if method not in IDEMPOTENT:
-            # It must not be sent twice, so look twice at the connection.
-            while upstream is not None and upstream.has_ended():
-                upstream.abort()
-                upstream = self._idle()
-        return upstream
+        own = self._client.own_connection(self.pool)
+        return own or self.pool.take(careful=method not in IDEMPOTENT)
 
     def connect(self, passenger: Passenger) -> Refusal | None:
         """Get one that is not there yet. ``passenger`` hears of it later, unless it is refused at once."""
@@ -133,9 +145,6 @@ class Destination:
             return self._full(str(error))
         self._passenger = passenger
         return None
-
-    def _idle(self) -> Upstream | None:
-        return self._client.own_connection(self.pool) or self.pool.take()
 
     def _full(self, what: str) -> Refusal:
         self._client.runtime.counters.add("upstream_overflows_total")

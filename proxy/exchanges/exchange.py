@@ -232,7 +232,9 @@ class Exchange:
             client.listener.options,
             client.forwarded_for(),
         )
-        head = Outgoing(request.head.method, decision.target, fields, request.length, request.upgrade)
+        head = Outgoing(
+            request.head.method, decision.target, fields, request.length, request.upgrade, request.http2
+        )
         retry, limit, try_seconds = decision.retry, 0, 0.0
         if retry is not None:
             if retry.attempts and (retry.reset or retry.statuses or retry.grpc_statuses):
@@ -240,7 +242,7 @@ class Exchange:
             # As in Envoy: the route's own timeout would come first.
             if not 0 < decision.timeout <= retry.per_try_timeout:
                 try_seconds = retry.per_try_timeout
-        destination = Destination(client, balancer, self._affinity)
+        destination = Destination(client, balancer, request.http2, self._affinity)
         kept = KeptRequest(head, body, limit)
         kept.trailers = self._trailers
         self.dispatch = Dispatch(self, client, destination, kept, retry, try_seconds)

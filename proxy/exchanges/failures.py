@@ -44,6 +44,20 @@ def closed_unanswered() -> Refusal:
     return Refusal(502, message, flags, response_flags.UPSTREAM_RESET_BEFORE_RESPONSE)
 
 
+def reset_unanswered(code: str) -> Refusal:
+    """The server reset the request's stream before its answer; ``code``: its name (RFC 9113, 7)."""
+    message = f"the server reset the request: {code}"
+    flags = response_flags.joined(Flag.UPSTREAM_RESET)
+    return Refusal(503, message, flags, response_flags.UPSTREAM_REMOTE_RESET)
+
+
+def reset_within(code: str) -> Refusal:
+    """The server reset the stream after its answer had begun."""
+    message = f"the server reset the response: {code}"
+    flags = response_flags.joined(Flag.UPSTREAM_RESET)
+    return Refusal(503, message, flags, response_flags.UPSTREAM_REMOTE_RESET_AFTER_RESPONSE)
+
+
 def bad_response(reason: str) -> Refusal:
     """What the server sent cannot be passed on."""
     message = f"bad response from the server: {reason}"

@@ -56,7 +56,7 @@ def mirror(
     request = request._replace(fields=shadow_fields(request.fields))
     copies = []
     for name in clusters:
-        destination = _destination(client, name)
+        destination = _destination(client, name, request.http2)
         if destination is not None:
             copy = MirroredRequest(client.runtime, destination, request, body, whole, trailers)
             copy.start(decision.timeout or DEFAULT_SECONDS)
@@ -64,14 +64,14 @@ def mirror(
     return tuple(copies)
 
 
-def _destination(client: Client, cluster: str) -> Destination | None:
+def _destination(client: Client, cluster: str, http2: bool) -> Destination | None:
     """None: there is nowhere to go, or no room for one more."""
     runtime = client.runtime
     balancer = runtime.config.balancers.get(cluster)
     if runtime.mirrored >= MAX_MIRRORED:
         runtime.counters.add("mirrored_requests_dropped_total")
         return None
-    destination = None if balancer is None else Destination(client, balancer)
+    destination = None if balancer is None else Destination(client, balancer, http2)
     if destination is None or destination.pick() is not None:
         runtime.counters.add("mirrored_requests_failed_total")
         return None
@@ -130,7 +130,7 @@ class MirroredRequest:
         runtime.counters.add("mirrored_requests_total")
         self._deadline = runtime.loop.call_later(seconds, self._fail, failures.route_timeout(seconds))
         # None that the client's flow keeps: those are for its own requests.
-        upstream = self._destination.pool.take()
+        upstream = self._destination.pool.take(careful=False)
         if upstream is not None:
             self.begin(upstream)
         elif (refusal := self._destination.connect(self)) is not None:

@@ -19,3 +19,5 @@ class Outgoing(NamedTuple):
     """Of its body, as its client frames that: bytes, or body.CHUNKED or body.CONTENT."""
     upgrade: bytes
     """The protocols that the client offers to change to; empty: none."""
+    http2: bool
+    """Whether the client speaks HTTP/2."""

@@ -50,8 +50,10 @@ class User(Protocol):
 class Server(Protocol):
     """For one request."""
 
-    pool: Pool
-    """Of the connection; it belongs there when the request has ended."""
+    @property
+    def pool(self) -> Pool:
+        """Of the connection."""
+
     reused: bool
     """The connection has carried another one before."""
     write_paused: bool

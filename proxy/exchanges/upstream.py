@@ -13,6 +13,7 @@ from proxy.exchanges.loss import Loss
 from proxy.exchanges.outgoing import Outgoing
 from proxy.exchanges.read_hold import KERNEL_READS, OTHER_SIDE, ReadHold
 from proxy.exchanges.server import User
+from proxy.exchanges.socket_name import local_name
 from proxy.fast.epoll_set import EpollSet
 from proxy.http1 import heads
 from proxy.http1.body import CONTENT
@@ -23,7 +24,7 @@ from proxy.http1.response_parser import ResponseError
 
 if TYPE_CHECKING:
     from proxy.exchanges.client import Client
-    from proxy.exchanges.pool import Pool
+    from proxy.exchanges.http1_pool import Http1Pool
     from proxy.fast.flow import FastFlow
 
 WRITE_HIGH_BYTES = 64 * 1024
@@ -53,7 +54,7 @@ class Upstream(asyncio.Protocol):
         "written",
     )
 
-    def __init__(self, pool: Pool, sock: socket.socket) -> None:
+    def __init__(self, pool: Http1Pool, sock: socket.socket) -> None:
         self.pool = pool
         self._sock = sock
         self._transport: asyncio.Transport
@@ -287,11 +288,7 @@ class Upstream(asyncio.Protocol):
 
     def local_address(self) -> str:
         """``address:port`` of our end."""
-        try:
-            name = self._sock.getsockname()
-        except OSError:
-            return ""
-        return f"[{name[0]}]:{name[1]}" if self._sock.family is socket.AF_INET6 else f"{name[0]}:{name[1]}"
+        return local_name(self._sock)
 
     def close(self) -> None:
         """Close after what waits has been sent."""

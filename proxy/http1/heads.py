@@ -109,21 +109,30 @@ def response_fields(
 
 
 def response_head(
-    response: Response, edit: Edit, options: HttpOptions, date: bytes, chunked: bool, connection: bytes
+    response: Response,
+    edit: Edit,
+    options: HttpOptions,
+    date: bytes,
+    framing: Field | None,
+    connection: bytes,
 ) -> bytes:
     """A final response's head for the client.
 
-    ``date``: as response_fields'. ``chunked``: how its body will be sent. ``connection``: the Connection
-    field's value; empty: no such field.
+    ``date``: as response_fields'. ``framing``: tells how long the body is, if the response's own fields do
+    not. ``connection``: the Connection field's value; empty: no such field.
     """
     fields = response_fields(response, edit, options, date, not connection)
-    if chunked:
-        fields.append((b"Transfer-Encoding", b"chunked"))
+    if framing is not None:
+        fields.append(framing)
     if connection:
         fields.append((b"Connection", connection))
         if response.status == 101:
             fields.append((b"Upgrade", response.upgrade))
     return _status_line(response.status, response.reason) + _lines(fields)
+
+
+CHUNKED_FIELD: Field = (b"Transfer-Encoding", b"chunked")
+EMPTY_FIELD: Field = (b"content-length", b"0")
 
 
 def interim_head(response: Response) -> bytes:

@@ -19,14 +19,21 @@ def relayed(
     sized = response.length_at >= 0
     relay = ResponseRelay(body_of(response.length), request.http10, keep_alive, sized)
     connection = heads.connection_value(relay.keep_alive, request.http10)
-    relay.head = heads.response_head(response, edit, options, date, relay.chunked, connection)
+    framing = heads.CHUNKED_FIELD if relay.chunked else None
+    if response.length == 0 and not sized and not _is_bare(request, response):
+        framing = heads.EMPTY_FIELD  # HTTP/2 tells it by END_STREAM
+    relay.head = heads.response_head(response, edit, options, date, framing, connection)
     return relay
+
+
+def _is_bare(request: Request, response: Response) -> bool:
+    return request.head.method == "HEAD" or heads.is_bodiless(response.status)
 
 
 def switched(response: Response, edit: Edit, options: HttpOptions, date: bytes) -> ResponseRelay:
     """A 101, and the stream of bytes after it."""
     relay = ResponseRelay(OpenBody(), http10=False, keep_alive=False)
-    relay.head = heads.response_head(response, edit, options, date, False, b"Upgrade")
+    relay.head = heads.response_head(response, edit, options, date, None, b"Upgrade")
     return relay
 
 

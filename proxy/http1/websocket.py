@@ -25,7 +25,12 @@ def accepts(request: Sequence[Field], response: Sequence[Field]) -> bool:
     key, accept = _value(request, KEY), _value(response, ACCEPT)
     if key is None or accept is None:
         return True  # a server that speaks HTTP/2 has none
-    return accept == base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    return accept == accept_of(key)
+
+
+def accept_of(key: bytes) -> bytes:
+    """The Sec-WebSocket-Accept that answers a key."""
+    return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
 def _value(fields: Sequence[Field], name: bytes) -> bytes | None:

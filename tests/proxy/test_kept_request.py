@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from proxy.exchanges.kept_request import KeptRequest
 from proxy.exchanges.outgoing import Outgoing
 
-HEAD = Outgoing("PUT", "/", [], 0, b"")
+HEAD = Outgoing("PUT", "/", [], 0, b"", False)
 
 
 _pieces = st.lists(st.tuples(st.binary(max_size=40), st.booleans()))
