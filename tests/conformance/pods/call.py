@@ -1,8 +1,9 @@
-"""Makes the gRPC calls on standard input (JSON), all on one channel, and writes how each ended.
+"""Makes gRPC calls by grpcio, and writes how each ended.
 
-The first argument is the target, the second whether grpcio's sync or aio API is used. A call has a method,
-what it sends (``request``, or several ``requests`` on a stream), metadata, a timeout, how often it is made,
-and whether it is cancelled after ``cancel`` seconds.
+A line on standard input is JSON: a target, and calls, which are made in turn on one channel; a line of the
+output is what came of them. A call has a method, what it sends (``request``, or several ``requests`` on a
+stream), metadata, a timeout, how often it is made, and whether it is cancelled after ``cancel`` seconds. The
+argument says which of grpcio's APIs makes them: sync or aio.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import grpc
 
 Call = dict[str, Any]
+Ended = dict[str, Any]
 _KINDS = {"Many": "unary_stream", "Collect": "stream_unary", "Chat": "stream_stream"}
 
 
@@ -32,7 +34,7 @@ def _arguments(call: Call) -> dict[str, Any]:
     return {"metadata": tuple(call.get("metadata", {}).items()), "timeout": call.get("timeout", 30.0)}
 
 
-def _ended(messages: list[Any], code: Any, details: str | None, head: Any, last: Any) -> dict[str, Any]:
+def _ended(messages: list[Any], code: Any, details: str | None, head: Any, last: Any) -> Ended:
     return {
         "code": code.name,
         "details": details or "",
@@ -42,7 +44,7 @@ def _ended(messages: list[Any], code: Any, details: str | None, head: Any, last:
     }
 
 
-def _sync(channel: grpc.Channel, call: Call) -> dict[str, Any]:
+def _sync(channel: grpc.Channel, call: Call) -> Ended:
     method, arguments = _method(channel, call), _arguments(call)
     kind = _KINDS.get(call["method"].rpartition("/")[2], "unary_unary")
     what = iter(call["requests"]) if kind.startswith("stream") else call.get("request", {})
@@ -60,7 +62,7 @@ def _sync(channel: grpc.Channel, call: Call) -> dict[str, Any]:
     return _ended(messages, made.code(), made.details(), made.initial_metadata(), made.trailing_metadata())
 
 
-async def _aio(channel: grpc.aio.Channel, call: Call) -> dict[str, Any]:
+async def _aio(channel: grpc.aio.Channel, call: Call) -> Ended:
     kind = _KINDS.get(call["method"].rpartition("/")[2], "unary_unary")
     what = call["requests"] if kind.startswith("stream") else call.get("request", {})
     made = _method(channel, call)(what, **_arguments(call))
@@ -78,20 +80,23 @@ async def _aio(channel: grpc.aio.Channel, call: Call) -> dict[str, Any]:
     return _ended(messages, await made.code(), await made.details(), head, await made.trailing_metadata())
 
 
-async def _all_aio(target: str, calls: list[Call]) -> list[list[dict[str, Any]]]:
+async def _all_aio(target: str, calls: list[Call]) -> list[list[Ended]]:
     async with grpc.aio.insecure_channel(target) as channel:
         return [[await _aio(channel, call) for _ in range(call.get("times", 1))] for call in calls]
 
 
+def _all_sync(target: str, calls: list[Call]) -> list[list[Ended]]:
+    with grpc.insecure_channel(target) as channel:
+        return [[_sync(channel, call) for _ in range(call.get("times", 1))] for call in calls]
+
+
 def main() -> None:
-    target, api = sys.argv[1:]
-    calls = json.load(sys.stdin)
-    if api == "aio":
-        found = asyncio.run(_all_aio(target, calls))
-    else:
-        with grpc.insecure_channel(target) as channel:
-            found = [[_sync(channel, call) for _ in range(call.get("times", 1))] for call in calls]
-    json.dump(found, sys.stdout)
+    (api,) = sys.argv[1:]
+    with asyncio.Runner() as runner:
+        for line in sys.stdin:
+            target, calls = json.loads(line)
+            made = runner.run(_all_aio(target, calls)) if api == "aio" else _all_sync(target, calls)
+            print(json.dumps(made), flush=True)
 
 
 main()
