@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.conformance.cases import NAMESPACE
@@ -308,9 +309,38 @@ _ROUTES = {
 SERVICES = {f"{NAMESPACE}/{name}:{PORT}" for name in _ROUTES}
 
 
+PROXYLESS = "grpc-client"
+_CLIENT = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {
+        "name": PROXYLESS,
+        "namespace": NAMESPACE,
+        "annotations": {"meshd.io/mesh": "disabled", "meshd.io/grpc-xds": "enabled"},
+    },
+    "spec": {"nodeName": "node2", "containers": [{"name": "client", "command": ["sleep", "3600"]}]},
+}
+
+
+def rolling(version: str) -> list[Object]:
+    """A Deployment that is replaced where its version changes, and its Service."""
+    labels = {"app": "rolling"}
+    (container,) = _pod("x", 1)["spec"]["containers"]
+    container["command"][1] = str(Path(__file__).parent / "pods" / "grpc_echo.py")
+    container["env"] = [{"name": "POD", "value": version}]
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "rolling", "namespace": NAMESPACE},
+        "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template},
+    }
+    return [deployment, service("rolling", labels)]
+
+
 def manifests() -> list[Object]:
-    """Servers, Services, routes and policies."""
-    found = [_pod("v1", 1), _pod("v2", 2), _pod("v3", 1)]
+    """Servers, Services, routes and policies, and a client that needs no proxy."""
+    found = [_pod("v1", 1), _pod("v2", 2), _pod("v3", 1), _CLIENT]
     found += [service(f"grpc-{each}", {"grpc": each}) for each in ("v1", "v2", "v3")]
     found.append(service("grpc-all", {"app": "grpc-echo"}))
     found.append(service("grpc-gone", {"app": "nobody"}))

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import threading
 from typing import Any
+
+# A lab's names are in a pod's /etc/hosts; gRPC's own resolver asks name servers, too, and waits for them.
+os.environ["GRPC_DNS_RESOLVER"] = "native"
 
 import grpc
 
@@ -73,7 +77,8 @@ async def _aio(channel: grpc.aio.Channel, call: Call) -> Ended:
         if kind.endswith("unary"):
             messages.append(await made)
         else:
-            messages.extend([message async for message in made])
+            async for message in made:
+                messages.append(message)  # noqa: PERF401 - those before an error count, too
     except (grpc.RpcError, asyncio.CancelledError):
         pass
     head = await made.initial_metadata()
