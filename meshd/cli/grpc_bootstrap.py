@@ -21,7 +21,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--pod", required=True, metavar="NAMESPACE/NAME", help="whose processes will use it")
     parser.add_argument("--node", default="", help="the pod's node, where endpoints near to it come first")
     parser.add_argument("--zone", default="", help="the node's zone, likewise; unset: that of its endpoints")
-    parser.add_argument("--tls", action="store_true", help="use TLS, with the authorities that the system knows")
+    parser.add_argument(
+        "--tls", action="store_true", help="use TLS, with the authorities that the system knows"
+    )
     parser.add_argument("--tls-ca", default="", metavar="FILE", help="who signs for the control plane")
     parser.add_argument("--tls-cert", default="", metavar="FILE", help="the client's certificate")
     parser.add_argument("--tls-key", default="", metavar="FILE", help="its key")

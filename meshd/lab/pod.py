@@ -127,8 +127,8 @@ class PodRun:
 
     @property
     def _has_grpc_xds(self) -> bool:
-        """Whether it has been asked for, and there is a control plane."""
-        return self.mesh is not None and self._view.annotations.get(GRPC_XDS_KEY) == GRPC_XDS_ENABLED
+        """Whether its gRPC clients are to find services themselves, be it in the mesh or not."""
+        return self._view.annotations.get(GRPC_XDS_KEY) == GRPC_XDS_ENABLED
 
     async def _run(self) -> None:
         view, places = self._view, self.places
