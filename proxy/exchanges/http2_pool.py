@@ -28,16 +28,12 @@ class Http2Pool(ConnectionPool[Http2Upstream]):
         self._expected = EXPECTED_STREAMS
 
     def take(self, careful: bool) -> ServerStream | None:
-        """Pool: a stream, or None. ``careful``: look twice at a connection that is idle."""
-        while self._roomy:
-            connection = next(iter(self._roomy))
-            if careful and connection.has_ended():
-                connection.abort()
-                self._roomy.pop(connection, None)
-            elif connection.has_room():
-                return connection.stream()
-            else:
+        """Pool: a stream, or None. ``careful``: of no connection of which something is unread."""
+        for connection in tuple(self._roomy):
+            if not connection.has_room():
                 del self._roomy[connection]
+            elif not (careful and connection.is_unread()):
+                return connection.stream()
         return None
 
     def is_full(self) -> bool:

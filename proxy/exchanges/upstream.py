@@ -13,7 +13,7 @@ from proxy.exchanges.loss import Loss
 from proxy.exchanges.outgoing import Outgoing
 from proxy.exchanges.read_hold import KERNEL_READS, OTHER_SIDE, ReadHold
 from proxy.exchanges.server import User
-from proxy.exchanges.socket_name import local_name
+from proxy.exchanges.sockets import has_something, local_name
 from proxy.fast.epoll_set import EpollSet
 from proxy.http1 import heads
 from proxy.http1.body import CONTENT
@@ -253,13 +253,7 @@ class Upstream(asyncio.Protocol):
 
     def has_ended(self) -> bool:
         """Whether the server closed it or spoke unasked, and the loop has not told us yet."""
-        try:
-            self._sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
+        return has_something(self._sock)
 
     def is_known(self, table: ArmingTable) -> bool:
         """Whether the kernel can use it; it is made to know it if need be. While nothing is out on it."""

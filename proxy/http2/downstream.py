@@ -138,12 +138,8 @@ class Http2Downstream(ClientConnection):
     # -- what is said --------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Send what is to be sent. What comes of that is acted on later: no caller is called from here."""
-        if self._is_working or self._state in (_LINGER, _CLOSED):
-            return
-        self._send()
-        session = self.session
-        if (session.has_events or session.has_failed) and not self._is_work_due:
+        """Send what is to be sent, when the loop has heard of all that has come: many streams, one write."""
+        if not self._is_working and not self._is_work_due:
             self._is_work_due = True
             self.runtime.loop.call_soon(self._work)
 

@@ -6,12 +6,12 @@ declared up to the last field that is read.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 import cffi
 
-LIBRARY: Final = "libnghttp2.so.14"
-PACKAGE: Final = "libnghttp2-14"
+from meshd.libraries import NGHTTP2, why_not_nghttp2
 
 
 class LibraryError(Exception):
@@ -113,25 +113,17 @@ int nghttp2_submit_shutdown_notice(nghttp2_session *);
 int nghttp2_submit_goaway(nghttp2_session *, uint8_t, int32_t, uint32_t, const uint8_t *, size_t);
 """
 
-_NEEDED = (
-    ("nghttp2_option_set_stream_reset_rate_limit", "CVE-2023-44487"),
-    ("nghttp2_option_set_max_continuations", "CVE-2024-28182"),
-)
-"""Functions that came with the mending of a hole (1.57 and 1.61, and distributions' back-ports of them)."""
-
 ffi: Any = cffi.FFI()
 ffi.cdef(_DECLARATIONS)
 
 
-def load(name: str = LIBRARY) -> Any:
+def load(name: str = NGHTTP2) -> Any:
     """The library, its functions as attributes. Raises LibraryError."""
-    try:
+    library = None
+    with contextlib.suppress(OSError):
         library = ffi.dlopen(name)
-    except OSError:
-        raise LibraryError(f"{name} is not installed, and HTTP/2 needs it: apt install {PACKAGE}") from None
-    for function, hole in _NEEDED:
-        if not hasattr(library, function):
-            raise LibraryError(f"{name} is too old: {hole} is not mended in it; update {PACKAGE}")
+    if why_not := why_not_nghttp2(library):
+        raise LibraryError(why_not)
     return library
 
 

@@ -145,8 +145,8 @@ class ServerStream:
             self._connection.session.consume(self.number, self._unconsumed)
             self._unconsumed = 0
 
-    def headers(self, event: Headers) -> None:
-        """Connection: a response's head, or trailers."""
+    def headers(self, event: Headers, data: bytes) -> None:
+        """Connection: a response's head, or trailers. ``data``: content that has come with it."""
         user = self._user
         if user is None:
             return
@@ -166,7 +166,9 @@ class ServerStream:
             user.upstream_interim(response)
             return
         self._is_answered = True
-        user.upstream_responds(response, b"", 0)
+        user.upstream_responds(response, data, 0)
+        if data:
+            self._consume(len(data))
 
     def _response(self, event: Headers) -> Response:
         if self._tunnel:
@@ -217,9 +219,9 @@ class ServerStream:
     def closed(self, code: int) -> None:
         """Connection: the session has closed the stream."""
         self.number = 0
-        if code == codes.REFUSED_STREAM:
-            self.is_untouched = True
-        self._lose(_reset_by_server(code, self.is_untouched))
+        if self._user is not None:
+            is_untouched = self.is_untouched or code == codes.REFUSED_STREAM
+            self._lose(_reset_by_server(code, is_untouched))
 
     def malformed(self, reason: str) -> None:
         """Connection: what came is no response, and the stream has been reset."""

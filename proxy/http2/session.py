@@ -60,6 +60,7 @@ class Session:
     __slots__ = (
         "_functions",
         "_handle",
+        "_has_output",
         "_last_words",
         "_out",
         "_received",
@@ -70,12 +71,14 @@ class Session:
 
     def __init__(self, is_server: bool, limits: Limits, clock: Callable[[], float]) -> None:
         """``clock``: seconds, by which floods are measured. Raises nghttp2.LibraryError."""
-        library = _library()
+        library = load_library()
         self.is_server = is_server
         self._functions = functions = library.functions
         self._received = Received(functions, limits.max_head_bytes, clock)
         self._handle: Any = ffi.new_handle(self._received)
         self._out: Any = ffi.new("const uint8_t **")
+        self._has_output = True
+        """The library may have something to send; else it need not be asked."""
         self._last_words = b""
         """To be sent when the library's session cannot be used any more."""
         self.sent_error: Failure | None = None
@@ -115,6 +118,7 @@ class Session:
 
     def feed(self, data: bytes) -> None:
         """Bytes from the peer. What they say is in ``events``, and perhaps in ``take``."""
+        self._has_output = True
         received = self._received
         if received.failure is not None:
             return
@@ -131,6 +135,7 @@ class Session:
 
     def _consume_orphaned(self) -> None:
         size, self._received.orphaned = self._received.orphaned, 0
+        self._has_output = True
         self._functions.nghttp2_session_consume_connection(self._session, size)
 
     def _fail(self, failure: Failure) -> None:
@@ -150,6 +155,8 @@ class Session:
             if words:
                 self.sent_error = received.failure
             return words
+        if not self._has_output:
+            return b""
         send, session, out = self._functions.nghttp2_session_mem_send, self._session, self._out
         frames: list[bytes] = []
         taken = 0
@@ -159,6 +166,7 @@ class Session:
                 if size == 0 and received.resets:
                     self._reset_ended()
                     continue
+                self._has_output = False
                 break
             frame: bytes = _buffer(out[0], size)[:]
             if frame[3] == nghttp2.GOAWAY:
@@ -221,6 +229,7 @@ class Session:
         ``fields``: with the pseudo-header fields first, names in lower case. ``ended``: there is no content
         and there are no trailers.
         """
+        self._has_output = True
         place = packed(fields)
         stream: int = self._functions.nghttp2_submit_request(
             self._session, ffi.NULL, place.entries, len(fields), ffi.NULL if ended else provider, ffi.NULL
@@ -235,6 +244,7 @@ class Session:
 
         ``fields``, ``ended``: as ``request``'s. ``stop_peer``: as ``finish``'s, of a response that has ended.
         """
+        self._has_output = True
         functions, session = self._functions, self._session
         place = packed(fields)
         if ended:
@@ -249,6 +259,7 @@ class Session:
 
     def interim(self, stream: int, fields: Sequence[Field]) -> None:
         """A server's: a 1xx response."""
+        self._has_output = True
         place = packed(fields)
         self._functions.nghttp2_submit_headers(
             self._session, nghttp2.FLAG_NONE, stream, ffi.NULL, place.entries, len(fields), ffi.NULL
@@ -282,6 +293,7 @@ class Session:
         self._resume(stream, sending)
 
     def _resume(self, stream: int, sending: Sending) -> None:
+        self._has_output = True
         if sending.is_deferred:
             sending.is_deferred = False
             self._functions.nghttp2_session_resume_data(self._session, stream)
@@ -298,6 +310,7 @@ class Session:
 
     def reset(self, stream: int, code: int) -> None:
         """End a stream at once, in both directions."""
+        self._has_output = True
         self._functions.nghttp2_submit_rst_stream(self._session, 0, stream, code)
 
     def consume(self, stream: int, size: int) -> None:
@@ -309,6 +322,7 @@ class Session:
         held = unconsumed.get(stream, 0)
         if held:
             unconsumed[stream] = held - size
+            self._has_output = True
             self._functions.nghttp2_session_consume(self._session, stream, size)
 
     # -- the connection ------------------------------------------------------------------------------
@@ -319,6 +333,7 @@ class Session:
         ``settings``: the payload of a SETTINGS frame, from the HTTP2-Settings field (RFC 7540, 3.2.1). Raises
         SessionError.
         """
+        self._has_output = True
         self._check(
             self._functions.nghttp2_session_upgrade2(
                 self._session, settings, len(settings), is_head_request, ffi.NULL
@@ -352,20 +367,24 @@ class Session:
 
     def ping(self, payload: bytes) -> None:
         """Ask for a ``Pong``. ``payload``: 8 bytes."""
+        self._has_output = True
         self._check(self._functions.nghttp2_submit_ping(self._session, 0, payload))
 
     def announce_end(self) -> None:
         """A server's: no new streams are wanted; those on their way are still taken (RFC 9113, 6.8)."""
+        self._has_output = True
         self._functions.nghttp2_submit_shutdown_notice(self._session)
 
     def go_away(self) -> None:
         """Take no new streams from here on; those that are open go on."""
+        self._has_output = True
         functions, session = self._functions, self._session
         last = functions.nghttp2_session_get_last_proc_stream_id(session)
         functions.nghttp2_submit_goaway(session, 0, last, codes.NO_ERROR, ffi.NULL, 0)
 
     def end(self, code: int) -> None:
         """End the connection with a GOAWAY of that code; ``is_over`` follows when it has been taken."""
+        self._has_output = True
         self._functions.nghttp2_session_terminate_session(self._session, code)
 
     def _check(self, result: int) -> None:
@@ -411,5 +430,6 @@ class _Library:
 
 
 @functools.cache
-def _library() -> _Library:
+def load_library() -> _Library:
+    """Load it, once. Raises nghttp2.LibraryError."""
     return _Library()

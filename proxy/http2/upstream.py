@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Final, cast
 
-from proxy.exchanges.socket_name import local_name
+from proxy.exchanges.sockets import has_something, local_name
 from proxy.exchanges.upstream import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
 from proxy.http1.field_values import Field
 from proxy.http2 import codes
@@ -155,16 +155,9 @@ class Http2Upstream(asyncio.Protocol):
         """Whether it carries no request."""
         return not self._streams and not self._taken
 
-    def has_ended(self) -> bool:
-        """Whether an idle one was closed by the server, and the loop has not told us yet."""
-        if not self.is_idle():
-            return False
-        try:
-            return not self._sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+    def is_unread(self) -> bool:
+        """Whether it is idle, and something has come: a GOAWAY perhaps, or the connection's end."""
+        return self.is_idle() and has_something(self._sock)
 
     def stream(self) -> ServerStream:
         """A stream for one request; there is room for it."""
@@ -225,13 +218,13 @@ class Http2Upstream(asyncio.Protocol):
 
     def _act_on(self, events: list[Event]) -> None:
         streams = self._streams
-        for event in events:
+        for at, event in enumerate(events):
             kind = type(event)
             if kind is Headers:
                 assert isinstance(event, Headers)
                 stream = streams.get(event.stream)
                 if stream is not None:
-                    stream.headers(event)
+                    stream.headers(event, _taken_with(events, at + 1, event.stream))
             elif kind is Data:
                 assert isinstance(event, Data)
                 stream = streams.get(event.stream)
@@ -320,3 +313,12 @@ class Http2Upstream(asyncio.Protocol):
     def local_address(self) -> str:
         """``address:port`` of our end."""
         return local_name(self._sock)
+
+
+def _taken_with(events: list[Event], at: int, stream: int) -> bytes:
+    """The content that follows a head at once, taken out of its event: it goes on with the head."""
+    event = events[at] if at < len(events) else None
+    if not isinstance(event, Data) or event.stream != stream:
+        return b""
+    data, event.data = event.data, b""
+    return data

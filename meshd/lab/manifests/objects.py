@@ -12,8 +12,6 @@ from typing import Annotated, Literal
 import msgspec
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-MESH_KEY = "meshd.io/mesh"
-MESH_DISABLED = "disabled"
 GRPC_XDS_KEY, GRPC_XDS_ENABLED = "meshd.io/grpc-xds", "enabled"
 """The annotation of pods whose gRPC clients find services over xDS themselves."""
 

@@ -6,9 +6,14 @@ import struct
 from collections.abc import Sequence
 from typing import TypeVar
 
+from meshd.model.clusters import Cluster, HttpVersion
+from meshd.model.listeners import HttpOptions
+from meshd.model.routes import Route
+from meshd.model.snapshot import Delta
 from proxy.http2 import nghttp2
 from proxy.http2.events import Event, Field
 from proxy.http2.session import PREFACE, Limits, Session
+from tests.support.http_bed import FORWARD, config
 
 GET: tuple[Field, ...] = (
     (b":method", b"GET"),
@@ -66,7 +71,7 @@ SETTINGS = frame(nghttp2.SETTINGS)
 OPENING = PREFACE + SETTINGS
 
 END_STREAM, END_HEADERS, PADDED, WITH_PRIORITY, ACK = 0x1, 0x4, 0x8, 0x20, 0x1
-CONTINUATION, PUSH_PROMISE = 0x9, 0x5
+PRIORITY, PUSH_PROMISE, CONTINUATION = 0x2, 0x5, 0x9
 
 
 def literal(name: bytes, value: bytes) -> bytes:
@@ -91,3 +96,8 @@ def split(data: bytes) -> list[tuple[int, int, int, bytes]]:
         assert len(data) >= 9 + size
         data = data[9 + size :]
     return frames
+
+
+def to_http1(port: int, routes: tuple[Route, ...] = (FORWARD,), options: HttpOptions | None = None) -> Delta:
+    """A service of one server, which speaks HTTP/1.1 whatever its clients speak."""
+    return config((port,), routes, options, Cluster(name="web", http_version=HttpVersion.HTTP1))

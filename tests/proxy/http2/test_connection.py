@@ -14,7 +14,7 @@ from meshd.model.listeners import HttpOptions
 from meshd.model.snapshot import Delta
 from proxy.http2 import codes, downstream
 from proxy.http2.session import PREFACE, Limits
-from tests.proxy.http2.pairs import OPENING, split
+from tests.proxy.http2.pairs import OPENING, split, to_http1
 from tests.proxy.http2.test_session import FLOODS
 from tests.support.http2_client import Http2Client
 from tests.support.http_bed import (
@@ -31,7 +31,7 @@ from tests.support.http_bed import (
 
 
 def test_the_preface_cut_at_every_byte() -> None:
-    with server(answering(ok())) as web, bed(config((web.port,))) as proxy:
+    with server(answering(ok())) as web, bed(to_http1(web.port)) as proxy:
         for cut in range(1, len(PREFACE) + 2):
             with Http2Client(proxy.connect(), greet=False) as client:
                 data = client.session.take()
@@ -82,7 +82,7 @@ def test_an_upgraded_request_is_stream_one(body: bytes, at_once: bool) -> None:
         sock.sendall(ok(b"twelve bytes" * 3))
         answering(ok())(sock)
 
-    with server(script) as web, bed(config((web.port,))) as proxy, proxy.connect() as sock:
+    with server(script) as web, bed(to_http1(web.port)) as proxy, proxy.connect() as sock:
         request = _upgrade(b"POST" if body else b"GET", body) + content
         if at_once:
             sock.sendall(request + OPENING)
@@ -132,7 +132,7 @@ def test_a_drain_in_two_steps_loses_no_request() -> None:
             go_on.wait(20)
             sock.sendall(ok())
 
-    with server(script) as web, bed(config((web.port,))) as proxy, Http2Client(proxy.connect()) as client:
+    with server(script) as web, bed(to_http1(web.port)) as proxy, Http2Client(proxy.connect()) as client:
         client.until(lambda: client.session.max_streams == 1024)
         before = client.request()
         eventually(lambda: web.connections)
@@ -164,22 +164,28 @@ def test_a_drain_of_a_client_that_answers_no_ping(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_end_of_a_service_ends_its_connections() -> None:
-    with server(answering(ok())) as web, bed(config((web.port,))) as proxy:
-        with Http2Client(proxy.connect()) as client:
-            assert client.get().status == 200
-            delta = Delta(generation=2, removed_listeners=("default/web:80",))
-            proxy.apply(delta)
-            client.until_closed()
-            assert client.goaways
+    with (
+        server(answering(ok())) as web,
+        bed(to_http1(web.port)) as proxy,
+        Http2Client(proxy.connect()) as client,
+    ):
+        assert client.get().status == 200
+        delta = Delta(generation=2, removed_listeners=("default/web:80",))
+        proxy.apply(delta)
+        client.until_closed()
+        assert client.goaways
 
 
 def test_an_idle_connection_is_closed_in_order() -> None:
     options = HttpOptions(idle_timeout=0.3)
-    with server(answering(ok())) as web, bed(config((web.port,), (FORWARD,), options)) as proxy:
-        with Http2Client(proxy.connect()) as client:
-            assert client.get().status == 200
-            client.until_closed()
-            assert {goaway.code for goaway in client.goaways} == {codes.NO_ERROR}
+    with (
+        server(answering(ok())) as web,
+        bed(to_http1(web.port, (FORWARD,), options)) as proxy,
+        Http2Client(proxy.connect()) as client,
+    ):
+        assert client.get().status == 200
+        client.until_closed()
+        assert {goaway.code for goaway in client.goaways} == {codes.NO_ERROR}
 
 
 def _silent(sock: socket.socket) -> None:
@@ -190,7 +196,7 @@ def test_an_idle_stream_gets_504_and_others_go_on() -> None:
     options = HttpOptions(stream_idle_timeout=0.5)
     with (
         server(_silent) as web,
-        bed(config((web.port,), (FORWARD,), options)) as proxy,
+        bed(to_http1(web.port, (FORWARD,), options)) as proxy,
         Http2Client(proxy.connect()) as client,
     ):
         answer = client.get()
@@ -200,7 +206,7 @@ def test_an_idle_stream_gets_504_and_others_go_on() -> None:
 
 def test_a_client_that_opens_no_window_is_not_waited_for() -> None:
     options = HttpOptions(stream_idle_timeout=0.5)
-    with server(answering(ok(bytes(1000)))) as web, bed(config((web.port,), (FORWARD,), options)) as proxy:
+    with server(answering(ok(bytes(1000)))) as web, bed(to_http1(web.port, (FORWARD,), options)) as proxy:
         with Http2Client(proxy.connect(), Limits(window=0)) as client:
             stalled = client.request()
             answer = client.answer(stalled)
@@ -212,19 +218,22 @@ def test_a_client_that_opens_no_window_is_not_waited_for() -> None:
 def test_a_client_that_reads_nothing_is_not_waited_for() -> None:
     options = HttpOptions(stream_idle_timeout=0.5)
     size = 32 << 20
-    with server(answering(ok(bytes(size)))) as web, bed(config((web.port,), (FORWARD,), options)) as proxy:
-        with Http2Client(proxy.connect(), Limits(window=2**31 - 1)) as client:
-            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.sock.sendall(b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x3f\xff\xff\xff")
-            client.request()
-            eventually(lambda: proxy.runtime.downstream_connections == 0, 20)
+    with (
+        server(answering(ok(bytes(size)))) as web,
+        bed(to_http1(web.port, (FORWARD,), options)) as proxy,
+        Http2Client(proxy.connect(), Limits(window=2**31 - 1)) as client,
+    ):
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sock.sendall(b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x3f\xff\xff\xff")
+        client.request()
+        eventually(lambda: proxy.runtime.downstream_connections == 0, 20)
 
 
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_ends_its_connection_and_no_other(name: str) -> None:
     with (
         server(answering(ok())) as web,
-        bed(config((web.port,))) as proxy,
+        bed(to_http1(web.port)) as proxy,
         Http2Client(proxy.connect()) as other,
         proxy.connect() as sock,
     ):
@@ -249,7 +258,7 @@ def _send(sock: socket.socket, data: bytes) -> None:
 
 @pytest.mark.parametrize("how", ["closes", "resets"])
 def test_a_client_that_goes_cancels_all_its_requests(how: str) -> None:
-    with server(_silent) as web, bed(config((web.port,))) as proxy:
+    with server(_silent) as web, bed(to_http1(web.port)) as proxy:
         with Http2Client(proxy.connect()) as client:
             for _ in range(5):
                 client.request()
@@ -269,7 +278,7 @@ def test_a_websocket_over_http2() -> None:
         thread = threading.Thread(target=web.serve_forever)
         thread.start()
         port = web.socket.getsockname()[1]
-        with bed(config((port,))) as proxy, Http2Client(proxy.connect()) as client:
+        with bed(to_http1(port)) as proxy, Http2Client(proxy.connect()) as client:
             client.until(lambda: client.session.takes_tunnels)
             fields = [*client.head(b"CONNECT", b"/chat"), (b":protocol", b"websocket")]
             stream = client.request([*fields, (b"sec-websocket-version", b"13")], False)
@@ -308,15 +317,18 @@ def test_a_tunnel_that_is_refused_or_badly_accepted() -> None:
         b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
     }
     for name, response in answers.items():
-        with server(answering(response)) as web, bed(config((web.port,))) as proxy:
-            with Http2Client(proxy.connect()) as client:
-                client.until(lambda: client.session.takes_tunnels)
-                fields = [*client.head(b"CONNECT", b"/chat"), (b":protocol", b"websocket")]
-                answer = client.answer(client.request(fields, False))
-                if name == "refused":
-                    assert (answer.status, answer.body, answer.code) == (403, b"no", codes.NO_ERROR)
-                else:
-                    assert (answer.heads, answer.code) == ([], codes.INTERNAL_ERROR)
+        with (
+            server(answering(response)) as web,
+            bed(to_http1(web.port)) as proxy,
+            Http2Client(proxy.connect()) as client,
+        ):
+            client.until(lambda: client.session.takes_tunnels)
+            fields = [*client.head(b"CONNECT", b"/chat"), (b":protocol", b"websocket")]
+            answer = client.answer(client.request(fields, False))
+            if name == "refused":
+                assert (answer.status, answer.body, answer.code) == (403, b"no", codes.NO_ERROR)
+            else:
+                assert (answer.heads, answer.code) == ([], codes.INTERNAL_ERROR)
 
 
 def test_pings_are_answered_and_priorities_ignored() -> None:

@@ -6,19 +6,18 @@ import socket
 
 import pytest
 
-from meshd.model.clusters import Cluster
 from meshd.model.listeners import HttpOptions
 from meshd.model.request_policies import Retry
 from meshd.model.routes import DirectResponse, Forward, HeaderEdit, Redirect, Route, WeightedCluster
 from proxy.http2 import codes
 from proxy.http2.session import DEFAULT_WINDOW
+from tests.proxy.http2.pairs import to_http1
 from tests.support.http2_client import Http2Client
 from tests.support.http_bed import (
     FORWARD,
     answering,
     bed,
     by_connection,
-    config,
     eventually,
     get,
     ok,
@@ -32,7 +31,7 @@ from tests.support.http_bed import (
 
 def test_a_head_as_an_http1_server_gets_it() -> None:
     seen: list[bytes] = []
-    with server(answering(ok(), seen)) as web, bed(config((web.port,))) as proxy:
+    with server(answering(ok(), seen)) as web, bed(to_http1(web.port)) as proxy:
         with Http2Client(proxy.connect()) as client:
             answer = client.get(
                 b"/a?b",
@@ -61,7 +60,7 @@ def test_fields_of_an_http1_connection_stay_there() -> None:
     )
     with (
         server(answering(response)) as web,
-        bed(config((web.port,))) as proxy,
+        bed(to_http1(web.port)) as proxy,
         Http2Client(proxy.connect()) as client,
     ):
         assert client.get().final.keys() == {b":status", b"content-length", b"date", b"x-end"}
@@ -83,7 +82,7 @@ def test_bodies_and_trailers_both_ways(length: int | None) -> None:
             b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nX-Sum: 2\r\nContent-Length: 7\r\n\r\n"
         )
 
-    with server(script) as web, bed(config((web.port,))) as proxy, Http2Client(proxy.connect()) as client:
+    with server(script) as web, bed(to_http1(web.port)) as proxy, Http2Client(proxy.connect()) as client:
         fields = client.head(b"POST", b"/")
         if length is not None:
             fields.append((b"content-length", b"%d" % length))
@@ -104,7 +103,7 @@ def test_interim_answers() -> None:
         sock.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
         sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" + ok())
 
-    with server(script) as web, bed(config((web.port,))) as proxy, Http2Client(proxy.connect()) as client:
+    with server(script) as web, bed(to_http1(web.port)) as proxy, Http2Client(proxy.connect()) as client:
         assert client.get().statuses == [103, 100, 200]
 
 
@@ -113,14 +112,14 @@ def test_bodiless_statuses_and_head(status: int) -> None:
     response = b"HTTP/1.1 %d X\r\nContent-Length: 5\r\n\r\n" % status
     with (
         server(answering(response)) as web,
-        bed(config((web.port,))) as proxy,
+        bed(to_http1(web.port)) as proxy,
         Http2Client(proxy.connect()) as client,
     ):
         answer = client.get()
         assert (answer.status, answer.body, answer.code) == (status, b"", codes.NO_ERROR)
     with (
         server(answering(ok()[:-5])) as web,
-        bed(config((web.port,))) as proxy,
+        bed(to_http1(web.port)) as proxy,
         Http2Client(proxy.connect()) as client,
     ):
         head = client.answer(client.request(client.head(b"HEAD")))
@@ -132,7 +131,7 @@ def test_a_body_that_ends_with_its_connection() -> None:
         receive_head(sock)
         sock.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
 
-    with server(script) as web, bed(config((web.port,))) as proxy, Http2Client(proxy.connect()) as client:
+    with server(script) as web, bed(to_http1(web.port)) as proxy, Http2Client(proxy.connect()) as client:
         answer = client.get()
         assert (answer.body, answer.code) == (b"hello", codes.NO_ERROR)
 
@@ -142,7 +141,7 @@ def test_an_answer_that_breaks_off_is_seen_to() -> None:
         receive_head(sock)
         sock.sendall(ok()[:-2])
 
-    with server(script) as web, bed(config((web.port,))) as proxy, Http2Client(proxy.connect()) as client:
+    with server(script) as web, bed(to_http1(web.port)) as proxy, Http2Client(proxy.connect()) as client:
         first, second = client.request(), client.request()
         for stream in (first, second):
             answer = client.answer(stream)
@@ -151,7 +150,7 @@ def test_an_answer_that_breaks_off_is_seen_to() -> None:
 
 
 def test_a_server_that_does_not_answer() -> None:
-    with server(lambda sock: None) as web, bed(config((web.port,))) as proxy:
+    with server(lambda sock: None) as web, bed(to_http1(web.port)) as proxy:
         with Http2Client(proxy.connect()) as client:
             answer = client.get()
             assert (answer.status, answer.final[b"server"]) == (502, b"meshd")
@@ -173,7 +172,7 @@ def test_routes_decide_as_for_http1() -> None:
     with server(answering(ok(b"hello", b"X-Gone: 1"), seen)) as web:
         answers = []
         for route in routes:
-            with bed(config((web.port,), (route,))) as proxy, Http2Client(proxy.connect()) as client:
+            with bed(to_http1(web.port, (route,))) as proxy, Http2Client(proxy.connect()) as client:
                 answers.append(client.get(b"/p"))
     direct, moved, edited = answers
     assert (direct.status, direct.body) == (403, b"no")
@@ -199,7 +198,7 @@ def test_a_retry_is_not_seen() -> None:
 
     with (
         server(by_connection(failing, script)) as web,
-        bed(config((web.port,), (route,))) as proxy,
+        bed(to_http1(web.port, (route,))) as proxy,
         Http2Client(proxy.connect()) as client,
     ):
         stream = client.request(client.head(b"POST"), False)
@@ -223,7 +222,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused_is_answered_and_the_connection_goes_on(name: str) -> None:
     changed, status = REFUSED[name]
-    with server(answering(ok())) as web, bed(config((web.port,))) as proxy:
+    with server(answering(ok())) as web, bed(to_http1(web.port)) as proxy:
         with Http2Client(proxy.connect()) as client:
             fields = dict(client.head())
             fields.update({field: value for field, value in changed if field[0] == ord(":")})
@@ -238,7 +237,7 @@ def test_what_is_refused_is_answered_and_the_connection_goes_on(name: str) -> No
 
 
 def test_what_is_no_message_is_counted() -> None:
-    with server(answering(ok())) as web, bed(config((web.port,))) as proxy:
+    with server(answering(ok())) as web, bed(to_http1(web.port)) as proxy:
         with Http2Client(proxy.connect()) as client:
             stream = client.request([*client.head(), (b"connection", b"close")])
             answer = client.answer(stream)
@@ -258,7 +257,7 @@ def test_a_client_that_resets_cancels_the_request() -> None:
         except ConnectionResetError:
             gone.append(b"")
 
-    with server(script) as web, bed(config((web.port,))) as proxy, Http2Client(proxy.connect()) as client:
+    with server(script) as web, bed(to_http1(web.port)) as proxy, Http2Client(proxy.connect()) as client:
         stream = client.request()
         eventually(lambda: web.connections)
         client.session.reset(stream, codes.CANCEL)
@@ -274,7 +273,7 @@ def test_an_answer_before_the_body_has_come() -> None:
         sock.sendall(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno")
         sock.recv(1)
 
-    with server(script) as web, bed(config((web.port,))) as proxy, Http2Client(proxy.connect()) as client:
+    with server(script) as web, bed(to_http1(web.port)) as proxy, Http2Client(proxy.connect()) as client:
         stream = client.request(client.head(b"POST"), False)
         answer = client.answer(stream)
         assert (answer.status, answer.body, answer.code) == (413, b"no", codes.NO_ERROR)
@@ -301,7 +300,7 @@ def test_a_slow_server_holds_its_own_stream_alone() -> None:
         go_on,
         told,
         server(script) as web,
-        bed(config((web.port,))) as proxy,
+        bed(to_http1(web.port)) as proxy,
         Http2Client(proxy.connect()) as client,
     ):
         fields = [*client.head(b"POST", b"/slow"), (b"content-length", b"%d" % size)]
@@ -329,7 +328,7 @@ def test_a_slow_reader_holds_its_own_stream_alone() -> None:
         while sent[0] < size:
             sent[0] += sock.send(bytes(65536))
 
-    with server(script) as web, bed(config((web.port,))) as proxy, Http2Client(proxy.connect()) as client:
+    with server(script) as web, bed(to_http1(web.port)) as proxy, Http2Client(proxy.connect()) as client:
         slow = client.request(client.head(b"GET", b"/slow"))
         client.slow.add(slow)
         client.until(lambda: len(client.answers[slow].content) == DEFAULT_WINDOW)
@@ -349,7 +348,7 @@ def test_a_thousand_streams_at_once() -> None:
             path = head.split(b" ", 2)[1]
             sock.sendall(ok(path * 50))
 
-    with server(script) as web, bed(config((web.port,), cluster=Cluster(name="web"))) as proxy:
+    with server(script) as web, bed(to_http1(web.port)) as proxy:
         with Http2Client(proxy.connect()) as client:
             client.until(lambda: client.session.max_streams == 1024)
             streams = {client.session.request(client.head(b"GET", b"/%d" % n), True): n for n in range(1000)}
@@ -365,7 +364,7 @@ def test_options_of_the_listener_hold() -> None:
     options = HttpOptions(forwarded_for=False, forwarded_proto=False, request_id=False, via="1.1 mesh")
     with (
         server(answering(ok(), seen)) as web,
-        bed(config((web.port,), (FORWARD,), options)) as proxy,
+        bed(to_http1(web.port, (FORWARD,), options)) as proxy,
         Http2Client(proxy.connect()) as client,
     ):
         assert client.get().final[b"via"] == b"1.1 mesh"
@@ -373,7 +372,7 @@ def test_options_of_the_listener_hold() -> None:
 
 
 def test_http1_and_http2_side_by_side() -> None:
-    with server(answering(ok())) as web, bed(config((web.port,))) as proxy:
+    with server(answering(ok())) as web, bed(to_http1(web.port)) as proxy:
         with Http2Client(proxy.connect()) as client, proxy.connect() as other:
             assert client.get().status == 200
             other.sendall(get())

@@ -607,7 +607,11 @@ def test_a_silent_server_is_asked_and_given_up() -> None:
             assert pool is not None
             pool.check(proxy.runtime.now + seconds)
 
-        eventually(lambda: proxy.call(lambda: later(upstream.KEEPALIVE_SECONDS + 1)) or pinged.is_set())
+        def is_pinged() -> bool:
+            proxy.call(lambda: later(upstream.KEEPALIVE_SECONDS + 1))
+            return pinged.is_set()
+
+        eventually(is_pinged)
         proxy.call(lambda: later(upstream.KEEPALIVE_SECONDS + upstream.KEEPALIVE_TIMEOUT_SECONDS + 1))
         assert read_response(client)[0].startswith(b"HTTP/1.1 502 ")
         assert proxy.counter("upstream_http2_keepalive_timeouts_total") == 1
