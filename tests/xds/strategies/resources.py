@@ -149,6 +149,7 @@ route_matches = st.builds(
     headers=tuples(string_matches),
     query=tuples(string_matches),
     grpc=st.booleans(),
+    share=st.integers(0, MILLION),
 )
 weighted = st.builds(
     WeightedCluster,
