@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
 
 from meshd.model.request_policies import Retry
 from proxy.exchanges import failures
 from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.client import Client
 from proxy.exchanges.destination import IDEMPOTENT, Destination
+from proxy.exchanges.dispatched import Dispatched
 from proxy.exchanges.exchange_state import DISPATCH_WAYS, DispatchState
 from proxy.exchanges.kept_request import KeptRequest
 from proxy.exchanges.loss import Kind, Loss
-from proxy.exchanges.outgoing import Outgoing
 from proxy.exchanges.retries import Retries, asks_for
 from proxy.exchanges.retry_state import Cause
-from proxy.exchanges.server import Server, User
+from proxy.exchanges.server import Server
 from proxy.exchanges.upstream import Upstream
 from proxy.http1.field_values import Field
 from proxy.http1.refusal import Refusal
-from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
 from proxy.http1.response_relay import response_is_whole
-from proxy.telemetry.response_flags import Flag
 
 _NEW = DispatchState.NEW
 _CONNECTING = DispatchState.CONNECTING
@@ -35,28 +32,6 @@ _OVER = DispatchState.OVER
 
 MAX_REPLAYS = 8
 """Times that a request is sent again that its servers have not touched; they may all be going."""
-
-
-class Dispatched(User, Protocol):
-    """The exchange whose request is dispatched."""
-
-    request: Request
-    request_done: bool
-    """Whether the request's last byte has come."""
-    upstream: Server | None
-    """Who has the request."""
-
-    def as_of_now(self, head: Outgoing) -> Outgoing:
-        """The request's head as it is sent at this moment."""
-
-    def counted_as(self, response: Response) -> int:
-        """The status that a final response counts as for its endpoint's ejection."""
-
-    def mark(self, flag: Flag) -> None:
-        """What comes next, a response or a failure, is the last word, for a reason that the log tells."""
-
-    def fail(self, refusal: Refusal) -> None:
-        """There is no response to be had."""
 
 
 class Dispatch:

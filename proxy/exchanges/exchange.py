@@ -16,11 +16,12 @@ from proxy.exchanges.destination import Destination
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.exchanges.filtering import Filtering
-from proxy.exchanges.kept_request import MAX_KEPT_BODY_BYTES, KeptRequest
+from proxy.exchanges.kept_request import KeptRequest
 from proxy.exchanges.loss import Loss
 from proxy.exchanges.mirroring import MirroredRequest, mirror
-from proxy.exchanges.outgoing import Outgoing
+from proxy.exchanges.outgoing import Outgoing, outgoing
 from proxy.exchanges.report import Account, report
+from proxy.exchanges.retry_state import kept_bytes, try_seconds
 from proxy.exchanges.server import Server
 from proxy.grpc.answers import trailers_only
 from proxy.grpc.call import call_of, http_status
@@ -223,29 +224,15 @@ class Exchange:
             self._copies = mirror(client, decision, head, body, self.request_done, self._trailers)
 
     def _write_down(self, balancer: Balancer, body: bytes) -> Outgoing:
-        """The request as it goes to a server."""
+        """The request as it goes to a server, and its dispatch."""
         decision, request, client = self._decision, self.request, self._client
-        fields = self.account.sent = heads.request_fields(
-            request,
-            decision.host,
-            decision.request_edit,
-            client.listener.options,
-            client.forwarded_for(),
-        )
-        head = Outgoing(
-            request.head.method, decision.target, fields, request.length, request.upgrade, request.http2
-        )
-        retry, limit, try_seconds = decision.retry, 0, 0.0
-        if retry is not None:
-            if retry.attempts and (retry.reset or retry.statuses or retry.grpc_statuses):
-                limit = MAX_KEPT_BODY_BYTES
-            # As in Envoy: the route's own timeout would come first.
-            if not 0 < decision.timeout <= retry.per_try_timeout:
-                try_seconds = retry.per_try_timeout
-        destination = Destination(client, balancer, request.http2, self._affinity)
-        kept = KeptRequest(head, body, limit)
+        head = outgoing(request, decision, client)
+        self.account.sent = head.fields
+        retry = decision.retry
+        kept = KeptRequest(head, body, kept_bytes(retry))
         kept.trailers = self._trailers
-        self.dispatch = Dispatch(self, client, destination, kept, retry, try_seconds)
+        destination = Destination(client, balancer, request.http2, self._affinity)
+        self.dispatch = Dispatch(self, client, destination, kept, retry, try_seconds(retry, decision.timeout))
         return head
 
     def as_of_now(self, head: Outgoing) -> Outgoing:

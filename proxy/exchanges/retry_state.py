@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from meshd.model.request_policies import Retry
+from proxy.exchanges.kept_request import MAX_KEPT_BODY_BYTES
 
 
 class Cause(enum.Enum):
@@ -76,3 +77,17 @@ class RetryState:
     def _interval(self) -> float:
         policy = self._policy
         return min(policy.max_backoff, policy.backoff * 2.0 ** min(self._tries - 1, 64))
+
+
+def kept_bytes(policy: Retry | None) -> int:
+    """How much of a request's body is kept to be sent again, beside what came before it was sent."""
+    if policy is None or not policy.attempts or not (policy.reset or policy.statuses or policy.grpc_statuses):
+        return 0
+    return MAX_KEPT_BODY_BYTES
+
+
+def try_seconds(policy: Retry | None, timeout: float) -> float:
+    """A try's time for a response's head; 0: no limit. ``timeout``: the route's, which would come first."""
+    if policy is None or 0 < timeout <= policy.per_try_timeout:  # as in Envoy
+        return 0.0
+    return policy.per_try_timeout

@@ -51,6 +51,7 @@ class Http2Upstream(asyncio.Protocol):
         "_transport",
         "_unsent",
         "idle_since",
+        "max_streams",
         "pool",
         "runtime",
         "session",
@@ -68,6 +69,8 @@ class Http2Upstream(asyncio.Protocol):
         """Streams that nobody has given a request yet."""
         self._unsent: list[ServerStream] = []
         """Streams whose requests the session may not have put into bytes yet."""
+        self.max_streams = 0
+        """How many streams the server allows at a time."""
         self._served = False
         self._going = False
         """It takes no more requests."""
@@ -107,6 +110,7 @@ class Http2Upstream(asyncio.Protocol):
             self._flushing.cancel()
         if not self._standing.done():
             self._standing.set_exception(NotHttp2Error(self._why_not_standing()))
+            self._standing.exception()  # nobody may be waiting for it any more
         self.pool.lost(self)
         self._mark_unsent()
         streams = tuple(self._streams.values())
@@ -133,11 +137,6 @@ class Http2Upstream(asyncio.Protocol):
     # -- streams -------------------------------------------------------------------------------------
 
     @property
-    def max_streams(self) -> int:
-        """How many streams the server allows at a time."""
-        return self.session.max_streams
-
-    @property
     def takes_tunnels(self) -> bool:
         """Whether the server takes extended CONNECT (RFC 8441)."""
         return self.session.takes_tunnels
@@ -147,7 +146,7 @@ class Http2Upstream(asyncio.Protocol):
         return (
             not self._going
             and not self._transport.is_closing()
-            and len(self._streams) + len(self._taken) < self.session.max_streams
+            and len(self._streams) + len(self._taken) < self.max_streams
             and self.session.takes_requests
         )
 
@@ -254,6 +253,7 @@ class Http2Upstream(asyncio.Protocol):
             stream.is_untouched = True
 
     def _settings(self) -> None:
+        self.max_streams = self.session.max_streams
         if not self._standing.done():
             self._standing.set_result(None)
             self.pool.opened(self)
