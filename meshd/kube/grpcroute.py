@@ -19,6 +19,7 @@ from meshd.kube.httproute import (
     Retry,
     RouteMatch,
     Rule,
+    SectionName,
     SessionPersistence,
     Timeouts,
     WeightedRef,
@@ -57,7 +58,7 @@ class GrpcRule(Struct, frozen=True, rename="camel"):
     """The API has none; likewise ``retry``. A RoutePolicy may have."""
     retry: ClassVar[Retry | None] = None
 
-    name: Annotated[str, Meta(max_length=253)] = ""
+    name: SectionName = ""
     matches: Annotated[tuple[GrpcMatch, ...], Meta(max_length=64)] = ()
     filters: Annotated[tuple[CommonFilter, ...], Meta(max_length=16)] = ()
     backend_refs: Annotated[tuple[GrpcBackendRef, ...], Meta(max_length=16)] = ()
