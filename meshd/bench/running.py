@@ -240,7 +240,7 @@ class Benchmark:
         )
 
 
-_NO_PROTOCOL = "meshd carries HTTP/2 and gRPC as opaque TCP so far: there is nothing to compare"
+_NO_PROTOCOL = "python -m bench.http2 measures HTTP/2; gRPC is not measured yet"
 _CONFIG = {
     "envoy": "--concurrency 1, no access log, no TLS, config from meshd control",
     "meshd": "one worker a node, no access log",
@@ -251,7 +251,7 @@ _CONFIG = {
 }
 _NOT_COVERED = (
     "TLS: the mesh does not encrypt yet, so no scenario does.",
-    "HTTP/2 and gRPC: meshd carries them as opaque TCP so far.",
+    "HTTP/2, which python -m bench.http2 measures, and gRPC.",
 )
 
 

@@ -185,10 +185,13 @@ class Downstream(ClientConnection):
             if end < 4:
                 self._begin_head(data[at:])
                 break
-            if data[at:end] == _PREFACE_HEAD and at == self._requests == 0:
+            is_preface = data[at:end] == _PREFACE_HEAD
+            if is_preface and at == self._requests == 0:
                 self._become_http2().greeted(data)
                 return
             try:
+                if is_preface:
+                    raise first_bytes.late_preface()
                 if end - at > self.listener.options.max_request_head_bytes:
                     raise first_bytes.head_too_large(
                         data[at:end], self.listener.options.max_request_head_bytes

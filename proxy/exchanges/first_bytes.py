@@ -66,6 +66,12 @@ def head_too_large(data: bytes | bytearray, limit: int) -> Refusal:
     return Refusal(414, f"the request's target is over {limit} bytes", _FLAGS, response_flags.INVALID_URL)
 
 
+def late_preface() -> Refusal:
+    """HTTP/2's preface where it is not a connection's first bytes (RFC 9113, 3.4)."""
+    message = "HTTP/2 begins with a connection, not between two requests of HTTP/1"
+    return Refusal(505, message, _FLAGS, response_flags.LOW_VERSION)
+
+
 def fields_too_large(limit: int) -> Refusal:
     """431: the fields are too many, or too long (RFC 6585, 5)."""
     message = f"the request's head is over {limit} bytes"

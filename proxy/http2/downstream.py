@@ -181,6 +181,8 @@ class Http2Downstream(ClientConnection):
                 stream = streams.get(event.stream)
                 if stream is None:
                     self._begin(event)
+                elif event.oversized:
+                    stream.spoilt("the trailer section is too long")
                 else:
                     stream.end(event.fields)
             elif kind is Data:
@@ -243,7 +245,7 @@ class Http2Downstream(ClientConnection):
             return
         if event.code != codes.NO_ERROR:
             self.runtime.counters.add("downstream_http2_resets_total")
-        stream.closed(event.code)
+        stream.closed()
         if not self._streams and self._state is _EXCHANGE:
             self._to(_IDLE)
             self._since = self.runtime.now
@@ -302,7 +304,7 @@ class Http2Downstream(ClientConnection):
         streams = tuple(self._streams.values())
         self._streams.clear()
         for stream in streams:
-            stream.closed(codes.CANCEL)
+            stream.closed()
 
     # -- time ----------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ _place = Place(_FIELDS, _TEXT_BYTES)
 
 
 def packed(fields: Sequence[Field]) -> Place:
-    """The place that has them as its ``entries``, which last as long as it does, and until the next call."""
+    """Where they are, as ``entries``: until the next call, and only as long as the place itself is kept."""
     text = b"".join([part for field in fields for part in field])
     place = _place
     if len(fields) > _FIELDS or len(text) > _TEXT_BYTES:

@@ -201,8 +201,8 @@ def _read(session: Any, stream: int, into: Any, limit: int, flags: Any, source: 
         flags[0] = nghttp2.DATA_EOF
         if sending.trailers:
             flags[0] |= nghttp2.DATA_NO_END_STREAM
-            fields = packed(sending.trailers).entries
-            received.library.nghttp2_submit_trailer(session, stream, fields, len(sending.trailers))
+            place = packed(sending.trailers)
+            received.library.nghttp2_submit_trailer(session, stream, place.entries, len(sending.trailers))
         if sending.stops_peer:
             received.resets.append(stream)
     return size

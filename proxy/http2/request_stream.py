@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from proxy.exchanges import failures
 from proxy.exchanges.client import Headers, Relay
 from proxy.exchanges.exchange import Exchange
 from proxy.exchanges.pool import Pool
@@ -105,7 +106,13 @@ class RequestStream:
         if exchange is not None and (exchange.is_tunnel or not exchange.request_done):
             exchange.end_request(trailers)
 
-    def closed(self, code: int) -> None:
+    def spoilt(self, reason: str) -> None:
+        """The request has come to its end, and cannot go on."""
+        self.eof = True
+        if self.exchange is not None:
+            self.exchange.fail(failures.bad_request_body(reason))
+
+    def closed(self) -> None:
         """The session has closed the stream."""
         exchange, self.exchange = self.exchange, None
         if exchange is not None:

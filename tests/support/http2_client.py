@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from proxy.http2.events import Closed, Data, Event, Field, GoAway, Headers
+from proxy.http2.events import Closed, Data, Field, GoAway, Headers
 from proxy.http2.session import Limits, Session
 
 
@@ -53,8 +52,6 @@ class Http2Client:
         self.session = Session(False, limits or Limits(), time.monotonic)
         self.answers: dict[int, Answer] = {}
         self.goaways: list[GoAway] = []
-        self.events: list[Event] = []
-        """All that was not content."""
         self.slow: set[int] = set()
         self.is_closed = False
         """Whether the proxy has closed the connection."""
@@ -105,8 +102,6 @@ class Http2Client:
     def act(self) -> None:
         self.flush()
         for event in self.session.events():
-            if not isinstance(event, Data):
-                self.events.append(event)
             if isinstance(event, GoAway):
                 self.goaways.append(event)
             elif isinstance(event, Headers | Data | Closed):
@@ -144,9 +139,3 @@ class Http2Client:
         while not self.is_closed:
             assert time.monotonic() < deadline
             self.receive()
-
-
-@contextlib.contextmanager
-def http2_client(sock: socket.socket, limits: Limits | None = None) -> Iterator[Http2Client]:
-    with Http2Client(sock, limits) as client:
-        yield client

@@ -22,6 +22,7 @@ from tests.support.http_bed import (
     get,
     ok,
     read_response,
+    receive_all,
     receive_head,
     receive_until,
     request_heads,
@@ -95,6 +96,23 @@ def test_bodies_and_trailers_both_ways(length: int | None) -> None:
         assert (answer.status, answer.body) == (200, b"abcde")
         assert answer.trailers == [(b"x-sum", b"2")]
         assert got[0].replace(b"\r\n", b"").count(b"world") == 1
+
+
+def _silent(sock: socket.socket) -> None:
+    receive_all(sock)
+
+
+def test_a_trailer_section_that_is_too_long() -> None:
+    with (
+        server(_silent) as web,
+        bed(to_http1(web.port)) as proxy,
+        Http2Client(proxy.connect()) as client,
+    ):
+        stream = client.request(client.head(b"POST"), False)
+        client.session.finish(stream, b"x", [(b"x-%d" % n, b"y" * 1000) for n in range(62)])
+        client.flush()
+        assert client.answer(stream).status == 400
+        assert not client.is_closed
 
 
 def test_interim_answers() -> None:

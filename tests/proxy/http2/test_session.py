@@ -91,6 +91,19 @@ def test_trailers_both_ways(pair: Pair, content: bytes) -> None:
         assert b"".join(piece.data for piece in of(Data, events)) == content
 
 
+@pytest.mark.parametrize(("count", "size"), [(100, 10), (20, 1500), (1, 40_000)])
+def test_many_and_long_fields_in_heads_and_trailers(pair: Pair, count: int, size: int) -> None:
+    more = [(b"x-%d" % n, os.urandom(size // 2).hex().encode()) for n in range(count)]
+    stream = pair.client.request([*POST, *more], False)
+    pair.client.finish(stream, b"", more)
+    pair.talk()
+    assert [event.fields for event in of(Headers, pair.server.events())] == [[*POST, *more], more]
+    pair.server.respond(stream, [*OK, *more], False)
+    pair.server.finish(stream, b"", more)
+    pair.talk()
+    assert [event.fields for event in of(Headers, pair.client.events())] == [[*OK, *more], more]
+
+
 def test_nothing_but_heads(pair: Pair) -> None:
     stream = pair.client.request(GET, True)
     pair.talk()
