@@ -49,6 +49,14 @@ _GRPC_ROUTE = {
         "rules": [{"backendRefs": [{"name": "near-http2", "port": _PORT}]}],
     },
 }
+_GRPC_SERVER = f"""
+  server {{
+    listen {_PORT} backlog=4096 http2;
+    default_type application/grpc;
+    add_trailer grpc-status 0 always;
+    location = {manifests.path(_BODY)} {{ return 200 "{manifests.body(_BODY).decode()}"; }}
+  }}
+"""
 _MESSAGE = bytes((0, 0, 0, 0, _BODY)) + b"x" * _BODY
 """A call's, with its prefix of five bytes."""
 
@@ -76,8 +84,9 @@ def _write(folder: Path, grpc: bool) -> Path:
     assert listen is not None
     more = listen[0].replace(str(manifests.PORT), str(_PORT)).replace(";", " http2;")
     if grpc:
-        more += "\n    default_type application/grpc;\n    add_trailer grpc-status 0 always;"
-    config.write_text(text.replace(listen[0], f"{listen[0]}\n{more}"))
+        config.write_text(f"{text.rstrip().removesuffix('}')}{_GRPC_SERVER}}}\n")
+    else:
+        config.write_text(text.replace(listen[0], f"{listen[0]}\n{more}"))
     service = {
         "apiVersion": "v1",
         "kind": "Service",

@@ -171,8 +171,8 @@ def test_a_server_that_does_not_answer() -> None:
     with server(lambda sock: None) as web, bed(to_http1(web.port)) as proxy:
         with Http2Client(proxy.connect()) as client:
             answer = client.get()
-            assert (answer.status, answer.final[b"server"]) == (502, b"meshd")
-        assert [(row.status, row.flags) for row in proxy.rows()] == [(502, "UC")]
+            assert (answer.status, answer.final[b"server"]) == (503, b"meshd")
+        assert [(row.status, row.flags) for row in proxy.rows()] == [(503, "UC")]
 
 
 def test_routes_decide_as_for_http1() -> None:

@@ -406,7 +406,7 @@ def test_a_connection_that_ends_under_its_requests() -> None:
         Http2Server(sock).whole_request()
 
     with proxied(script) as (proxy, _):
-        assert (status(asked(proxy, POST)), proxy.log.entries[0].flags) == (502, "UC")
+        assert (status(asked(proxy, POST)), proxy.log.entries[0].flags) == (503, "UC")
 
 
 @pytest.mark.parametrize(
@@ -613,7 +613,7 @@ def test_a_silent_server_is_asked_and_given_up() -> None:
 
         eventually(is_pinged)
         proxy.call(lambda: later(upstream.KEEPALIVE_SECONDS + upstream.KEEPALIVE_TIMEOUT_SECONDS + 1))
-        assert read_response(client)[0].startswith(b"HTTP/1.1 502 ")
+        assert read_response(client)[0].startswith(b"HTTP/1.1 503 ")
         assert proxy.counter("upstream_http2_keepalive_timeouts_total") == 1
 
 
