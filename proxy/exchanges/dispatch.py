@@ -96,7 +96,8 @@ class Dispatch:
         self._exchange.upstream = upstream
         if upstream is not None:
             upstream.expect_answer(self._exchange, self._exchange.request.head.method)
-            self._hold_if_paused(upstream)
+            if self._client.write_paused:
+                upstream.hold()
 
     def more(self, data: bytes) -> None:
         """More of the request's body."""
@@ -189,15 +190,12 @@ class Dispatch:
         upstream.send(self._exchange, self._exchange.as_of_now(kept.head), kept.read())
         if kept.trailers is not None:
             upstream.end(kept.trailers)
-        self._hold_if_paused(upstream)
+        if self._client.write_paused:
+            upstream.hold()
         if not upstream.write_paused:
             self._client.release_for_upstream()
         if self._exchange.request_done:
             self._limit_try()
-
-    def _hold_if_paused(self, upstream: Server) -> None:
-        if self._client.write_paused:
-            upstream.hold()
 
     def interim(self) -> None:
         """A response has come that is not the last: the next server's might say otherwise, so there is none.

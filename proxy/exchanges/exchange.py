@@ -228,11 +228,13 @@ class Exchange:
         decision, request, client = self._decision, self.request, self._client
         head = outgoing(request, decision, client)
         self.account.sent = head.fields
-        retry = decision.retry
-        kept = KeptRequest(head, body, kept_bytes(retry))
+        retry, limit, seconds = decision.retry, 0, 0.0
+        if retry is not None:
+            limit, seconds = kept_bytes(retry), try_seconds(retry, decision.timeout)
+        kept = KeptRequest(head, body, limit)
         kept.trailers = self._trailers
         destination = Destination(client, balancer, request.http2, self._affinity)
-        self.dispatch = Dispatch(self, client, destination, kept, retry, try_seconds(retry, decision.timeout))
+        self.dispatch = Dispatch(self, client, destination, kept, retry, seconds)
         return head
 
     def as_of_now(self, head: Outgoing) -> Outgoing:

@@ -53,10 +53,10 @@ def mirror(
     clusters = drawn(decision.mirrors, client.runtime.random)
     if not clusters:
         return ()
-    request = request._replace(fields=shadow_fields(request.fields))
+    request = Outgoing(request.asked, request.target, shadow_fields(request.fields))
     copies = []
     for name in clusters:
-        destination = _destination(client, name, request.http2)
+        destination = _destination(client, name, request.asked.http2)
         if destination is not None:
             copy = MirroredRequest(client.runtime, destination, request, body, whole, trailers)
             copy.start(decision.timeout or DEFAULT_SECONDS)

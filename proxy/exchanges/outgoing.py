@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from proxy.http1 import heads
 from proxy.http1.field_values import Field
@@ -13,20 +13,18 @@ if TYPE_CHECKING:
     from proxy.exchanges.client import Client
 
 
-class Outgoing(NamedTuple):
-    """Its head."""
+class Outgoing:
+    """Its head. Not changed once it is made."""
 
-    method: str
-    target: str
-    """Origin form."""
-    fields: list[Field]
-    """As an HTTP/1.1 server gets them. Who speaks another version translates them; not changed."""
-    length: int
-    """Of its body, as its client frames that: bytes, or body.CHUNKED or body.CONTENT."""
-    upgrade: bytes
-    """The protocols that the client offers to change to; empty: none."""
-    http2: bool
-    """Whether the client speaks HTTP/2."""
+    __slots__ = ("asked", "fields", "target")
+
+    def __init__(self, asked: Request, target: str, fields: list[Field]) -> None:
+        self.asked = asked
+        """As its client sent it: method, framing, upgrade and version are taken from there."""
+        self.target = target
+        """Origin form."""
+        self.fields = fields
+        """As an HTTP/1.1 server gets them. Who speaks another version translates them."""
 
 
 def outgoing(request: Request, decision: ForwardTo, client: Client) -> Outgoing:
@@ -34,6 +32,4 @@ def outgoing(request: Request, decision: ForwardTo, client: Client) -> Outgoing:
     fields = heads.request_fields(
         request, decision.host, decision.request_edit, client.listener.options, client.forwarded_for()
     )
-    return Outgoing(
-        request.head.method, decision.target, fields, request.length, request.upgrade, request.http2
-    )
+    return Outgoing(request, decision.target, fields)

@@ -79,15 +79,12 @@ class RetryState:
         return min(policy.max_backoff, policy.backoff * 2.0 ** min(self._tries - 1, 64))
 
 
-def kept_bytes(policy: Retry | None) -> int:
+def kept_bytes(policy: Retry) -> int:
     """How much of a request's body is kept to be sent again, beside what came before it was sent."""
-    if policy is None or not policy.attempts or not (policy.reset or policy.statuses or policy.grpc_statuses):
-        return 0
-    return MAX_KEPT_BODY_BYTES
+    asks = policy.reset or policy.statuses or policy.grpc_statuses
+    return MAX_KEPT_BODY_BYTES if policy.attempts and asks else 0
 
 
-def try_seconds(policy: Retry | None, timeout: float) -> float:
+def try_seconds(policy: Retry, timeout: float) -> float:
     """A try's time for a response's head; 0: no limit. ``timeout``: the route's, which would come first."""
-    if policy is None or 0 < timeout <= policy.per_try_timeout:  # as in Envoy
-        return 0.0
-    return policy.per_try_timeout
+    return 0.0 if 0 < timeout <= policy.per_try_timeout else policy.per_try_timeout  # as in Envoy

@@ -179,13 +179,17 @@ class Upstream(asyncio.Protocol):
 
     def send(self, user: User, request: Outgoing, body: bytes) -> None:
         """Server: send the request's head and what has come of its body."""
-        self.expect_answer(user, request.method)
+        self.exchange = user
+        self._heads = ResponseHeads(self.pool.runtime.responses, request.asked.head.method)
+        self._chunks = False
         fields = request.fields
-        if request.length == CONTENT and not any(name.lower() == b"content-length" for name, _ in fields):
+        if request.asked.length == CONTENT and not any(
+            name.lower() == b"content-length" for name, _ in fields
+        ):
             self._chunks = True
             fields = [*fields, (b"Transfer-Encoding", b"chunked")]
             body = chunk(body)
-        data = heads.request_head(request.method, request.target, fields)
+        data = heads.request_head(request.asked.head.method, request.target, fields)
         if body:
             data += body
         self.written += len(data)

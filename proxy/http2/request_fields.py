@@ -28,7 +28,7 @@ def head(request: Outgoing) -> list[Field]:
             rest.append((lower, value))
     target = request.target.encode("utf-8", "surrogateescape")
     return [
-        (b":method", request.method.encode()),
+        (b":method", request.asked.head.method.encode()),
         (b":scheme", b"http"),
         (b":authority", authority),
         (b":path", target),
@@ -38,7 +38,7 @@ def head(request: Outgoing) -> list[Field]:
 
 def is_tunnel(request: Outgoing) -> bool:
     """Whether it asks for a WebSocket, the one upgrade that HTTP/2 has a counterpart of (RFC 8441)."""
-    return b"websocket" in (each.strip(b" \t").lower() for each in request.upgrade.split(b","))
+    return b"websocket" in (each.strip(b" \t").lower() for each in request.asked.upgrade.split(b","))
 
 
 def tunnel_head(request: Outgoing) -> list[Field]:

@@ -79,7 +79,7 @@ class ServerStream:
         connection = self._connection
         self._user = user
         self._request = request
-        self._tunnel = request_fields.is_tunnel(request) if request.upgrade else False
+        self._tunnel = request_fields.is_tunnel(request) if request.asked.upgrade else False
         if self._tunnel:
             if not connection.takes_tunnels:
                 connection.forget(self)
@@ -88,7 +88,7 @@ class ServerStream:
             self._body = OpenBody()
             fields = request_fields.tunnel_head(request)
         else:
-            self._body = body_of(request.length)
+            self._body = body_of(request.asked.length)
             fields = request_fields.head(request)
         connection.begin(self, fields, self._body is None)
         if body:
@@ -173,7 +173,7 @@ class ServerStream:
     def _response(self, event: Headers) -> Response:
         if self._tunnel:
             return request_fields.tunnel_response(event.fields, event.ended, self._request)
-        return request_fields.response(event.fields, event.ended, self._request.method)
+        return request_fields.response(event.fields, event.ended, self._request.asked.head.method)
 
     def data(self, data: bytes, ended: bool) -> None:
         """Connection: content of the response."""

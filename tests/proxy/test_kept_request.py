@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from proxy.exchanges.kept_request import KeptRequest
 from proxy.exchanges.outgoing import Outgoing
+from proxy.http1.request import Request
 
-HEAD = Outgoing("PUT", "/", [], 0, b"", False)
+HEAD = Outgoing(Request(), "/", [])
 
 
 _pieces = st.lists(st.tuples(st.binary(max_size=40), st.booleans()))
