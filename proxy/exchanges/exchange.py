@@ -243,7 +243,7 @@ class Exchange:
         if call is None or call.seconds is None:
             return head
         passed = time.monotonic() - self.account.started
-        return head._replace(fields=call.with_what_is_left(head.fields, passed))
+        return Outgoing(head.asked, head.target, call.with_what_is_left(head.fields, passed))
 
     # -- the response --------------------------------------------------------------------------------
 
