@@ -219,23 +219,20 @@ class Dispatch:
 
         RFC 9112, 9.3.1: a server may close an idle connection at any time. A request on a reused one that may
         be sent twice is not lost: it is sent once more, on a new connection. Where the route has requests
-        tried again after such an end, that is one of its tries. Likewise, but always, what an HTTP/2 server
-        says not to have touched (RFC 9113, 8.7).
+        tried again after such an end, that is one of its tries. Likewise, but whatever it is, what an HTTP/2
+        server says not to have touched (RFC 9113, 8.7).
         """
         upstream, self._exchange.upstream = self._exchange.upstream, None
         if not self._is_replayed(loss, upstream):
-            refusal = loss.unbegun
-            if loss.kind is Kind.CLOSED and upstream is not None and upstream.is_answering:
-                refusal = failures.bad_response("it ended within its head")
-            self._try_failed(Cause.RESET, refusal)
+            self._try_failed(Cause.RESET, loss.unbegun)
             return
         assert self.destination is not None
         self._end_attempt()
         self._replays += 1
         self._client.runtime.counters.add("upstream_replays_total")
-        unavailable = self.destination.pick_again()
-        if unavailable is not None:
-            self._exchange.fail(unavailable)
+        refusal = self.destination.pick_again()
+        if refusal is not None:
+            self._exchange.fail(refusal)
         elif loss.kind is Kind.UNTOUCHED:
             self._use_or_connect(self.destination)
         else:

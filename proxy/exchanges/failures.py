@@ -50,16 +50,17 @@ def closed_unanswered() -> Refusal:
 
 def reset_unanswered(code: str) -> Refusal:
     """The server reset the request's stream before its answer; ``code``: its name (RFC 9113, 7)."""
-    message = f"the server reset the request: {code}"
-    flags = response_flags.joined(Flag.UPSTREAM_RESET)
-    return Refusal(503, message, flags, response_flags.UPSTREAM_REMOTE_RESET)
+    return _reset(f"the server reset the request: {code}", response_flags.UPSTREAM_REMOTE_RESET)
 
 
 def reset_within(code: str) -> Refusal:
     """The server reset the stream after its answer had begun."""
-    message = f"the server reset the response: {code}"
-    flags = response_flags.joined(Flag.UPSTREAM_RESET)
-    return Refusal(503, message, flags, response_flags.UPSTREAM_REMOTE_RESET_AFTER_RESPONSE)
+    details = response_flags.UPSTREAM_REMOTE_RESET_AFTER_RESPONSE
+    return _reset(f"the server reset the response: {code}", details)
+
+
+def _reset(message: str, details: str) -> Refusal:
+    return Refusal(503, message, response_flags.joined(Flag.UPSTREAM_RESET), details)
 
 
 def bad_response(reason: str) -> Refusal:

@@ -32,9 +32,12 @@ class Loss:
         self.begun = begun
 
 
-def closed() -> Loss:
-    """The connection has ended."""
-    return Loss(Kind.CLOSED, failures.closed_unanswered(), failures.truncated())
+def closed(is_answering: bool = False) -> Loss:
+    """The connection has ended. ``is_answering``: a byte of a response had come."""
+    unbegun = failures.closed_unanswered()
+    if is_answering:
+        unbegun = failures.bad_response("it ended within its head")
+    return Loss(Kind.CLOSED, unbegun, failures.truncated())
 
 
 def broken(reason: str) -> Loss:

@@ -139,7 +139,7 @@ class Upstream(asyncio.Protocol):
         """asyncio: the connection is gone."""
         self.pool.lost(self)
         if self.exchange is not None:
-            self._lose(loss.closed())
+            self._lose(loss.closed(self.is_answering))
         elif self.flow is not None:
             self.flow.upstream_ended(self)
 

@@ -46,6 +46,7 @@ class Http2Downstream(ClientConnection):
     """The proxy's end of a client's connection (A), when it speaks HTTP/2."""
 
     __slots__ = (
+        "_awaits_preface",
         "_drain",
         "_drain_since",
         "_greeted",
@@ -76,6 +77,8 @@ class Http2Downstream(ClientConnection):
         self._is_work_due = False
         self._greeted = False
         """The client's first SETTINGS frame has come."""
+        self._awaits_preface = False
+        """Nothing is sent until it has come: curl, for one, takes little of what follows a 101."""
         self._prelude: UpgradedStream | None = None
         """Whose request is still coming as HTTP/1.1, before the client's preface (RFC 7540, 3.2)."""
         self._drain = _Drain.NO
@@ -90,9 +93,12 @@ class Http2Downstream(ClientConnection):
 
     def upgraded(self, request: Request, settings: bytes, data: bytes, at: int) -> None:
         """The client's HTTP/1.1 request asks for it (RFC 7540, 3.2); ``data`` from ``at`` on follows it."""
-        self.session.upgrade(settings, request.head.method == "HEAD")
+        session = self.session
+        session.upgrade(settings, request.head.method == "HEAD")
+        session.events()  # the settings are not those of the preface
         self.runtime.counters.add("downstream_http2_connections_total")
-        self._transport.write(heads.UPGRADE_TO_H2C)
+        self.write(heads.UPGRADE_TO_H2C + session.take())
+        self._awaits_preface = True
         self._to(_EXCHANGE)
         stream = self._streams[1] = UpgradedStream(self, 1, True)
         exchange = stream.begin_exchange(request, time.monotonic())
@@ -147,12 +153,14 @@ class Http2Downstream(ClientConnection):
         """False: nothing was sent."""
         session = self.session
         is_sent = False
-        while not self.write_paused or session.has_failed:
+        is_held = self.write_paused or self._awaits_preface
+        while not is_held or session.has_failed:
             data = session.take(_TAKE_BYTES)
             if not data:
                 break
             self.write(data)
             is_sent = True
+            is_held = self.write_paused
         return is_sent
 
     def _work(self) -> None:
@@ -206,6 +214,7 @@ class Http2Downstream(ClientConnection):
                     first_bytes.record(self, refusal, "", "", "HTTP/2")
             elif kind is Settings:
                 self._greeted = True
+                self._awaits_preface = False
             elif kind is Pong:
                 assert isinstance(event, Pong)
                 if event.payload == _DRAIN_PING:
@@ -256,12 +265,15 @@ class Http2Downstream(ClientConnection):
         if exchange is None:
             # It has been answered, and where its body would end nobody knows any more.
             self._prelude = None
+            self._awaits_preface = False
+            self._send()
             self.session.end(codes.NO_ERROR)
             self._work()
             return b""
         end = exchange.feed_request(data)
         if exchange.request_done:
             self._prelude = None
+            self._since = self.runtime.now
         return data[end:]
 
     # -- as its streams' connection ------------------------------------------------------------------
@@ -317,7 +329,7 @@ class Http2Downstream(ClientConnection):
         options = self.listener.options
         if self.write_paused:
             self._check_unsent(now)
-        elif not self._greeted and 0 < options.request_headers_timeout < now - self._since:
+        elif not (self._greeted or self._prelude) and 0 < options.request_headers_timeout < now - self._since:
             self.runtime.counters.add("downstream_silent_connections_total")
             self.close()
             return

@@ -230,7 +230,7 @@ class ServerStream:
     def gone(self) -> None:
         """Connection: it has ended."""
         self.number = 0
-        why = loss.closed()
+        why = loss.closed(self.is_answering)
         if self.is_untouched:
             why.kind = Kind.UNTOUCHED
         self._lose(why)

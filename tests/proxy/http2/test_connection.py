@@ -11,6 +11,7 @@ import pytest
 import websockets.sync.server
 
 from meshd.model.listeners import HttpOptions
+from meshd.model.routes import DirectResponse, Route
 from meshd.model.snapshot import Delta
 from proxy.http2 import codes, downstream
 from proxy.http2.session import PREFACE, Limits
@@ -109,6 +110,19 @@ def test_an_upgraded_request_is_stream_one(body: bytes, at_once: bool) -> None:
     assert seen[0].startswith(b"POST /u " if body else b"GET /u ")
     assert b"h2c" not in seen[0]
     assert b"HTTP2-Settings" not in seen[0]
+
+
+def test_an_upgraded_request_that_is_answered_before_its_end() -> None:
+    route = Route(name="no", action=DirectResponse(status=403, body="no"))
+    with bed(config((), (route,))) as proxy, proxy.connect() as client:
+        client.sendall(_upgrade(b"POST", b"Content-Length: 100\r\n"))
+        eventually(lambda: proxy.rows())
+        client.sendall(b"x" * 50)
+        told, _, frames = receive_all(client).partition(b"\r\n\r\n")
+        assert told.startswith(b"HTTP/1.1 101 ")
+        kinds = [kind for kind, _, _, _ in split(frames)]
+        assert kinds[-1] == 7
+        assert b"".join(_content(frames)) == b"no"
 
 
 def _content(data: bytes) -> list[bytes]:
