@@ -40,6 +40,27 @@ _DONE = re.compile(
 )
 
 
+_GRPC_ROUTE = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "GRPCRoute",
+    "metadata": {"name": "near-http2"},
+    "spec": {
+        "parentRefs": [{"group": "", "kind": "Service", "name": "near-http2"}],
+        "rules": [{"backendRefs": [{"name": "near-http2", "port": _PORT}]}],
+    },
+}
+_GRPC_SERVER = f"""
+  server {{
+    listen {_PORT} backlog=4096 http2;
+    default_type application/grpc;
+    add_trailer grpc-status 0 always;
+    location = {manifests.path(_BODY)} {{ return 200 "{manifests.body(_BODY).decode()}"; }}
+  }}
+"""
+_MESSAGE = bytes((0, 0, 0, 0, _BODY)) + b"x" * _BODY
+"""A call's, with its prefix of five bytes."""
+
+
 class Run(NamedTuple):
     """One."""
 
@@ -54,7 +75,7 @@ Found = dict[tuple[int, Scenario], list[Run]]
 """By number of streams and scenario."""
 
 
-def _write(folder: Path) -> Path:
+def _write(folder: Path, grpc: bool) -> Path:
     """The benchmark's own pods, whose server speaks HTTP/2 on a port of its own, too."""
     manifest = manifests.write(folder, (_BODY,), 1, False)
     config = folder / "nginx.conf"
@@ -62,7 +83,10 @@ def _write(folder: Path) -> Path:
     listen = re.search(r"^ *listen .*;$", text, re.MULTILINE)
     assert listen is not None
     more = listen[0].replace(str(manifests.PORT), str(_PORT)).replace(";", " http2;")
-    config.write_text(text.replace(listen[0], f"{listen[0]}\n{more}"))
+    if grpc:
+        config.write_text(f"{text.rstrip().removesuffix('}')}{_GRPC_SERVER}}}\n")
+    else:
+        config.write_text(text.replace(listen[0], f"{listen[0]}\n{more}"))
     service = {
         "apiVersion": "v1",
         "kind": "Service",
@@ -72,12 +96,13 @@ def _write(folder: Path) -> Path:
             "ports": [{"name": "grpc", "port": _PORT, "appProtocol": "kubernetes.io/h2c"}],
         },
     }
-    manifest.write_text(f"{manifest.read_text()}\n---\n{yaml.safe_dump(service)}")
+    objects: list[object] = [service, _GRPC_ROUTE] if grpc else [service]
+    manifest.write_text(f"{manifest.read_text()}\n---\n{yaml.safe_dump_all(objects)}")
     return manifest
 
 
-def _once(bed: Bed, streams: int, seconds: int, log: Path) -> Run:
-    """One run. Raises LoadError, LabError, OSError."""
+def _once(bed: Bed, streams: int, seconds: int, log: Path, grpc: bool) -> Run:
+    """One run; ``grpc``: of unary calls. Raises LoadError, LabError, OSError."""
     load = Load("same-node", streams, _BODY)
     client_cpu, server_cpu = driving.cpus(load)
     bed.pin(client_cpu, server_cpu)
@@ -85,6 +110,11 @@ def _once(bed: Bed, streams: int, seconds: int, log: Path) -> Run:
         "h2load", "--clients", "1", "--max-concurrent-streams", str(streams), "--duration", str(seconds),
         "--log-file", str(log), f"http://near-http2:{_PORT}{manifests.path(_BODY)}",
     ]  # fmt: skip
+    if grpc:
+        message = log.with_name("message")
+        message.write_bytes(_MESSAGE)
+        command += ["--data", str(message), "--header", "content-type: application/grpc"]
+        command += ["--header", "te: trailers", "--header", "grpc-timeout: 10S"]
     log.unlink(missing_ok=True)
     groups = bed.groups(load.placement)
     before = accounting.read(groups, ())
@@ -103,7 +133,7 @@ def _once(bed: Bed, streams: int, seconds: int, log: Path) -> Run:
     return Run(answers / seconds, times[49], times[98], used / answers)
 
 
-def _rounds(beds: Sequence[Bed], count: int, seconds: int) -> Found:
+def _rounds(beds: Sequence[Bed], count: int, seconds: int, grpc: bool) -> Found:
     """All scenarios in turn, each round beginning with another one."""
     found: Found = {}
     for bed in beds:
@@ -112,7 +142,7 @@ def _rounds(beds: Sequence[Bed], count: int, seconds: int) -> Found:
         for streams in _STREAMS:
             for i in range(len(beds)):
                 bed = beds[(number + i) % len(beds)]
-                run = _once(bed, streams, seconds if number else 1, bed.folder / "h2load.log")
+                run = _once(bed, streams, seconds if number else 1, bed.folder / "h2load.log", grpc)
                 if number:
                     found.setdefault((streams, bed.scenario), []).append(run)
                 print(
@@ -142,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.http2", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--seconds", type=int, default=2, help="for each run (default: %(default)s)")
+    parser.add_argument("--grpc", action="store_true", help="make unary gRPC calls, on a GRPCRoute")
     options = parser.parse_args(arguments)
     missing = labs.missing(list(_NAMES)) or ("" if shutil.which("h2load") else "h2load is not installed")
     if missing:
@@ -152,8 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             beds = [Bed(scenario, Lab(name), Path(folder) / name) for scenario, name in _NAMES.items()]
             for bed in beds:
                 bed.folder.mkdir()
-            with labs.running({bed: _write(bed.folder) for bed in beds}):
-                found = _rounds(beds, options.rounds, options.seconds)
+            with labs.running({bed: _write(bed.folder, options.grpc) for bed in beds}):
+                found = _rounds(beds, options.rounds, options.seconds, options.grpc)
     except KeyboardInterrupt:
         return 130
     except (BedError, BusyError, LabError, LoadError, OSError, subprocess.TimeoutExpired) as error:

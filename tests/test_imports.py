@@ -48,6 +48,7 @@ PURE = (
     "meshd.workloads.sandboxes",
     "proxy.balancing",
     "proxy.filters",
+    "proxy.grpc",
     "proxy.routing",
 )
 """Modules and packages that decide and do no I/O."""

@@ -127,7 +127,8 @@ def _endpoint_view(cluster: str, endpoint: Endpoint, mark: Mark | None, now: flo
 
 def match_text(match: RouteMatch) -> str:
     """A match in a line: ``GET /api/* x-user=tester``."""
-    parts = [match.method or "*", _path_text(match.path)]
+    parts = ["gRPC"] if match.grpc else []
+    parts += [match.method or "*", _path_text(match.path)]
     parts += [string_text(header) for header in match.headers]
     parts += [f"?{string_text(query)}" for query in match.query]
     if match.share < MILLION:

@@ -8,6 +8,7 @@ alike but for their shares (RouteMatch.share), which are the weights.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -18,12 +19,13 @@ from meshd.gateway.references import Backends
 from meshd.gateway.retries import retry
 from meshd.gateway.shares import parts_per_million
 from meshd.kube.duration import seconds
-from meshd.kube.httproute import BackendRef, HTTPRoute, Rule
+from meshd.kube.grpcroute import GRPCRoute, RequestBackendRef, RequestRoute, RequestRule
 from meshd.model.request_policies import MILLION, Cors, Mirror
 from meshd.model.routes import Action, DirectResponse, Forward, HeaderEdit, WeightedCluster
 
-INVALID_BACKEND_STATUS = 500
-"""What a request to a backend that does not resolve gets (HTTPRouteRule.backendRefs)."""
+INVALID_BACKEND_STATUS, UNAVAILABLE = 500, 503
+"""What a request to a backend that does not resolve gets (HTTPRouteRule.backendRefs), and the one that a gRPC
+client is told as UNAVAILABLE (GRPCRouteRule.backendRefs)."""
 _NO_EDIT = HeaderEdit()
 
 
@@ -40,21 +42,22 @@ class Taken(Struct, frozen=True):
 
 
 class _Backend(Struct, frozen=True):
-    ref: BackendRef
+    ref: RequestBackendRef
     effect: Filters
     """Of its own filters."""
     where: str
 
 
 def actions(
-    rule: Rule, effect: Filters, port: int, route: HTTPRoute, backends: Backends, where: str
+    rule: RequestRule, effect: Filters, port: int, route: RequestRoute, backends: Backends, where: str
 ) -> tuple[Taken, ...]:
     """What becomes of a rule's requests; ``effect``: of its own filters. The last one's share is all.
 
     Raises UnsupportedValueError.
     """
     several: list[_Backend] = []
-    for i, ref in enumerate(rule.backend_refs):
+    refs: Sequence[RequestBackendRef] = rule.backend_refs
+    for i, ref in enumerate(refs):
         here = f"{where}.backendRefs[{i}]"
         several.append(_Backend(ref, filters.combine(ref.filters, f"{here}.filters"), here))
     own = cors(effect.cors) if effect.cors is not None else None
@@ -70,15 +73,19 @@ def actions(
         _apart(rule, each, effect, port, route, backends, round(MILLION * bound / sum(weights)), where)
         for each, bound in zip(several, bounds, strict=True)
         if each.ref.weight
-    ) or (Taken(DirectResponse(status=INVALID_BACKEND_STATUS), effect.response_headers, own),)
+    ) or (Taken(DirectResponse(status=_invalid(route)), effect.response_headers, own),)
+
+
+def _invalid(route: RequestRoute) -> int:
+    return UNAVAILABLE if isinstance(route, GRPCRoute) else INVALID_BACKEND_STATUS
 
 
 def _apart(
-    rule: Rule,
+    rule: RequestRule,
     backend: _Backend,
     effect: Filters,
     port: int,
-    route: HTTPRoute,
+    route: RequestRoute,
     backends: Backends,
     share: int,
     where: str,
@@ -91,7 +98,7 @@ def _apart(
             rule, [backend], both, route, backends, backend.where if backend.effect.rewrite else where
         )
         return Taken(action, effect.response_headers, own, share, True)
-    answer: Action = DirectResponse(status=INVALID_BACKEND_STATUS)
+    answer: Action = DirectResponse(status=_invalid(route))
     if backends.resolves(backend.ref, route):
         answer = filters.redirect(both.redirect, port, f"{backend.where}.filters.requestRedirect")
     return Taken(answer, both.response_headers, own, share, True)
@@ -124,7 +131,12 @@ def _together(rule: Filters, backend: Filters, where: str) -> Filters:
 
 
 def _forward(
-    rule: Rule, several: list[_Backend], effect: Filters, route: HTTPRoute, backends: Backends, where: str
+    rule: RequestRule,
+    several: list[_Backend],
+    effect: Filters,
+    route: RequestRoute,
+    backends: Backends,
+    where: str,
 ) -> Action:
     clusters = tuple(
         WeightedCluster(
@@ -137,11 +149,12 @@ def _forward(
         for each in several
     )
     if not any(cluster.weight for cluster in clusters):
-        return DirectResponse(status=INVALID_BACKEND_STATUS)
+        return DirectResponse(status=_invalid(route))
     rewrite = effect.rewrite
     return Forward(
         clusters=clusters,
         timeout=seconds(rule.timeouts.request),
+        deadline_limit=0.0 if isinstance(route, GRPCRoute) else None,
         retry=retry(rule),
         mirrors=tuple(
             Mirror(cluster=backends.cluster(mirror.backend_ref, route), share=parts_per_million(mirror))
@@ -150,5 +163,5 @@ def _forward(
         ),
         host=rewrite.hostname or "" if rewrite else "",
         path=filters.path_rewrite(rewrite.path, f"{where}.filters.urlRewrite.path") if rewrite else None,
-        missing_cluster_status=INVALID_BACKEND_STATUS,
+        missing_cluster_status=_invalid(route),
     )

@@ -1,4 +1,4 @@
-"""HTTPRoute filters to header edits, redirects and rewrites."""
+"""Routes' filters to header edits, redirects and rewrites."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from meshd.kube.httproute import (
+    CommonFilter,
     Cors,
     Filter,
     Header,
@@ -57,7 +58,7 @@ class Filters(Struct, frozen=True):
         return bool(self.mirrors or self.redirect or self.rewrite or self.cors)
 
 
-def combine(filters: tuple[Filter, ...], where: str) -> Filters:
+def combine(filters: Sequence[CommonFilter], where: str) -> Filters:
     """What the filters of a rule, or of one of its backends, do. Raises UnsupportedValueError."""
     request = response = HeaderEdit()
     redirect: RequestRedirect | None = None
@@ -70,14 +71,14 @@ def combine(filters: tuple[Filter, ...], where: str) -> Filters:
             request = _edit(item.request_header_modifier, f"{here}.requestHeaderModifier")
         elif item.response_header_modifier is not None:
             response = _edit(item.response_header_modifier, f"{here}.responseHeaderModifier")
-        elif item.request_redirect is not None:
-            redirect = item.request_redirect
-        elif item.url_rewrite is not None:
-            rewrite = item.url_rewrite
-        elif item.cors is not None:
-            cors = item.cors
         elif item.request_mirror is not None:
             mirrors.append(item.request_mirror)
+        elif isinstance(item, Filter) and item.request_redirect is not None:
+            redirect = item.request_redirect
+        elif isinstance(item, Filter) and item.url_rewrite is not None:
+            rewrite = item.url_rewrite
+        elif isinstance(item, Filter) and item.cors is not None:
+            cors = item.cors
         else:
             raise UnsupportedValueError(f"{here}.type", f"{item.type} is not supported")
     if redirect is not None:

@@ -13,6 +13,7 @@ from meshd.kube.loadbalancing import SlowStart as KubeSlowStart
 from meshd.kube.objects import Service, ServicePort
 from meshd.model.cluster_policies import (
     Balancing,
+    GrpcProbe,
     HealthCheck,
     HttpProbe,
     LeastRequest,
@@ -25,7 +26,7 @@ from meshd.model.cluster_policies import (
     SlowStart,
     TcpProbe,
 )
-from meshd.model.clusters import Cluster
+from meshd.model.clusters import Cluster, HttpVersion
 from meshd.model.listeners import Protocol
 from meshd.model.request_policies import HashCookie, HashHeader, HashKey, HashQuery, HashSource
 from meshd.model.status import Problem, Severity
@@ -39,8 +40,18 @@ def cluster_name(service: Service, port: ServicePort) -> str:
     return f"{service.metadata.namespace}/{service.metadata.name}:{port.port}"
 
 
+def unasked(service: Service, port: ServicePort, policies: Policies) -> str:
+    """What a policy asks of a port that contradicts what the port speaks; empty: nothing."""
+    spec, names = policies.upstream((service.metadata.namespace, service.metadata.name), port.name)
+    check = spec.health_check if spec is not None else None
+    if check is None or check.grpc is None or http_version(port) is not HttpVersion.HTTP1:
+        return ""
+    said = port.app_protocol or port.name
+    return f"speaks {said}, so that {' and '.join(names)} cannot have it probed by gRPC: it is not probed"
+
+
 def cluster(service: Service, port: ServicePort, policies: Policies) -> Cluster:
-    """A port of a Service as a cluster."""
+    """A port of a Service as a cluster. What is ``unasked`` is left out."""
     name = cluster_name(service, port)
     spec, names = policies.upstream((service.metadata.namespace, service.metadata.name), port.name)
     plain = Cluster(
@@ -52,12 +63,13 @@ def cluster(service: Service, port: ServicePort, policies: Policies) -> Cluster:
         return plain
     balancing = spec.load_balancing
     timeouts = spec.timeouts
+    check = spec.health_check if not unasked(service, port, policies) else None
     return Cluster(
         name=name,
         http_version=plain.http_version,
         balancing=_balancing(balancing) if balancing else plain.balancing,
         panic_percent=balancing.panic_threshold if balancing else plain.panic_percent,
-        health_check=_health_check(spec.health_check, _dns_name(service)) if spec.health_check else None,
+        health_check=_health_check(check, _dns_name(service)) if check else None,
         outlier=_outlier(spec.outlier_detection) if spec.outlier_detection else None,
         limits=_limits(spec.limits) if spec.limits else plain.limits,
         connect_timeout=seconds(timeouts.connect) if timeouts else plain.connect_timeout,
@@ -151,7 +163,9 @@ def _dns_name(service: Service) -> str:
 
 def _health_check(source: kube.HealthCheck, host: str) -> HealthCheck:
     """``host``: of the request, where the policy names none."""
-    probe: HttpProbe | TcpProbe = TcpProbe()
+    probe: HttpProbe | TcpProbe | GrpcProbe = TcpProbe()
+    if source.grpc is not None:
+        probe = GrpcProbe(service=source.grpc.service, authority=source.grpc.authority or host)
     if source.http is not None:
         probe = HttpProbe(path=source.http.path, host=source.http.host or host)
         if source.http.expected_statuses:

@@ -15,8 +15,8 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import struct_pb2
 
-from meshd.model.cluster_policies import HealthCheck, Outlier
-from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
+from meshd.model.cluster_policies import GrpcProbe, HealthCheck, Outlier
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health, HttpVersion
 from meshd.xds import http_versions, metadata
 from meshd.xds.encode import HEALTH_PORT, HTTP_PROTOCOL_OPTIONS, LATENCY_FACTOR
 from meshd.xds.packing import seconds, unpack, wrapped
@@ -82,12 +82,15 @@ def cluster(message: cluster_pb2.Cluster) -> Cluster:
     metadata.only(facts, {HEALTH_PORT, LATENCY_FACTOR, metadata.POLICIES}, name, "metadata")
     where = f"typed_extension_protocol_options[{HTTP_PROTOCOL_OPTIONS}]"
     options = _http_options(message, where)
+    version, health_check = http_versions.read(options, name, where), _health_check(message, facts)
+    if version is HttpVersion.HTTP1 and health_check and isinstance(health_check.probe, GrpcProbe):
+        raise UnsupportedError(name, "health_checks[0].grpc_health_check", "only where HTTP/2 is spoken")
     return Cluster(
         name=name,
-        http_version=http_versions.read(options, name, where),
+        http_version=version,
         balancing=balancing.read(message),
         panic_percent=_panic_percent(message),
-        health_check=_health_check(message, facts),
+        health_check=health_check,
         outlier=_outlier(message, facts),
         limits=limits.read(message.circuit_breakers, name, "circuit_breakers"),
         connect_timeout=seconds(message, "connect_timeout", DEFAULT_CONNECT_TIMEOUT),

@@ -14,7 +14,7 @@ from proxy.exchanges.dispatched import Dispatched
 from proxy.exchanges.exchange_state import DISPATCH_WAYS, DispatchState
 from proxy.exchanges.kept_request import KeptRequest
 from proxy.exchanges.loss import Kind, Loss
-from proxy.exchanges.retries import Retries
+from proxy.exchanges.retries import Retries, asks_for
 from proxy.exchanges.retry_state import Cause
 from proxy.exchanges.server import Server
 from proxy.exchanges.upstream import Upstream
@@ -187,7 +187,7 @@ class Dispatch:
         if self.destination.endpoint is not None:
             self._attempt = Attempt(upstream.pool, self.destination.endpoint)
         self._exchange.upstream = upstream
-        upstream.send(self._exchange, kept.head, kept.read())
+        upstream.send(self._exchange, self._exchange.as_of_now(kept.head), kept.read())
         if kept.trailers is not None:
             upstream.end(kept.trailers)
         if self._client.write_paused:
@@ -207,7 +207,7 @@ class Dispatch:
     def is_answered(self, response: Response, data: bytes, at: int) -> bool:
         """Whether a final response is the client's; else another one follows. ``data``: what follows it."""
         if self._attempt is not None:
-            self._attempt.answered(response.status)
+            self._attempt.answered(self._exchange.counted_as(response))
         if self._is_retried(response, data, at):
             return False
         self._to(_OVER)
@@ -276,14 +276,12 @@ class Dispatch:
     def _is_retried(self, response: Response, data: bytes, at: int) -> bool:
         """Whether a final response is one that the policy has the client not see. Then it is forgotten."""
         policy = self._policy
-        if self._retries is None and (policy is None or response.status not in policy.statuses):
+        if policy is None or response.status == 101 or not asks_for(policy, response):
+            if self._retries is not None:
+                self._retries.succeed()
             return False
         retries = self._made_retries()
-        if retries is None:
-            return False
-        if response.status == 101 or not retries.asks_for(response):
-            retries.succeed()
-            return False
+        assert retries is not None
         if not self._may_try_again(retries):
             return False
         self._end_attempt()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
+from meshd.model.grpc import of_http
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import Source
 from proxy.exchanges import failures
@@ -22,6 +23,8 @@ from proxy.exchanges.outgoing import Outgoing, outgoing
 from proxy.exchanges.report import Account, report
 from proxy.exchanges.retry_state import kept_bytes, try_seconds
 from proxy.exchanges.server import Server
+from proxy.grpc.answers import trailers_only
+from proxy.grpc.call import call_of, http_status
 from proxy.http1 import heads
 from proxy.http1.body import BodyError, OpenBody, body_of
 from proxy.http1.field_values import Field
@@ -51,8 +54,10 @@ class Exchange:
     __slots__ = (
         "_affinity",
         "_body",
+        "_call",
         "_client",
         "_copies",
+        "_deadline",
         "_decision",
         "_filtering",
         "_last_activity",
@@ -92,6 +97,10 @@ class Exchange:
         self._relay: Relay
         self._response_keeps_alive = False
         self._timeout: asyncio.TimerHandle | None = None
+        self._call = call_of(request.head)
+        """None: it is not gRPC."""
+        self._deadline: asyncio.TimerHandle | None = None
+        """Of a call that is held to one."""
         self._last_activity = client.runtime.now
         self._upstream_eof = False
 
@@ -138,7 +147,8 @@ class Exchange:
         if isinstance(decision, Answer):
             self.account.flags = response_flags.with_earlier(self.account.flags, decision.flags)
             self.account.details = decision.details
-            self._answer(decision.status, decision.headers, decision.body)
+            body = decision.body if self._call is None else decision.message
+            self._answer(decision.status, decision.headers, body)
         else:
             self._decision = decision
             self.account.cluster = decision.cluster
@@ -203,6 +213,7 @@ class Exchange:
             self.fail(failures.no_cluster(decision.cluster, decision.missing_cluster_status))
             return
         head = self._write_down(balancer, body)
+        self._arm_deadline()
         if self.request_done:
             self._arm_timeout()
         self._to(_DISPATCHED)
@@ -226,7 +237,19 @@ class Exchange:
         self.dispatch = Dispatch(self, client, destination, kept, retry, seconds)
         return head
 
+    def as_of_now(self, head: Outgoing) -> Outgoing:
+        """The request's head as it is sent at this moment: with what is left of its deadline."""
+        call = self._call
+        if call is None or call.seconds is None:
+            return head
+        passed = time.monotonic() - self.account.started
+        return Outgoing(head.asked, head.target, call.with_what_is_left(head.fields, passed))
+
     # -- the response --------------------------------------------------------------------------------
+
+    def counted_as(self, response: Response) -> int:
+        """The status that a final response counts as for its endpoint's ejection."""
+        return response.status if self._call is None else http_status(response.status, response.fields)
 
     def upstream_interim(self, response: Response) -> None:
         """Server: a 1xx response, which another one follows."""
@@ -267,6 +290,8 @@ class Exchange:
 
     def _response_begins(self, response: Response) -> None:
         self.account.status = response.status
+        if self._call is not None:
+            self._call.read(response.fields)
         if self._client.runtime.access_log is not None:
             self.account.service_time = time.monotonic() - self.account.started
 
@@ -290,6 +315,8 @@ class Exchange:
             self._end_tunnel()
             return self.state is _TUNNEL
         if self.state is _STREAMING:
+            if self._call is not None:
+                self._call.read(trailers)
             last = self._relay.end(trailers)
             if last is not None:
                 self._complete(last)
@@ -373,7 +400,10 @@ class Exchange:
             self._client.cut()
         else:
             headers = self.edit.of_answer((*heads.PLAIN_TEXT, *refusal.headers))
-            self._answer(refusal.status, headers, heads.message_body(refusal.message))
+            body = heads.message_body(refusal.message)
+            if self._call is not None:
+                body = body.rstrip()  # it is no line of its own there
+            self._answer(refusal.status, headers, body, refusal.grpc_status)
 
     def cancel(self) -> None:
         """The client is gone."""
@@ -383,8 +413,13 @@ class Exchange:
             self.account.details = response_flags.DOWNSTREAM_REMOTE_DISCONNECT
             self._abort()
 
-    def _answer(self, status: int, headers: Headers, body: bytes) -> None:
+    def _answer(self, status: int, headers: Headers, body: bytes, grpc_status: int | None = None) -> None:
         """End with a response of our own."""
+        if self._call is not None:
+            told = of_http(status) if grpc_status is None else grpc_status
+            headers = trailers_only(told, headers, body)
+            status, body = 200, b""
+            self._call.answered(told)
         self.account.status = status
         self.account.bytes_sent = len(body)
         self._abort()
@@ -420,6 +455,8 @@ class Exchange:
         upstream, self.upstream = self.upstream, None
         destination = None if self.dispatch is None else self.dispatch.destination
         endpoint = None if destination is None else destination.endpoint
+        if self._call is not None:
+            self.account.grpc_status = self._call.counted(self.account.status)
         report(self._client, self.request, self.account, endpoint, upstream, self.logged)
         if self.dispatch is not None:
             self.dispatch.leave()
@@ -444,6 +481,21 @@ class Exchange:
         if self._timeout is not None:
             self._timeout.cancel()
             self._timeout = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _arm_deadline(self) -> None:
+        call = self._call
+        if call is None:
+            return
+        call.limit(self._decision.deadline_limit)
+        if call.seconds is not None:
+            left = max(0.0, self.account.started + call.seconds - time.monotonic())
+            self._deadline = self._client.runtime.loop.call_later(left, self._past_deadline, call.seconds)
+
+    def _past_deadline(self, seconds: float) -> None:
+        self.fail(failures.deadline(seconds, self.is_request_done()))
 
     def _timed_out(self) -> None:
         self.fail(failures.route_timeout(self._decision.timeout))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from meshd.model import grpc
 from meshd.model.clusters import Endpoint
 from proxy.http1.refusal import Refusal
 from proxy.telemetry import response_flags
@@ -80,6 +81,14 @@ def route_timeout(seconds: float) -> Refusal:
     message = f"no complete response within {seconds:g} s"
     flags = response_flags.joined(Flag.UPSTREAM_TIMEOUT)
     return Refusal(504, message, flags, response_flags.RESPONSE_TIMEOUT)
+
+
+def deadline(seconds: float, request_done: bool) -> Refusal:
+    """A gRPC call's own time is over."""
+    message = f"the call was not complete within its deadline, {seconds:g} s"
+    flags = response_flags.joined(Flag.DURATION_TIMEOUT)
+    status = 504 if request_done else 408
+    return Refusal(status, message, flags, response_flags.MAX_DURATION, grpc_status=grpc.DEADLINE_EXCEEDED)
 
 
 def try_timeout(seconds: float) -> Refusal:

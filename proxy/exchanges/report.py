@@ -23,6 +23,7 @@ class Account:
         "details",
         "drawn",
         "flags",
+        "grpc_status",
         "route",
         "sent",
         "service_time",
@@ -42,6 +43,8 @@ class Account:
         self.route = ""
         self.cluster = ""
         self.flags = ""
+        self.grpc_status = ""
+        """Of a gRPC call, as the metrics have it (RequestCounts.grpc_status)."""
         self.details = response_flags.VIA_UPSTREAM
         self.bytes_received = 0
         """Of the request's body; likewise ``bytes_sent`` of the response's."""
@@ -76,6 +79,7 @@ def report(
         account.status,
         account.flags,
         seconds,
+        account.grpc_status,
     )
 
 
@@ -97,6 +101,7 @@ def _entry(
         status=account.status,
         duration=seconds,
         flags=account.flags,
+        grpc_status=account.grpc_status,
         details=account.details,
         bytes_received=account.bytes_received,
         bytes_sent=account.bytes_sent,

@@ -17,6 +17,14 @@ class Cause(enum.Enum):
     """No whole head of a response came: the server went, what it sent is none, or the try's time ran out."""
 
 
+def asks_for(policy: Retry, status: int, grpc_status: str | None) -> bool:
+    """Whether a policy wants another try after such a response (RetryStateImpl::wouldRetryFromHeaders).
+
+    ``grpc_status``: that its head tells, in decimal; None: it tells none.
+    """
+    return status in policy.statuses or (grpc_status is not None and int(grpc_status) in policy.grpc_statuses)
+
+
 class RetryState:
     """One request's."""
 
@@ -31,10 +39,6 @@ class RetryState:
         """Whether the policy wants another try after such a failure (RetryStateImpl::wouldRetryFromReset)."""
         policy = self._policy
         return policy.reset or (cause is Cause.CONNECT and policy.connect_failure)
-
-    def asks_for(self, status: int) -> bool:
-        """Whether the policy wants another try after such a response."""
-        return status in self._policy.statuses
 
     @property
     def has_begun(self) -> bool:
@@ -77,7 +81,8 @@ class RetryState:
 
 def kept_bytes(policy: Retry) -> int:
     """How much of a request's body is kept to be sent again, beside what came before it was sent."""
-    return MAX_KEPT_BODY_BYTES if policy.attempts and (policy.reset or policy.statuses) else 0
+    asks = policy.reset or policy.statuses or policy.grpc_statuses
+    return MAX_KEPT_BODY_BYTES if policy.attempts and asks else 0
 
 
 def try_seconds(policy: Retry, timeout: float) -> float:

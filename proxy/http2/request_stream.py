@@ -204,8 +204,9 @@ class RequestStream:
         session = self._connection.session
         head, self._head = self._head, None
         if head is not None:
-            ends_with_head = not last and not trailers and self.eof
-            session.respond(self._id, head, ends_with_head)
+            # To a gRPC client an answer without messages is one only if its head is its end.
+            ends_with_head = not last and not trailers
+            session.respond(self._id, head, ends_with_head, not self.eof)
         session.finish(self._id, last, trailers, not self.eof)
         self._connection.flush()
 

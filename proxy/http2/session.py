@@ -239,16 +239,18 @@ class Session:
             self._received.sending[stream] = Sending()
         return stream
 
-    def respond(self, stream: int, fields: Sequence[Field], ended: bool) -> None:
+    def respond(self, stream: int, fields: Sequence[Field], ended: bool, stop_peer: bool = False) -> None:
         """A server's: the final response to a request begins. A stream that is over gets none.
 
-        ``fields``, ``ended``: as ``request``'s.
+        ``fields``, ``ended``: as ``request``'s. ``stop_peer``: as ``finish``'s, of a response that has ended.
         """
         self._has_output = True
         functions, session = self._functions, self._session
         place = packed(fields)
         if ended:
             functions.nghttp2_submit_response(session, stream, place.entries, len(fields), ffi.NULL)
+            if stop_peer:
+                self._received.resets.append(stream)
             return
         self._received.sending[stream] = Sending()
         functions.nghttp2_session_change_extpri_stream_priority(session, stream, _TAKES_TURNS, 1)

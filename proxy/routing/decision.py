@@ -34,6 +34,7 @@ class ForwardTo:
     __slots__ = (
         "affinity",
         "cluster",
+        "deadline_limit",
         "filters",
         "host",
         "mirrors",
@@ -74,6 +75,8 @@ class ForwardTo:
         self.retry = retry
         self.missing_cluster_status = missing_cluster_status
         self.affinity = affinity
+        self.deadline_limit: float | None = None
+        """As Forward.deadline_limit."""
         self.mirrors: tuple[Mirror, ...] = ()
         """Who gets a copy."""
         self.filters: Filters | None = None
@@ -91,7 +94,7 @@ class ForwardTo:
 class Answer:
     """Answer the request without asking a server. Content-Length is left to whoever frames the response."""
 
-    __slots__ = ("body", "details", "filters", "flags", "headers", "route", "status")
+    __slots__ = ("body", "details", "filters", "flags", "headers", "message", "route", "status")
 
     def __init__(
         self,
@@ -109,6 +112,8 @@ class Answer:
         self.body = body
         self.flags = flags
         self.details = details
+        self.message = body
+        """What a gRPC client is told, whose answers have no body."""
         self.filters: Filters | None = None
         """What comes before it is answered."""
 
@@ -118,6 +123,9 @@ Decision = ForwardTo | Answer
 _NO_ROUTE = Answer(
     None, 404, flags=response_flags.joined(Flag.NO_ROUTE), details=response_flags.ROUTE_NOT_FOUND
 )
+
+
+_NO_ROUTE.message = b"no route takes the request"
 
 
 class _Forwarding:
@@ -171,6 +179,7 @@ class _Forwarding:
             self._affinity,
         )
         decision.mirrors = forward.mirrors
+        decision.deadline_limit = forward.deadline_limit
         return decision
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 
+from meshd.model.grpc import name_of
 from meshd.model.request_policies import MILLION
 
 
@@ -33,6 +34,7 @@ class AccessLogEntry:
         "duration",
         "flags",
         "forwarded_for",
+        "grpc_status",
         "method",
         "path",
         "protocol",
@@ -58,6 +60,7 @@ class AccessLogEntry:
         status: int,
         duration: float,
         flags: str = "",
+        grpc_status: str = "",
         details: str = "",
         bytes_received: int = 0,
         bytes_sent: int = 0,
@@ -77,7 +80,7 @@ class AccessLogEntry:
         """``start``: seconds since the epoch. ``duration``, ``upstream_service_time``: seconds.
 
         ``path``: as the client sent it, with its query. ``status``: 0 when no response was begun.
-        Byte counts are of bodies.
+        Byte counts are of bodies. ``grpc_status``: as RequestCounts has it.
         """
         self.start = start
         self.method = method
@@ -86,6 +89,7 @@ class AccessLogEntry:
         self.status = status
         self.duration = duration
         self.flags = flags
+        self.grpc_status = grpc_status
         self.details = details
         self.bytes_received = bytes_received
         self.bytes_sent = bytes_sent
@@ -148,6 +152,7 @@ def format_json(entry: AccessLogEntry) -> str:
             "protocol": _json_text(entry.protocol),
             "response_code": entry.status,
             "response_flags": _json_text(entry.flags),
+            "grpc_status": _json_text(name_of(entry.grpc_status)),
             "response_code_details": _json_text(entry.details),
             "bytes_received": entry.bytes_received,
             "bytes_sent": entry.bytes_sent,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshd.model.cluster_policies import (
     Balancing,
+    GrpcProbe,
     HealthCheck,
     HttpProbe,
     LeastRequest,
@@ -65,6 +66,11 @@ CLUSTERS = (
     Cluster(name="panic", panic_percent=30),
     *(Cluster(name=f"speaks/{version.value}", http_version=version) for version in HttpVersion),
     Cluster(name="http-probe", health_check=HealthCheck(probe=_HTTP_PROBE, interval=600.0, port=8081)),
+    Cluster(
+        name="grpc-probe",
+        http_version=HttpVersion.HTTP2,
+        health_check=HealthCheck(probe=GrpcProbe(service="demo.Echo", authority="web"), interval=600.0),
+    ),
     Cluster(name="tcp-probe", health_check=HealthCheck(probe=TcpProbe(), interval=600.0)),
     Cluster(name="outlier", outlier=_OUTLIER),
     Cluster(name="outlier-off", outlier=Outlier(consecutive_5xx=0)),
@@ -103,6 +109,12 @@ ROUTES: dict[str, Route] = {
             )
         ),
     ),
+    "grpc": Route(
+        name="grpc",
+        match=RouteMatch(grpc=True),
+        action=_to(deadline_limit=10.0, retry=Retry(grpc_statuses=(1, 4, 8, 13, 14))),
+    ),
+    "deadline": Route(name="deadline", action=_to(deadline_limit=0.0)),
     "per-try": Route(
         name="per-try",
         action=_to(retry=Retry(attempts=0, connect_failure=False, per_try_timeout=1.0, backoff=0.0)),
@@ -160,7 +172,7 @@ def routes() -> tuple[Route, ...]:
     return tuple(
         Route(
             name=route.name,
-            match=RouteMatch(path=PathPrefix(f"/{name}")),
+            match=RouteMatch(path=PathPrefix(f"/{name}"), grpc=route.match.grpc),
             action=route.action,
             cors=route.cors,
             fault=route.fault,

@@ -47,6 +47,13 @@ def _check_with_payload() -> health_check_pb2.HealthCheck:
     return check
 
 
+def _grpc_check_of_http1(message: cluster_pb2.Cluster) -> None:
+    check = _check()
+    check.grpc_health_check.SetInParent()
+    message.health_checks.append(check)
+    message.typed_extension_protocol_options.clear()
+
+
 _HTTP = f"typed_extension_protocol_options[{encode.HTTP_PROTOCOL_OPTIONS}]"
 
 
@@ -101,6 +108,7 @@ CLUSTERS: list[tuple[str, Callable[[cluster_pb2.Cluster], object]]] = [
     ("health_checks[0].interval", lambda m: m.health_checks.add()),
     ("health_checks[0].health_checker", lambda m: m.health_checks.append(_check())),
     ("health_checks[0].tcp_health_check.send", lambda m: m.health_checks.append(_check_with_payload())),
+    ("health_checks[0].grpc_health_check", _grpc_check_of_http1),
     ("health_checks", lambda m: m.health_checks.extend((_check(), _check()))),
     (
         "metadata.health_check_port",

@@ -6,6 +6,7 @@ import string
 
 from hypothesis import strategies as st
 
+from meshd.model.cluster_policies import GrpcProbe
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health, HttpVersion
 from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
 from meshd.model.request_policies import MILLION
@@ -71,6 +72,14 @@ clusters = st.builds(
     connect_timeout=some_seconds,
     idle_timeout=seconds,
     policies=tuples(names),
+).filter(
+    lambda cluster: (
+        not (
+            cluster.http_version is HttpVersion.HTTP1
+            and cluster.health_check
+            and isinstance(cluster.health_check.probe, GrpcProbe)
+        )
+    )
 )
 zones = st.text(string.ascii_lowercase + "-", min_size=1, max_size=6)
 localities = st.just("") | st.tuples(*[st.just("") | zones] * 3).map("/".join).filter(lambda x: x != "//")
@@ -139,6 +148,7 @@ route_matches = st.builds(
     method=st.sampled_from(["", "GET", "POST"]),
     headers=tuples(string_matches),
     query=tuples(string_matches),
+    grpc=st.booleans(),
     share=st.integers(0, MILLION),
 )
 weighted = st.builds(
@@ -166,6 +176,7 @@ def actions(draw: st.DrawFn, match: RouteMatch) -> Action:
         return Forward(
             clusters=tuple(draw(shares.filter(lambda found: any(c.weight for c in found)))),
             timeout=draw(seconds),
+            deadline_limit=draw(st.none() | seconds),
             retry=draw(st.none() | request_policies.retries),
             mirrors=draw(tuples(request_policies.mirrors)),
             hash_keys=draw(tuples(request_policies.hash_keys)),

@@ -1,8 +1,8 @@
-"""What the parser reads of an HTTPRoute is what the CRD has: each field, with its bounds.
+"""What the parser reads of an HTTPRoute and a GRPCRoute is what their CRDs have: each field, with its bounds.
 
 data/httproute-v1.6.1.json is the spec of kubernetes-sigs/gateway-api v1.6.1,
 config/crd/experimental/gateway.networking.k8s.io_httproutes.yaml, version v1, without its texts, patterns and
-rules; int32 is written as its maximum.
+rules; int32 is written as its maximum. Likewise grpcroute-v1.6.1.json.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec import inspect
 
+from meshd.kube.grpcroute import GRPCRouteSpec
 from meshd.kube.httproute import HTTPRouteSpec
 from meshd.kube.known_fields import unknown
 from meshd.kube.parse import KINDS
 
-CRD: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "httproute-v1.6.1.json").read_text())
+_DATA = Path(__file__).parent / "data"
+CRD: dict[str, Any] = json.loads((_DATA / "httproute-v1.6.1.json").read_text())
+GRPC_CRD: dict[str, Any] = json.loads((_DATA / "grpcroute-v1.6.1.json").read_text())
 _BOUNDS = ("minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum")
 ANSWERED = (
     ".filters[].type",
@@ -84,8 +88,9 @@ def _differences(crd: dict[str, Any], ours: dict[str, Any], where: str) -> Itera
         yield from _differences(crd["items"], ours["items"], f"{where}[]")
 
 
-def test_every_field_is_read_within_the_crds_bounds() -> None:
-    found = set(_differences(CRD, _said(inspect.type_info(HTTPRouteSpec)), "spec"))
+@pytest.mark.parametrize(("crd", "read"), [(CRD, HTTPRouteSpec), (GRPC_CRD, GRPCRouteSpec)])
+def test_every_field_is_read_within_the_crds_bounds(crd: dict[str, Any], read: type) -> None:
+    found = set(_differences(crd, _said(inspect.type_info(read)), "spec"))
     assert found == {f"{each}: not read" for each in UNREAD}
 
 
