@@ -42,7 +42,6 @@ from meshd.model.wire import (
     Update,
 )
 from proxy import node_buckets
-from proxy.exchanges.downstream import Downstream
 from proxy.fast.path import FastPath
 from proxy.node_buckets import NodeBuckets
 from proxy.runtime import Runtime
@@ -289,6 +288,7 @@ class Worker:
             pid=os.getpid(),
             generation=runtime.config.snapshot.generation,
             requests=runtime.stats.snapshot(),
+            tcp=runtime.tcp_stats.snapshot(),
             counters=counters,
             gauges={
                 "downstream_connections": float(runtime.downstream_connections),
@@ -310,9 +310,8 @@ class Worker:
                 self._heartbeat.stop(self._index)
         for served in self._served.values():
             served.stop_accepting()
-        for timed in tuple(runtime.timed):
-            if isinstance(timed, Downstream):
-                timed.drain()
+        for connection in tuple(runtime.connections):
+            connection.drain()
         log.event(_logger, logging.INFO, "draining", connections=runtime.downstream_connections)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_seconds):

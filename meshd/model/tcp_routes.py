@@ -16,9 +16,9 @@ class TcpRoute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     """Whose rule it is: ``namespace/route/rule-index``."""
     server_names: tuple[str, ...] = ()
-    """What the ClientHello's server_name may be, in lower case: exact, or ``*.suffix`` for any number of labels
-    before it. Of all routes' names the most exact decides (FilterChainMatch.server_names); empty: every
-    connection, TLS or not, that no other route takes."""
+    """What the ClientHello's server_name may be, in lower case: exact, or ``*.suffix`` for any number of
+    labels before it. Of all routes' names the most exact decides (FilterChainMatch.server_names); empty:
+    every connection, TLS or not, that no other route takes."""
     clusters: tuple[WeightedCluster, ...]
     """At least one, of a weight above 0: one is drawn for each connection. A connection for one that does not
     exist is reset."""

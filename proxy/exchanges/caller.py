@@ -28,6 +28,8 @@ class Caller:
         self._home_fd = home_fd
         self._mark = mark
         self._pools: dict[EndpointKey, Pool] = {}
+        self.relayed = 0
+        """TCP connections that are routed as a whole, and have a server."""
 
     def renew(self, workload: Workload) -> None:
         """Take over a workload's name and addresses."""
@@ -79,7 +81,7 @@ class Caller:
 
     def connections(self) -> int:
         """Open upstream connections."""
-        return sum(len(pool) for pool in self._pools.values())
+        return sum(len(pool) for pool in self._pools.values()) + self.relayed
 
     def close(self) -> None:
         """Close all upstream connections."""

@@ -104,9 +104,8 @@ class Bed:
         self._ready.set_result(None)
         await self._done.wait()
         server.close()
-        for timed in tuple(self.runtime.timed):
-            if isinstance(timed, Downstream):
-                timed.close_at_once()
+        for connection in tuple(self.runtime.connections):
+            connection.close_at_once()
         self.caller.close()
         self.runtime.close()
         await asyncio.sleep(0.01)
