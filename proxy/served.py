@@ -11,7 +11,7 @@ from meshd import netns
 from meshd.datapath.flows.table import FlowTable
 from meshd.model.workload import Workload
 from proxy.arrival import Arrival, Destinations
-from proxy.exchanges.caller import Caller
+from proxy.exchanges.caller import Caller, Marks
 from proxy.fast.path import FastPath
 from proxy.runtime import Connection, Runtime
 
@@ -25,7 +25,7 @@ class Served:
         workload: Workload,
         fds: Sequence[int],
         home_fd: int,
-        mark: int,
+        marks: Marks,
         fast_path: FastPath,
         flows: Callable[[], FlowTable | None],
     ) -> None:
@@ -39,7 +39,7 @@ class Served:
             self._close_fds()
             raise
         self.cookie = cookie
-        self.caller = Caller(runtime, workload, fds[0], home_fd, mark)
+        self.caller = Caller(runtime, workload, fds[0], home_fd, marks)
         self._runtime = runtime
         self._fast_path = fast_path
         self._destinations = Destinations(cookie, flows)

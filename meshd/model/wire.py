@@ -23,6 +23,8 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     node: str
     mark: int
     """SO_MARK of the proxy's own sockets: capture leaves those alone."""
+    plain_mark: int = 0
+    """The same, of those whose bytes the kernel never carries: their servers' sockets are not enrolled."""
     heartbeat_interval: float
     """Seconds between two beats."""
     layout: str

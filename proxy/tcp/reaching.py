@@ -143,7 +143,7 @@ class Reaching:
         load = runtime.loads.of(self._cluster)
         load.add(Resource.PENDING)
         self._endpoint = endpoint
-        connecting = connect(self._caller.open_socket, endpoint, cluster.connect_timeout)
+        connecting = connect(self._caller.open_plain_socket, endpoint, cluster.connect_timeout)
         self._attempt = runtime.loop.create_task(connecting)
         try:
             sock = await self._attempt
