@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 from meshd.gateway.protocols import Declared, declared
 from meshd.gateway.references import is_service
-from meshd.kube.httproute import HTTPRoute, ParentRef
+from meshd.kube.grpcroute import RequestRoute
+from meshd.kube.httproute import ParentRef
 from meshd.kube.objects import Service
 from meshd.model.status import ParentReference
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What became of one parentRef that is a Service. Either it has ports, or a reason and a message."""
+    """What became of one parentRef that is a Service. Either it has ports, or a reason."""
 
     parent: str
     """For people."""
@@ -30,9 +31,10 @@ class Attachment:
     reason: str = ""
     """Gateway API's reason for Accepted being false."""
     message: str = ""
+    """What is wrong, though it may be with some of the ports only."""
 
 
-def attachments(route: HTTPRoute, services: Mapping[tuple[str, str], Service]) -> list[Attachment]:
+def attachments(route: RequestRoute, services: Mapping[tuple[str, str], Service]) -> list[Attachment]:
     """One for each parentRef that is a Service; other parents are other controllers' business."""
     return [
         _attach(ref, route.metadata.namespace, services) for ref in route.spec.parent_refs if is_service(ref)

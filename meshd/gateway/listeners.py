@@ -19,7 +19,7 @@ from meshd.model.request_policies import RateLimit
 from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
 
 DEFAULT_ROUTE = "default"
-"""Name of the route of an HTTP port that no HTTPRoute is attached to: all to the service's own endpoints."""
+"""Name of the route of an HTTP port that no route is attached to: all to the service's own endpoints."""
 Routes = Mapping[str, tuple[Route, ...]]
 """By the namespace whose callers they are for; "": all that have none of their own."""
 
@@ -33,7 +33,7 @@ def listener(
     shaping: Shaping,
     said: ServiceOptions,
 ) -> tuple[Listener, tuple[RouteConfig, ...]]:
-    """``attached``: the routes of HTTPRoutes. ``policies``: those for the port."""
+    """``attached``: those of HTTPRoutes or GRPCRoutes. ``policies``: those for the port."""
     key = service.metadata.namespace, service.metadata.name
     full_name = "/".join(key)
     name = f"{full_name}:{port.port}"

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meshd.gateway import options, upstreams
-from meshd.gateway.attached import Attached, RouteKey, attach_all
+from meshd.gateway.attached import Attached, attach_all
 from meshd.gateway.endpoints import SERVICE_NAME, endpoint_set
 from meshd.gateway.listeners import listener
 from meshd.gateway.policies import Policies, attach
 from meshd.gateway.references import Backends
 from meshd.gateway.shaping import Shaping
 from meshd.kube.collection import Objects
-from meshd.kube.httproute import HTTPRoute
+from meshd.kube.grpcroute import RequestRoute
 from meshd.kube.objects import EndpointSlice, Key, Service
 from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import Listener, Protocol
@@ -29,7 +29,7 @@ class Translation:
 
     snapshot: Snapshot
     status: ConfigStatus
-    accepted: Mapping[RouteKey, HTTPRoute]
+    accepted: Mapping[Key, RequestRoute]
     """Pass it to the next translation: what stays in force of routes that are not accepted then."""
 
 
@@ -50,7 +50,7 @@ class _Build:
     """By the RoutePolicies for ports: whether any of these is captured and speaks HTTP."""
 
 
-def translate(objects: Objects, last_accepted: Mapping[RouteKey, HTTPRoute]) -> Translation:
+def translate(objects: Objects, last_accepted: Mapping[Key, RequestRoute]) -> Translation:
     """Translate all objects. Deterministic: the same objects come to an equal snapshot."""
     services = objects.services
     policies = attach(objects)
@@ -68,16 +68,14 @@ def translate(objects: Objects, last_accepted: Mapping[RouteKey, HTTPRoute]) -> 
         found = _service(build, service, slices.get((namespace, name), []))
         if found:
             problems.setdefault(Key("Service", namespace, name), []).extend(found)
-    for (namespace, name), route_problems in attached.problems.items():
-        problems.setdefault(Key("HTTPRoute", namespace, name), []).extend(route_problems)
-    for key, policy_problems in policies.problems.items():
-        problems.setdefault(key, []).extend(policy_problems)
+    for key, more in (*attached.problems.items(), *policies.problems.items()):
+        problems.setdefault(key, []).extend(more)
     for key in policies.statuses:
         if not build.useful.get(str(key), True):
             message = "no Service's port that it is for is captured as HTTP: it does nothing there"
             found = [Problem(field="spec.targetRefs", message=message, severity=Severity.WARNING)]
             problems.setdefault(key, []).extend(found)
-    parents = policies.statuses | {Key("HTTPRoute", *key): found for key, found in attached.parents.items()}
+    parents = policies.statuses | attached.parents
     snapshot = Snapshot(0, build.listeners, build.route_configs, build.clusters, build.endpoints)
     return Translation(snapshot, _status(objects, parents, problems), attached.accepted)
 

@@ -12,6 +12,7 @@ from meshd.kube.loadbalancing import SlowStart as KubeSlowStart
 from meshd.kube.objects import Service, ServicePort
 from meshd.model.cluster_policies import (
     Balancing,
+    GrpcProbe,
     HealthCheck,
     HttpProbe,
     LeastRequest,
@@ -116,7 +117,9 @@ def _dns_name(service: Service) -> str:
 
 def _health_check(source: kube.HealthCheck, host: str) -> HealthCheck:
     """``host``: of the request, where the policy names none."""
-    probe: HttpProbe | TcpProbe = TcpProbe()
+    probe: HttpProbe | TcpProbe | GrpcProbe = TcpProbe()
+    if source.grpc is not None:
+        probe = GrpcProbe(service=source.grpc.service, authority=source.grpc.authority or host)
     if source.http is not None:
         probe = HttpProbe(path=source.http.path, host=source.http.host or host)
         if source.http.expected_statuses:

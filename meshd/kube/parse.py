@@ -10,7 +10,8 @@ from typing import TypeGuard
 import msgspec
 import yaml
 
-from meshd.kube import httproute_rules
+from meshd.kube import route_rules
+from meshd.kube.grpcroute import GRPCRoute, RequestRoute
 from meshd.kube.httproute import GATEWAY_GROUP, HTTPRoute
 from meshd.kube.known_fields import unknown
 from meshd.kube.objects import EndpointSlice, Key, Namespace, Pod, ReferenceGrant, Service
@@ -21,7 +22,7 @@ from meshd.kube.upstreampolicy import UpstreamPolicy
 from meshd.model.status import Problem, Severity
 
 Policy = UpstreamPolicy | RoutePolicy
-KubeObject = Namespace | Service | EndpointSlice | Pod | HTTPRoute | ReferenceGrant | Policy
+KubeObject = Namespace | Service | EndpointSlice | Pod | RequestRoute | ReferenceGrant | Policy
 OWN_GROUP = "meshd.io"
 OWN_VERSION = f"{OWN_GROUP}/v1alpha1"
 KINDS: dict[str, tuple[type[KubeObject], frozenset[str]]] = {
@@ -33,6 +34,7 @@ KINDS: dict[str, tuple[type[KubeObject], frozenset[str]]] = {
         HTTPRoute,
         frozenset({"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"}),
     ),
+    "GRPCRoute": (GRPCRoute, frozenset({"gateway.networking.k8s.io/v1"})),
     "ReferenceGrant": (
         ReferenceGrant,
         frozenset({"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"}),
@@ -41,7 +43,7 @@ KINDS: dict[str, tuple[type[KubeObject], frozenset[str]]] = {
     "RoutePolicy": (RoutePolicy, frozenset({OWN_VERSION})),
 }
 """The kinds acted on, and the apiVersions in which they are read."""
-_OTHER_ROUTES = frozenset({"GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute"})
+_OTHER_ROUTES = frozenset({"TCPRoute", "TLSRoute", "UDPRoute"})
 MAX_DEPTH = 64
 MAX_NODES = 1_000_000
 """Bounds of one document, so that neither nesting nor YAML aliases can exhaust us."""
@@ -251,8 +253,8 @@ def _typed(raw: dict[str, object], key: Key, read: type[KubeObject]) -> Parsed:
         metadata = msgspec.structs.replace(value.metadata, namespace=key.namespace)
         value = msgspec.structs.replace(value, metadata=metadata)
     errors: tuple[Problem, ...] = ()
-    if isinstance(value, HTTPRoute):
-        errors = tuple(httproute_rules.problems(value))
+    if isinstance(value, RequestRoute):
+        errors = tuple(route_rules.problems(value))
     elif isinstance(value, Service):
         errors = tuple(service_problems(value))
     elif isinstance(value, Policy):

@@ -139,6 +139,8 @@ class RequestCounts(msgspec.Struct, kw_only=True):
     status: int
     flags: str
     """Envoy's response flags (UH, UF, UC, ...), comma-separated; empty when all went well."""
+    grpc_status: str = ""
+    """Of a gRPC request: the number, in decimal, or "none" where there was none; empty: it was no gRPC."""
     count: int
     seconds: float
     """Sum of durations."""
