@@ -175,6 +175,7 @@ route_matches = st.builds(
     method=st.sampled_from(["", "GET", "POST"]),
     headers=tuples(string_matches),
     query=tuples(string_matches),
+    grpc=st.booleans(),
 )
 weighted = st.builds(
     WeightedCluster,
@@ -201,6 +202,7 @@ def actions(draw: st.DrawFn, match: RouteMatch) -> Action:
         return Forward(
             clusters=tuple(draw(shares.filter(lambda found: any(c.weight for c in found)))),
             timeout=draw(seconds),
+            deadline_limit=draw(st.none() | seconds),
             retry=draw(st.none() | request_policies.retries),
             mirrors=draw(tuples(request_policies.mirrors)),
             hash_keys=draw(tuples(request_policies.hash_keys)),
