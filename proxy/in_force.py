@@ -14,7 +14,7 @@ from meshd.model.snapshot import Delta, Snapshot
 from proxy.balancing.balancer import Balancer
 from proxy.routing.decision import RouteTable
 from proxy.routing.listener_rules import ListenerRules
-from proxy.routing.tcp_routes import TcpRouteTable
+from meshd.model.tcp_decision import TcpRouteTable
 
 _logger = logging.getLogger("meshd.proxy.config")
 

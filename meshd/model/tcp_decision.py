@@ -1,4 +1,7 @@
-"""Which route takes a TCP connection, and which of its clusters."""
+"""Which route takes a TCP connection, and which of its clusters.
+
+The proxy decides here, and the agent explains by it.
+"""
 
 from __future__ import annotations
 
