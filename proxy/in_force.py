@@ -11,10 +11,10 @@ from meshd.model.listeners import HttpOptions, Listener
 from meshd.model.regex import RegexError
 from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Delta, Snapshot
+from meshd.model.tcp_decision import TcpRouteTable
 from proxy.balancing.balancer import Balancer
 from proxy.routing.decision import RouteTable
 from proxy.routing.listener_rules import ListenerRules
-from meshd.model.tcp_decision import TcpRouteTable
 
 _logger = logging.getLogger("meshd.proxy.config")
 

@@ -6,10 +6,10 @@ import asyncio
 import enum
 import time
 
+from meshd.model.tcp_decision import draw
 from meshd.model.tcp_routes import TcpRoute
 from proxy.exchanges.caller import Caller
 from proxy.in_force import ListenerState
-from meshd.model.tcp_decision import draw
 from proxy.runtime import Runtime
 from proxy.tcp.end import End
 from proxy.tcp.first_bytes import FirstBytes

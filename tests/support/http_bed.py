@@ -158,6 +158,11 @@ class Bed:
         self.call(lambda: None)
         return self.runtime.counters.snapshot().get(name, 0)
 
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._port)
+
     def connect(self, timeout: float = 10.0) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self._port), timeout)
 
