@@ -83,7 +83,8 @@ def _nginx(folder: Path) -> Iterator[int]:
     port = _free_port()
     (folder / "nginx.conf").write_text(
         f"daemon off; pid {folder}/pid; error_log stderr; worker_processes 1; events {{}}"
-        f" http {{ access_log off; keepalive_requests 100000000; server {{ listen 127.0.0.1:{port} backlog=4096;"
+        f" http {{ access_log off; keepalive_requests 100000000;"
+        f" server {{ listen 127.0.0.1:{port} backlog=4096;"
         f' location / {{ return 200 "0123456789abcdef"; }} }} }}'
     )
     with subprocess.Popen(("nginx", "-p", str(folder), "-e", "stderr", "-c", "nginx.conf")) as process:

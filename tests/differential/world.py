@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from meshd.model.cluster_policies import Balancing, Maglev, RingHash, RoundRobin
-from meshd.model.clusters import Cluster, Endpoint, EndpointSet
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, HttpVersion
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.routes import RouteConfig, VirtualHost
 from meshd.model.snapshot import Snapshot
@@ -21,6 +21,7 @@ from tests.differential.cases import EMPTY, A, B
 from tests.differential.requests import Outcome, Request, outcome
 from tests.support import envoy
 from tests.support.ads_thread import AdsThread
+from tests.support.bilingual_server import bilingual
 from tests.support.envoy import EnvoyProcess
 from tests.support.http_bed import Script, Server, receive_all, receive_head
 from tests.support.mesh_node import MeshNode
@@ -47,6 +48,9 @@ _STREAMS = {ONE: ("127.0.0.7", 8006), TWO: ("127.0.0.8", 8007)}
 RING, MAGLEV, EITHER = "diff/ring:80", "diff/maglev:80", "diff/either:80"
 """Clusters of the servers of A and B both, by how they are balanced."""
 _BALANCING: dict[str, Balancing] = {RING: RingHash(), MAGLEV: Maglev(), EITHER: RoundRobin()}
+VERSIONS = {f"diff/{version.value}:80": version for version in HttpVersion}
+"""Clusters of a server that speaks HTTP/1.1 and HTTP/2, by what it is spoken to in."""
+_BILINGUAL = "127.0.0.7", 8006
 _FIRST_PORT = 1000
 _EXCHANGE_SECONDS = 10.0
 # What a sidecar's init container does with iptables: connections to services go to the proxy's port.
@@ -124,6 +128,9 @@ class World:
         endpoints = {EMPTY: EndpointSet(name=EMPTY)}
         for name, (address, port) in {**_SERVERS, **_FAILING, **_STREAMS}.items():
             endpoints[name] = EndpointSet(name=name, endpoints=(Endpoint(address=address, port=port),))
+        clusters |= {name: Cluster(name=name, http_version=each) for name, each in VERSIONS.items()}
+        spoken_to = (Endpoint(address=_BILINGUAL[0], port=_BILINGUAL[1]),)
+        endpoints |= {name: EndpointSet(name=name, endpoints=spoken_to) for name in VERSIONS}
         for name in _BALANCING:
             both = tuple(each for server in _SERVERS for each in endpoints[server].endpoints)
             endpoints[name] = EndpointSet(name=name, endpoints=both)
@@ -140,12 +147,12 @@ class World:
 
     def send(self, proxy: str, port: int, data: bytes, method: str = "GET") -> Response:
         """The response to raw bytes by one of the proxies, on a connection of its own."""
-        return exchange(self._connect(proxy, port), data, method)
+        return exchange(self.connect(proxy, port), data, method)
 
     def send_raw(self, proxy: str, port: int, data: bytes) -> bytes:
         """All bytes that one of the proxies answers to ``data`` before it ends the connection."""
         received = b""
-        with self._connect(proxy, port) as connection, contextlib.suppress(ConnectionResetError):
+        with self.connect(proxy, port) as connection, contextlib.suppress(ConnectionResetError):
             connection.sendall(data)
             while chunk := connection.recv(65536):
                 received += chunk
@@ -157,7 +164,7 @@ class World:
 
     def _stream(self, proxy: str, port: int, data: bytes) -> bytes:
         try:
-            with self._connect(proxy, port) as connection:
+            with self.connect(proxy, port) as connection:
                 connection.sendall(data)
                 # Envoy ends connections that it inspects when their clients have ended their direction.
                 first = connection.recv(65536)
@@ -168,7 +175,8 @@ class World:
         except OSError:
             return b""
 
-    def _connect(self, proxy: str, port: int) -> socket.socket:
+    def connect(self, proxy: str, port: int) -> socket.socket:
+        """A connection that one of the proxies has."""
         with self._pods[proxy].entered():
             connection = socket.socket()
             connection.settimeout(_EXCHANGE_SECONDS)
@@ -223,6 +231,7 @@ def _servers(pod: Namespace) -> Iterator[None]:
             stack.enter_context(socket.create_server(_FAILING[SILENT]))
             for name, (host, port) in _STREAMS.items():
                 stack.enter_context(contextlib.closing(Server(_digesting(name), host, port)))
+            stack.enter_context(contextlib.closing(Server(bilingual, *_BILINGUAL)))
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshd.model.cluster_policies import (
     Balancing,
+    GrpcProbe,
     HealthCheck,
     HttpProbe,
     LeastRequest,
@@ -16,7 +17,7 @@ from meshd.model.cluster_policies import (
     SlowStart,
     TcpProbe,
 )
-from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health, HttpVersion
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.request_policies import (
     Cors,
@@ -64,7 +65,13 @@ _OUTLIER = Outlier(
 CLUSTERS = (
     *(Cluster(name=f"by/{name}", balancing=each) for name, each in _BALANCING.items()),
     Cluster(name="panic", panic_percent=30),
+    *(Cluster(name=f"speaks/{version.value}", http_version=version) for version in HttpVersion),
     Cluster(name="http-probe", health_check=HealthCheck(probe=_HTTP_PROBE, interval=600.0, port=8081)),
+    Cluster(
+        name="grpc-probe",
+        http_version=HttpVersion.HTTP2,
+        health_check=HealthCheck(probe=GrpcProbe(service="demo.Echo", authority="web"), interval=600.0),
+    ),
     Cluster(name="tcp-probe", health_check=HealthCheck(probe=TcpProbe(), interval=600.0)),
     Cluster(name="outlier", outlier=_OUTLIER),
     Cluster(name="outlier-off", outlier=Outlier(consecutive_5xx=0)),
