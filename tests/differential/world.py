@@ -44,7 +44,7 @@ _FAILING = {
 }
 ONE, TWO = "diff/one:1", "diff/two:1"
 """Clusters whose servers answer the first bytes with their name, and the last with the hash of all."""
-_STREAMS = {ONE: ("127.0.0.7", 8006), TWO: ("127.0.0.8", 8007)}
+_STREAMS = {ONE: ("127.0.0.17", 8016), TWO: ("127.0.0.18", 8017)}
 RING, MAGLEV, EITHER = "diff/ring:80", "diff/maglev:80", "diff/either:80"
 """Clusters of the servers of A and B both, by how they are balanced."""
 _BALANCING: dict[str, Balancing] = {RING: RingHash(), MAGLEV: Maglev(), EITHER: RoundRobin()}
