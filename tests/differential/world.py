@@ -178,10 +178,7 @@ class World:
     def connect(self, proxy: str, port: int) -> socket.socket:
         """A connection that one of the proxies has."""
         with self._pods[proxy].entered():
-            connection = socket.socket()
-            connection.settimeout(_EXCHANGE_SECONDS)
-            connection.connect((VIP, port))
-        return connection
+            return socket.create_connection((VIP, port), _EXCHANGE_SECONDS)
 
     @contextlib.contextmanager
     def scripted(self, *answers: bytes | None) -> Iterator[dict[str, list[bytes]]]:
