@@ -54,7 +54,7 @@ format: setup-test
 	$(BIN)/ruff format $(SOURCES)
 	clang-format-14 -i $(C_FILES)
 
-# Each of the two fuzzers stops after so long. What they find is in build/fuzz.
+# Each of the three fuzzers stops after so long. What they find is in build/fuzz.
 FUZZ_SECONDS ?= 900
 FUZZ_FLAGS   := -g -O1 -Wall -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I bpf -I bpf/shim/include
 
@@ -65,6 +65,7 @@ fuzz: setup-test
 	build/fuzz/head -max_total_time=$(FUZZ_SECONDS) -max_len=3000 -dict=fuzz/http.dict -print_final_stats=1 \
 	  -artifact_prefix=build/fuzz/ build/fuzz/corpus fuzz/corpus
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) fuzz/corpus build/fuzz/corpus
+	$(BIN)/python -m fuzz.hellos --seconds $(FUZZ_SECONDS)
 
 # Thousands of connections that end in all ways. SEED=N repeats one, as far as time lets it.
 SOAK_SECONDS ?= 300

@@ -50,6 +50,7 @@ PURE = (
     "proxy.filters",
     "proxy.grpc",
     "proxy.routing",
+    "proxy.tls",
 )
 """Modules and packages that decide and do no I/O."""
 IMPURE_LIBRARIES = frozenset(

@@ -7,9 +7,9 @@ A port has routes of one kind. Where there are several, the more specific kind h
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from meshd.gateway.attachment import Attachment, attachments
+from meshd.gateway.attachment import Attachment, attachments, without_ports
 from meshd.gateway.filters import UnsupportedValueError
 from meshd.gateway.precedence import Ranked
 from meshd.gateway.references import Backends
@@ -116,21 +116,15 @@ def _meaningless(route: RequestRoute) -> Iterator[Problem]:
 
 def _without_conflicts(key: Key, found: list[Attachment], result: Attached) -> list[Attachment]:
     """The attachments without the ports that a more specific kind has; one that loses all is refused."""
-    return [_left(key.kind, each, result) for each in found]
 
+    def left(attachment: Attachment) -> Attachment:
+        def holder(port: int) -> str:
+            other = result.kinds.get(((attachment.service, port), attachment.consumer), key.kind)
+            return other if other != key.kind else ""
 
-def _left(kind: str, attachment: Attachment, result: Attached) -> Attachment:
-    def other(port: int) -> str:
-        holder = result.kinds.get(((attachment.service, port), attachment.consumer), kind)
-        return holder if holder != kind else ""
+        return without_ports(attachment, key.kind, holder)
 
-    lost = {port: holder for port in attachment.ports if (holder := other(port))}
-    if not lost:
-        return attachment
-    left = tuple(port for port in attachment.ports if port not in lost)
-    told = ", ".join(f"port {port} has {holder}s" for port, holder in lost.items())
-    message = f"{attachment.parent}: {told}, which come before {kind}s"
-    return replace(attachment, ports=left, reason="" if left else "Conflicted", message=message)
+    return [left(each) for each in found]
 
 
 def _put(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from meshd.gateway.protocols import Declared, declared
 from meshd.kube.grpcroute import RequestRoute
 from meshd.kube.httproute import GATEWAY_GROUP, BackendObjectReference, ParentRef
+from meshd.kube.l4routes import AnyRoute
 from meshd.kube.objects import ReferenceGrant, Service
 
 
@@ -17,7 +18,7 @@ def is_service(ref: ParentRef) -> bool:
     return ref.group in ("", "core") and ref.kind == "Service"
 
 
-def service_parents(route: RequestRoute) -> frozenset[tuple[str, str]]:
+def service_parents(route: AnyRoute) -> frozenset[tuple[str, str]]:
     """Namespace and name of the Services that a route names as parents.
 
     It may send requests back to them without a ReferenceGrant: its callers call them anyway.
@@ -44,21 +45,21 @@ class Backends:
     services: Mapping[tuple[str, str], Service]
     grants: Iterable[ReferenceGrant]
 
-    def cluster(self, ref: BackendObjectReference, route: RequestRoute) -> str:
+    def cluster(self, ref: BackendObjectReference, route: AnyRoute) -> str:
         """The cluster of a backendRef in a route.
 
         For one that does not resolve it is a name that no cluster can have, which the proxy answers with the
-        status for that.
+        status for that, or with a reset.
         """
         target = ref.namespace or route.metadata.namespace
         name = f"{target}/{ref.name}:{ref.port}"
         return name if self.resolves(ref, route) else f"unresolved/{name}"
 
-    def resolves(self, ref: BackendObjectReference, route: RequestRoute) -> bool:
+    def resolves(self, ref: BackendObjectReference, route: AnyRoute) -> bool:
         """Whether a backendRef in a route leads to something."""
         return self._problem(ref, route, ref.namespace or route.metadata.namespace) is None
 
-    def unresolved(self, route: RequestRoute) -> tuple[Unresolved, ...]:
+    def unresolved(self, route: AnyRoute) -> tuple[Unresolved, ...]:
         """All that is wrong with a route's backendRefs, each once."""
         return self._unresolved(route, (ref for rule in route.spec.rules for ref in rule.backend_refs))
 
@@ -72,14 +73,12 @@ class Backends:
         mirrors = (item.request_mirror for item in filters if item.request_mirror is not None)
         return self._unresolved(route, (mirror.backend_ref for mirror in mirrors))
 
-    def _unresolved(
-        self, route: RequestRoute, refs: Iterator[BackendObjectReference]
-    ) -> tuple[Unresolved, ...]:
+    def _unresolved(self, route: AnyRoute, refs: Iterator[BackendObjectReference]) -> tuple[Unresolved, ...]:
         namespace = route.metadata.namespace
         found = (self._problem(ref, route, ref.namespace or namespace) for ref in refs)
         return tuple(dict.fromkeys(problem for problem in found if problem is not None))
 
-    def _problem(self, ref: BackendObjectReference, route: RequestRoute, target: str) -> Unresolved | None:
+    def _problem(self, ref: BackendObjectReference, route: AnyRoute, target: str) -> Unresolved | None:
         if (ref.group, ref.kind) not in (("", "Service"), ("core", "Service")):
             kind = f"{ref.group}/{ref.kind}" if ref.group else ref.kind
             return Unresolved("InvalidKind", f"{kind} is not supported; use a Service")
@@ -101,14 +100,14 @@ class Backends:
             return Unresolved("BackendNotFound", message)
         for port in service.spec.ports:
             if port.port == ref.port and port.protocol == "TCP":
-                if declared(port) is Declared.OPAQUE:
+                if isinstance(route, RequestRoute) and declared(port) is Declared.OPAQUE:
                     said = port.app_protocol or port.name
                     message = f"{called} port {ref.port} is declared to speak {said}, not HTTP in clear text"
                     return Unresolved("UnsupportedProtocol", message)
                 return None
         return Unresolved("BackendNotFound", f"{called} has no TCP port {ref.port}")
 
-    def _granted(self, name: str, route: RequestRoute, target: str) -> bool:
+    def _granted(self, name: str, route: AnyRoute, target: str) -> bool:
         asking = (GATEWAY_GROUP, type(route).__name__, route.metadata.namespace)
         return any(
             grant.metadata.namespace == target

@@ -10,14 +10,16 @@ from meshd.gateway import options
 from meshd.gateway.policies import Merged, Policies
 from meshd.gateway.retries import policy_retry
 from meshd.gateway.shares import parts_per_million
-from meshd.gateway.upstreams import HashKeys, hash_keys
+from meshd.gateway.upstreams import HashKeys, hash_keys, idle_timeouts
 from meshd.kube import routepolicy as kube
 from meshd.kube.duration import seconds
 from meshd.kube.grpcroute import GrpcRule, RequestRule
 from meshd.kube.objects import Key, Service
 from meshd.kube.routepolicy import RoutePolicySpec
-from meshd.model.request_policies import Fault, RateLimit, StringMatch, TokenBucket
+from meshd.model.request_policies import Fault, HashSource, RateLimit, StringMatch, TokenBucket
 from meshd.model.routes import Action, DirectResponse, Forward, Route
+from meshd.model.status import Problem, Severity
+from meshd.model.tcp_routes import TcpRoute
 
 PortKey = tuple[tuple[str, str], int]
 """A service's (namespace, name), and the port."""
@@ -29,6 +31,7 @@ class Shaping:
     def __init__(self, services: Mapping[tuple[str, str], Service], policies: Policies) -> None:
         self._policies = policies
         self._hash_keys = hash_keys(services, policies)
+        self._idle_timeouts = idle_timeouts(services, policies)
         self._ports = {
             (key, port.port): (port.name, options.fast_path(service)[0])
             for key, service in services.items()
@@ -44,6 +47,28 @@ class Shaping:
     def of_port(self, found: Route, port: PortKey) -> Route:
         """A route that nobody wrote."""
         return self._shaped(found, Merged(None), port, GrpcRule())
+
+    def of_connections(self, found: TcpRoute) -> tuple[TcpRoute, list[Problem]]:
+        """A route of connections, and what of its clusters' policies connections cannot have.
+
+        Of several clusters the one that lets a connection wait longest decides.
+        """
+        problems = []
+        for cluster in found.clusters:
+            keys = self._hash_keys.get(cluster.name, ())
+            if keys and HashSource() not in keys:
+                message = (
+                    f"connections to {cluster.name} have nothing that it is hashed by: they go anywhere; "
+                    "a policy with hashOn SourceAddress would keep each caller's together"
+                )
+                problems.append(Problem(field="spec.rules", message=message, severity=Severity.WARNING))
+        waits = [self._idle_timeouts.get(cluster.name, found.idle_timeout) for cluster in found.clusters]
+        shaped = msgspec.structs.replace(
+            found,
+            idle_timeout=max(waits) if all(waits) else 0.0,
+            hash_source=any(HashSource() in self._hash_keys.get(each.name, ()) for each in found.clusters),
+        )
+        return shaped, problems
 
     def _shaped(
         self, found: Route, rule: Merged[RoutePolicySpec], key: PortKey, written: RequestRule

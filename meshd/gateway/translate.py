@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from meshd.gateway import options, upstreams
 from meshd.gateway.attached import Attached, attach_all
 from meshd.gateway.endpoints import SERVICE_NAME, endpoint_set
+from meshd.gateway.l4_attached import L4Attached, attach_l4
 from meshd.gateway.listeners import listener
 from meshd.gateway.policies import Policies, attach
 from meshd.gateway.references import Backends
@@ -38,6 +39,7 @@ class _Build:
     """The snapshot in the making."""
 
     attached: Attached
+    connections: L4Attached
     policies: Policies
     shaping: Shaping
     listeners: dict[str, Listener] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class _Build:
     owners: dict[tuple[str, int], str] = field(default_factory=dict)
     """Which listener has an address and port."""
     useful: dict[str, bool] = field(default_factory=dict)
-    """By the RoutePolicies for ports: whether any of these is captured and speaks HTTP."""
+    """By the RoutePolicies for ports: whether any of these is captured, and is what they are about."""
 
 
 def translate(objects: Objects, last_accepted: Mapping[Key, RequestRoute]) -> Translation:
@@ -57,25 +59,30 @@ def translate(objects: Objects, last_accepted: Mapping[Key, RequestRoute]) -> Tr
     shaping = Shaping(services, policies)
     backends = Backends(services, tuple(objects.grants.values()))
     attached = attach_all(objects.routes, last_accepted, backends, shaping)
+    connections = attach_l4(objects.l4_routes, attached, backends, shaping)
     slices: dict[tuple[str, str], list[EndpointSlice]] = {}
     for (namespace, _), slice_ in objects.slices.items():
         owner = slice_.metadata.labels.get(SERVICE_NAME)
         if owner:
             slices.setdefault((namespace, owner), []).append(slice_)
-    build = _Build(attached, policies, shaping)
+    build = _Build(attached, connections, policies, shaping)
     problems = {key: list(found) for key, found in objects.problems.items()}
     for (namespace, name), service in services.items():
         found = _service(build, service, slices.get((namespace, name), []))
         if found:
             problems.setdefault(Key("Service", namespace, name), []).extend(found)
-    for key, more in (*attached.problems.items(), *policies.problems.items()):
+    for key, more in (
+        *attached.problems.items(),
+        *connections.problems.items(),
+        *policies.problems.items(),
+    ):
         problems.setdefault(key, []).extend(more)
     for key in policies.statuses:
         if not build.useful.get(str(key), True):
             message = "no Service's port that it is for is captured as HTTP: it does nothing there"
             found = [Problem(field="spec.targetRefs", message=message, severity=Severity.WARNING)]
             problems.setdefault(key, []).extend(found)
-    parents = policies.statuses | attached.parents
+    parents = policies.statuses | attached.parents | connections.parents
     snapshot = Snapshot(0, build.listeners, build.route_configs, build.clusters, build.endpoints)
     return Translation(snapshot, _status(objects, parents, problems), attached.accepted)
 
@@ -120,11 +127,12 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
         if not free:
             continue
         routes = build.attached.routes((key, port.port))
-        found, configs = listener(service, port, free, routes, policies, build.shaping, said)
+        connections = build.connections.routes((key, port.port))
+        found, configs = listener(service, port, free, routes, connections, policies, build.shaping, said)
         build.listeners[name] = found
         problems += upstreams.session_affinity(service, port, found.protocol, build.policies)
         build.route_configs.update((config.name, config) for config in configs)
-        if found.protocol is Protocol.HTTP:
+        if found.protocol is Protocol.HTTP or (found.is_relayed and options.says_of_connections(policies)):
             build.useful.update(dict.fromkeys(policies.names, True))
     return problems
 

@@ -93,6 +93,17 @@ def hash_keys(services: Mapping[tuple[str, str], Service], policies: Policies) -
     return found
 
 
+def idle_timeouts(services: Mapping[tuple[str, str], Service], policies: Policies) -> Mapping[str, float]:
+    """How long a connection to the clusters may be without a byte; of those that a policy says it of."""
+    found: dict[str, float] = {}
+    for key, service in services.items():
+        for port in service.spec.ports:
+            spec = policies.upstream(key, port.name).spec
+            if spec is not None and spec.timeouts is not None:
+                found[cluster_name(service, port)] = seconds(spec.timeouts.idle)
+    return found
+
+
 def session_affinity(
     service: Service, port: ServicePort, protocol: Protocol, policies: Policies
 ) -> tuple[Problem, ...]:

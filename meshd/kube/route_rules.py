@@ -10,7 +10,13 @@ from collections.abc import Iterator, Sequence
 from meshd.kube import cross_fields, grpcroute_rules, httproute_rules
 from meshd.kube.cross_fields import camel
 from meshd.kube.grpcroute import GrpcRule, RequestBackendRef, RequestMatch, RequestRoute, RequestRule
-from meshd.kube.httproute import CommonFilter, RequestMirror, SessionPersistence
+from meshd.kube.httproute import (
+    BackendObjectReference,
+    CommonFilter,
+    ParentRef,
+    RequestMirror,
+    SessionPersistence,
+)
 from meshd.kube.regex_rules import header_problems
 from meshd.model.status import Problem
 
@@ -37,11 +43,22 @@ def problems(route: RequestRoute) -> Iterator[Problem]:
     names = [rule.name for rule in rules if rule.name]
     if len(names) != len(set(names)):
         yield Problem(field="spec.rules", message="two rules have the same name")
-    for i, parent in enumerate(route.spec.parent_refs):
-        if parent in route.spec.parent_refs[:i]:
-            yield Problem(field=f"spec.parentRefs[{i}]", message="is there twice")
+    yield from parent_problems(route.spec.parent_refs)
     for i, rule in enumerate(rules):
         yield from _rule(rule, f"spec.rules[{i}]")
+
+
+def parent_problems(parents: Sequence[ParentRef]) -> Iterator[Problem]:
+    """What is wrong with the parentRefs of a route of any kind."""
+    for i, parent in enumerate(parents):
+        if parent in parents[:i]:
+            yield Problem(field=f"spec.parentRefs[{i}]", message="is there twice")
+
+
+def backend_problems(backend: BackendObjectReference, where: str) -> Iterator[Problem]:
+    """What is wrong with a reference to a backend, whoever has it."""
+    if backend.port is None and (backend.group, backend.kind) == ("", "Service"):
+        yield Problem(field=f"{where}.port", message="must be set for a Service")
 
 
 def _rule(rule: RequestRule, where: str) -> Iterator[Problem]:
@@ -52,8 +69,7 @@ def _rule(rule: RequestRule, where: str) -> Iterator[Problem]:
     backends: Sequence[RequestBackendRef] = rule.backend_refs
     for i, backend in enumerate(backends):
         here = f"{where}.backendRefs[{i}]"
-        if backend.port is None and (backend.group, backend.kind) == ("", "Service"):
-            yield Problem(field=f"{here}.port", message="must be set for a Service")
+        yield from backend_problems(backend, here)
         yield from _filters(backend.filters, f"{here}.filters")
     if rule.session_persistence is not None:
         yield from _session(rule.session_persistence, f"{where}.sessionPersistence")
@@ -90,9 +106,8 @@ def _session(session: SessionPersistence, where: str) -> Iterator[Problem]:
 
 
 def _mirror(mirror: RequestMirror, where: str) -> Iterator[Problem]:
-    ref, fraction = mirror.backend_ref, mirror.fraction
-    if ref.port is None and (ref.group, ref.kind) == ("", "Service"):
-        yield Problem(field=f"{where}.backendRef.port", message="must be set for a Service")
+    fraction = mirror.fraction
+    yield from backend_problems(mirror.backend_ref, f"{where}.backendRef")
     if mirror.percent is not None and fraction is not None:
         yield Problem(field=f"{where}.fraction", message="must not be set beside percent")
     yield from cross_fields.problems(fraction, f"{where}.fraction")

@@ -45,6 +45,7 @@ from meshd.model.routes import (
     WeightedCluster,
 )
 from meshd.model.snapshot import Snapshot
+from meshd.model.tcp_routes import TcpRoute
 
 _BALANCING: dict[str, Balancing] = {
     "round-robin": RoundRobin(slow_start=SlowStart(window=30.0)),
@@ -183,8 +184,29 @@ def routes() -> tuple[Route, ...]:
     )
 
 
+_SHARES = (WeightedCluster(name="by/ring-hash", weight=9), WeightedCluster(name="panic"))
+TCP = Listener(
+    name="tcp",
+    service="default/tcp",
+    addresses=("10.96.0.2",),
+    port=443,
+    protocol=Protocol.TCP,
+    cluster="panic",
+    tcp_routes=(
+        TcpRoute(
+            name="named", server_names=("a.example", "*.example"), clusters=_SHARES, connect_attempts=4,
+            hash_source=True,
+        ),
+        TcpRoute(name="rest", clusters=(WeightedCluster(name="unresolved/x"),), idle_timeout=0.0),
+    ),
+    tcp_consumers=(("shop", (TcpRoute(name="own", clusters=_SHARES),)),),
+    hello_timeout=5.0,
+)  # fmt: skip
+"""A port whose connections are routed in every way."""
+
+
 def snapshot(several: tuple[Route, ...] | None = None) -> Snapshot:
-    """All of it, behind one listener; with other routes where they are given."""
+    """All of it, requests behind one listener; with other routes where they are given."""
     host = VirtualHost(
         name="all", routes=routes() if several is None else several, rate_limit=RateLimit(all=_BUCKET)
     )
@@ -200,7 +222,7 @@ def snapshot(several: tuple[Route, ...] | None = None) -> Snapshot:
     )
     return Snapshot(
         1,
-        {"all": listener},
+        {"all": listener, "tcp": TCP},
         {"all": RouteConfig(name="all", virtual_hosts=(host,))},
         {each.name: each for each in CLUSTERS},
         {

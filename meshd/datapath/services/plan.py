@@ -7,6 +7,7 @@ again when it misses the slot (bpf/balance.h).
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -20,6 +21,14 @@ _GENERATIONS = 2**32
 _NO_RULES: Mapping[str, int] = {}
 
 
+class Handling(enum.Enum):
+    """What the kernel does with a service's connections: enum protocol of bpf/types.h, by name."""
+
+    HTTP = "http"
+    TCP = "tcp"
+    TCP_RELAYED = "tcp-relayed"
+
+
 class ServiceEntry(NamedTuple):
     """One value of the ``services`` map."""
 
@@ -27,7 +36,7 @@ class ServiceEntry(NamedTuple):
     generation: int
     first_slot: int
     slots: int
-    protocol: Protocol
+    handling: Handling
     failure_policy: FailurePolicy
     rules: int = 0
     """Fingerprint of the rules by which the kernel carries its requests; 0: it carries none."""
@@ -204,4 +213,10 @@ def _entry(
     listener: Listener, number: int, generation: int, table: SlotTable, vip: Target, rules: int
 ) -> ServiceEntry:
     first, count = (0, len(table.ipv4)) if vip.ipv4 else (len(table.ipv4), len(table.ipv6))
-    return ServiceEntry(number, generation, first, count, listener.protocol, listener.failure_policy, rules)
+    return ServiceEntry(number, generation, first, count, _handling(listener), listener.failure_policy, rules)
+
+
+def _handling(listener: Listener) -> Handling:
+    if listener.protocol is Protocol.HTTP:
+        return Handling.HTTP
+    return Handling.TCP_RELAYED if listener.is_relayed else Handling.TCP
