@@ -212,7 +212,31 @@ struct connection {
 	struct flow_key flow; /* whose request it carries, or carried last */
 	__u32 redirected; /* bytes to S since it was known to have read all; messages count as more
 			   */
+	__u32 judged;	  /* 1: that request's cluster ejects endpoints by their answers */
+	__u32 zero;
 	struct response_head head;
+};
+
+/* An endpoint of a cluster that ejects endpoints by their answers. */
+struct judged_endpoint {
+	__u64 cluster; /* meshd.datapath.rules.fingerprint.cluster_id of its name */
+	struct address_port address;
+	__u32 zero;
+};
+
+/* Answers of less than 500 that the kernel carried from it. */
+struct good_answers {
+	__u64 count;
+	__u64 nanoseconds; /* from the requests to the answers' heads, together */
+};
+
+/* One of 500 or more: what the agent is told. */
+struct bad_answer {
+	struct judged_endpoint from;
+	__u64 good; /* good_answers.count before it */
+	__u64 nanoseconds;
+	__u32 status;
+	__u32 zero;
 };
 
 enum path_kind {
@@ -365,7 +389,7 @@ enum candidate_action {
 struct cluster_share {
 	__u64 cluster;
 	__u32 bound;
-	__u32 zero;
+	__u32 judged; /* 1: the cluster ejects endpoints by their answers */
 };
 
 /* One route. The first whose conditions hold takes the request. */
@@ -431,6 +455,7 @@ struct stats {
 	__u64 connections_full; /* upstream connections that found no room in connections */
 	__u64 rows_full;	/* carried requests and upcalls that found no room for their row */
 	__u64 bells_full;	/* events that found no room in their worker's ring buffer */
+	__u64 answers_unheard;	/* bad answers that found none in the agent's */
 };
 
 #endif

@@ -22,6 +22,7 @@ from meshd.agent.shared_limits import SharedLimits
 from meshd.agent.splicers import Splicers
 from meshd.agent.worker_slot import WorkerSlot
 from meshd.agent.workers import Greeting, Workers
+from meshd.datapath.counts.answers import CarriedAnswers
 from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.errors import CaptureError
@@ -59,7 +60,10 @@ class Agent:
             lambda index: self._limits.worker_ended(index),
         )
         self._limits = SharedLimits(options.workers)
-        self._health = EndpointHealth(options.run_dir / "health.msgpack")
+        self._health = EndpointHealth(
+            options.run_dir / "health.msgpack",
+            CarriedAnswers(datapath.open_map("judged"), datapath.open_map("bells"), datapath.layout),
+        )
         self._enrolment = Enrolment(datapath, self._workers, self._home_fd)
         self._counts = KernelCounts(
             CarriedRequests(datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout),
@@ -135,6 +139,7 @@ class Agent:
             self._enrolment.close()
             self._counts.close()
             self._splicers.close()
+            self._health.close()
             answers.close()
             self._limits.close()
             os.close(self._home_fd)

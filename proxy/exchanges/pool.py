@@ -64,7 +64,7 @@ class Pool:
         """The endpoint takes no new requests: connections end with the exchange that they carry."""
         self.address = endpoint.address, endpoint.port
         self.cluster_id = cluster_id(cluster.name)
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._open_socket = open_socket
         self._idle: deque[Upstream] = deque()
         self._all: set[Upstream] = set()
@@ -224,7 +224,7 @@ class Pool:
         self._counted = now
 
     async def _connect(self) -> None:
-        address, port = self._endpoint.address, self._endpoint.port
+        address, port = self.endpoint.address, self.endpoint.port
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock: socket.socket | None = None
         upstream: Upstream | None = None
@@ -256,13 +256,13 @@ class Pool:
             sock.close()
         self.runtime.counters.add("upstream_connect_failures_total")
         # As in Envoy (LocalOriginConnectFailed).
-        self.runtime.outcomes.record(self.cluster, self._endpoint, 503, None)
+        self.runtime.outcomes.record(self.cluster, self.endpoint, 503, None)
         log.event(
             _logger,
             logging.DEBUG,
             "connect failed",
             cluster=self.cluster.name,
-            endpoint=f"{self._endpoint.address}:{self._endpoint.port}",
+            endpoint=f"{self.endpoint.address}:{self.endpoint.port}",
             reason=reason,
         )
         if self._waiting:

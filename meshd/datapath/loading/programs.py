@@ -59,6 +59,8 @@ MAPS = (
     "requests",
     "blank_count",
     "upcalls",
+    "judged",
+    "blank_answer",
     "origins",
     "heartbeat",
     "bell",
