@@ -56,6 +56,11 @@
 #define MESHD_MAX_PATHS 131072
 #endif
 
+/* Ends of joined connections: two for each. */
+#ifndef MESHD_MAX_JOINED
+#define MESHD_MAX_JOINED 131072
+#endif
+
 /* Endpoints, of each cluster that they are in, that are judged by their answers. */
 #ifndef MESHD_MAX_JUDGED
 #define MESHD_MAX_JUDGED 65536

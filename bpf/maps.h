@@ -11,6 +11,9 @@
 /* netns cookie -> the workload in it. What is not in here is never touched. */
 BPF_F_TABLE("hash", u64, struct member, members, MESHD_MAX_MEMBERS, BPF_F_NO_PREALLOC);
 
+/* address of a workload of this node -> its netns cookie. */
+BPF_F_TABLE("hash", struct home_address, u64, homes, MESHD_MAX_MEMBERS * 4, BPF_F_NO_PREALLOC);
+
 /* VIP and port -> service. */
 BPF_F_TABLE("hash", struct address_port, struct service, services, MESHD_MAX_SERVICES,
 	BPF_F_NO_PREALLOC);
@@ -98,6 +101,13 @@ BPF_F_TABLE("array", u32, struct settings, settings, 1, 0);
 
 /* 0 -> counters of this CPU; 1 -> what they were under an earlier layout, written by user space. */
 BPF_F_TABLE("percpu_array", u32, struct stats, stats, 2, 0);
+
+/* end of a joined connection -> its progress, as long as its socket is connected. */
+BPF_F_TABLE(
+	"hash", struct ends, struct joined_end, joined_ends, MESHD_MAX_JOINED, BPF_F_NO_PREALLOC);
+
+/* end of a joined connection -> its socket. */
+BPF_SOCKHASH(joined, struct ends, MESHD_MAX_JOINED);
 
 /* client's end of a captured connection -> its socket (C). */
 BPF_SOCKHASH(clients, struct flow_key, MESHD_MAX_FLOWS);

@@ -29,6 +29,9 @@ enum failure_policy {
 /* Bits of member.flags. */
 enum member_flag {
 	MEMBER_FAST_PATH = 1, /* sockets of this workload may be enrolled */
+	MEMBER_JOINS = 2,     /* its connections to opaque TCP services are joined, whatever these
+				 say */
+	MEMBER_JOINS_NOT = 4, /* none of its connections is, at either end */
 };
 
 /* A network namespace that the mesh serves. */
@@ -51,6 +54,13 @@ struct service {
 	enum failure_policy failure_policy;
 	__u64 rules; /* names its compiled routes for all callers, see struct rule_set; 0: it has
 			none, the fast path is off for it */
+	__u32 joined; /* 1: of opaque TCP: connections to it are joined, see bpf/joined.h */
+	__u32 zero;
+};
+
+/* An address of a workload, as in address_port. */
+struct home_address {
+	__be32 address[4];
 };
 
 struct endpoint_key {
@@ -72,6 +82,28 @@ struct flow_key {
 struct origin {
 	struct address_port destination;
 	__u32 captured; /* 1: the connection goes to the in-pod listener; 0: to an endpoint */
+	__u32 joined;	/* 1: it may be joined with that endpoint's end */
+};
+
+/* A connection as one of its ends has it. */
+struct ends {
+	struct address_port local;
+	struct address_port remote;
+};
+
+/* One end of an opaque TCP connection between two workloads of this node. Each field has one
+ * writer: that end's own programs. Counts are mod 2^32.
+ */
+struct joined_end {
+	__u64 netns;
+	__u32 first_sent;     /* sequence number of the first byte that it sends */
+	__u32 first_received; /* and of the first one that it gets */
+	__u32 read; /* and of the next byte that its app reads of what came by TCP, when it last
+		       sent */
+	__u32 redirecting; /* 1: what it sends goes into the other end's queue */
+	__u32 redirected;  /* bytes that have gone there; messages count as more */
+	__u32 emptied;	   /* the other end's redirected when this one was last seen to have read
+			      all of them */
 };
 
 /* Written by the agent. */
@@ -442,6 +474,8 @@ struct upcall_row {
 struct stats {
 	__u64 captured;		/* connects sent to the proxy */
 	__u64 balanced;		/* connects of opaque TCP services sent to an endpoint */
+	__u64 joined;		/* of the connections made so, those that were joined */
+	__u64 join_lagged;	/* times that an end of one went over to TCP, for its reader lagged */
 	__u64 failed_open;	/* connects of HTTP services let past the proxy */
 	__u64 failed_closed;	/* the same, refused */
 	__u64 bound_to_device;	/* of those two: bound to a device, loopback is out of reach */

@@ -72,7 +72,7 @@ class Agent:
             options.run_dir / "counts.msgpack",
         )
         self._splicers = Splicers(
-            CapturedSockets(datapath.open_map("flows"), datapath.open_map("connections"), datapath.layout),
+            CapturedSockets(datapath.open_map, datapath.layout),
             self._enrolment,
             datapath.flow_count,
         )

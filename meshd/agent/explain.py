@@ -93,7 +93,9 @@ def _listener(snapshot: Snapshot, service: str) -> Listener:
         ports = ", ".join(sorted(each.name for each in http))
         raise CannotExplainError(f"service {full} has several HTTP ports: {ports}")
     if found:
-        raise CannotExplainError(f"service {full} has no HTTP port: its connections are opaque TCP")
+        joined = any(each.tcp_fast_path for each in found)
+        how = ", joined in the kernel with endpoints on the caller's node" if joined else ""
+        raise CannotExplainError(f"service {full} has no HTTP port: its connections are opaque TCP{how}")
     name, namespace = full.rpartition("/")[2].partition(":")[0], full.partition("/")[0]
     alike = sorted(
         each.name

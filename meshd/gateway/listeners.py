@@ -46,6 +46,7 @@ def listener(
             protocol=Protocol.TCP,
             cluster=name,
             failure_policy=said.failure_policy,
+            tcp_fast_path=said.tcp_fast_path,
         )
         return opaque, ()
     own = attached.get("") or (shaping.of_port(_default_route(name), (key, port.port)),)

@@ -24,7 +24,9 @@ _HCM_FIELDS = {
     "generate_request_id", "preserve_external_request_id", "server_header_transformation", "upgrade_configs",
     "http_protocol_options",
 }  # fmt: skip
-_FACTS = {"service", "failure_policy", "cluster", "forwarded_proto", "fast_path", ACCESS_LOG_SHARE}
+_FACTS = {
+    "service", "failure_policy", "cluster", "forwarded_proto", "fast_path", "tcp_fast_path", ACCESS_LOG_SHARE,
+}  # fmt: skip
 
 
 def listener(message: listener_pb2.Listener) -> Listener:
@@ -80,6 +82,7 @@ def listener(message: listener_pb2.Listener) -> Listener:
         protocol=Protocol.TCP,
         cluster=_tcp_cluster(network_filter, name, where),
         failure_policy=policy,
+        tcp_fast_path=metadata.flag(fields, "tcp_fast_path", False, name, "metadata"),
     )
 
 

@@ -72,6 +72,8 @@ def listener(model: Listener) -> listener_pb2.Listener:
             facts[ACCESS_LOG_SHARE] = model.http.access_log_share
         network_filter = listener_components_pb2.Filter(name=HCM_FILTER, typed_config=pack(_http(model)))
     else:
+        if model.tcp_fast_path:
+            facts["tcp_fast_path"] = True
         proxy = tcp_proxy_pb2.TcpProxy(
             stat_prefix=model.name, cluster=model.cluster, idle_timeout=duration(0)
         )

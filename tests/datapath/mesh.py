@@ -61,6 +61,7 @@ class Mesh:
         endpoints: Iterable[tuple[str, int] | tuple[str, int, int]] = (),
         policy: FailurePolicy = FailurePolicy.OPEN,
         name: str = "demo/web",
+        joined: bool = False,
     ) -> None:
         """Add or replace a service; endpoints are address, port and, if it is not 1, weight."""
         full = f"{name}:{port}"
@@ -72,6 +73,7 @@ class Mesh:
             protocol=protocol,
             cluster=full,
             failure_policy=policy,
+            tcp_fast_path=joined,
         )
         found = tuple(
             Endpoint(address=each[0], port=each[1], weight=each[2] if len(each) == 3 else 1)

@@ -75,8 +75,8 @@ def test_nodes_agent(carrying: Lab, pods: Path, server: str) -> None:
 
 
 DOWNLOADS = """
-import hashlib, http.client
-connection = http.client.HTTPConnection("aiohttp", timeout=20)
+import hashlib, http.client, sys
+connection = http.client.HTTPConnection(sys.argv[1], timeout=20)
 for size in (0, 1, 1000, 65536, 1000000, 2097152, 2097153, 5000000, 3) * 3:
     connection.request("GET", f"/bytes/{size}")
     body = connection.getresponse().read()
@@ -84,11 +84,21 @@ for size in (0, 1, 1000, 65536, 1000000, 2097152, 2097153, 5000000, 3) * 3:
 """
 
 
-def test_bodies_of_all_sizes(carrying: Lab) -> None:
-    before = _carried(carrying, "aiohttp")
-    for line in carrying.exec("client", "/usr/bin/python3", "-c", DOWNLOADS).splitlines():
+def _download(lab: Lab, server: str) -> None:
+    for line in lab.exec("client", "/usr/bin/python3", "-c", DOWNLOADS, server).splitlines():
         size, length, same = line.split()
         assert (length, same) == (size, "True")
+
+
+def test_bodies_of_all_sizes_over_a_joined_connection(carrying: Lab) -> None:
+    before = carrying.status().capture.counters["joined"]
+    _download(carrying, "joined:9000")
+    assert carrying.status().capture.counters["joined"] - before == 1
+
+
+def test_bodies_of_all_sizes(carrying: Lab) -> None:
+    before = _carried(carrying, "aiohttp")
+    _download(carrying, "aiohttp")
     assert _carried(carrying, "aiohttp") - before >= LEAST
 
 

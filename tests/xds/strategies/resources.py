@@ -127,6 +127,7 @@ listeners = st.one_of(
         protocol=st.just(Protocol.TCP),
         cluster=names,
         failure_policy=st.sampled_from(FailurePolicy),
+        tcp_fast_path=st.booleans(),
     ),
 )
 path_matches = st.one_of(
