@@ -77,11 +77,11 @@ def _once(bed: Bed, load: Load, seconds: int, heads: HeadSizes) -> Measured:
     return Measured(samples.rps, sum(used.values()) / samples.answers)
 
 
-def _rounds(beds: Mapping[str, Bed], count: int, seconds: int) -> Found:
-    """All ways in turn, each round beginning with another one."""
+def rounds(beds: Mapping[str, Bed], loads: Sequence[Load], count: int, seconds: int) -> Found:
+    """All ways in turn, each round beginning with another one. Raises LoadError, LabError, OSError."""
     found: Found = {}
     names = list(beds)
-    for load in _LOADS:
+    for load in loads:
         host, size = manifests.host(load), load.body_bytes
         heads = {name: HeadSizes(*bed.check_patiently(host, size, _CHECKS)) for name, bed in beds.items()}
         for number in range(count):
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     config.write_text(config.read_text().replace(_SENDFILE, "sendfile off;"))
             with labs.running(files):
                 _load_sockmap(beds["sockmap"].lab)
-                found = _rounds(beds, options.rounds, options.seconds)
+                found = rounds(beds, _LOADS, options.rounds, options.seconds)
     except KeyboardInterrupt:
         return 130
     except (BedError, BusyError, LabError, LoadError, OSError, subprocess.TimeoutExpired) as error:

@@ -332,3 +332,11 @@ def test_no_byte_is_lost_or_doubled_while_it_changes_over_and_back(pods: Pods) -
             total += len(sent)
     crossed = pods.crossed() - before
     assert total / 10 < crossed < total * 9 / 10, "it went both ways"
+
+
+def test_who_closes_with_bytes_unread_ends_the_stream_before_it_resets(pods: Pods) -> None:
+    """Unlike by TCP, where the other end gets a reset at once (RFC 9293, 3.6.1)."""
+    client, server = pods.connect()
+    client.sendall(b"x" * PIECE)
+    server.close()
+    assert client.recv(1) == b""

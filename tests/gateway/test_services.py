@@ -175,8 +175,8 @@ def test_the_fast_path_can_be_turned_off_for_a_service() -> None:
 
 def test_opaque_connections_are_joined_where_the_service_says_so() -> None:
     ports = ({"port": 80, "name": "http"}, {"port": 81, "name": "tcp"})
-    for annotations, on in (({}, False), ({"meshd.io/tcp-fast-path": "on"}, True)):
-        translation = translated(service("web", *ports, annotations=annotations))
+    for said, on in (({}, False), ({"meshd.io/tcp-fast-path": "on"}, True)):
+        translation = translated(service("web", *ports, annotations=said))
         assert translation.snapshot.listeners["default/web:81"].tcp_fast_path is on
         assert not translation.snapshot.listeners["default/web:80"].tcp_fast_path
         assert translation.status.objects == ()
