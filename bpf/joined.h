@@ -17,7 +17,8 @@
 
 static __always_inline bool may_join(const struct member *member)
 {
-	return member && (member->flags & (MEMBER_FAST_PATH | MEMBER_JOINS_NOT)) == MEMBER_FAST_PATH;
+	return member &&
+	       (member->flags & (MEMBER_FAST_PATH | MEMBER_JOINS_NOT)) == MEMBER_FAST_PATH;
 }
 
 /* Whether a client's connection to an endpoint is to be joined. */

@@ -160,9 +160,9 @@ int joined_msg(struct sk_msg_md *msg)
 	return from_joined(msg);
 }
 
-/* sk_skb of the clients, servers and joined maps: bytes have come by TCP, and stay. That there is a program
- * at all makes them join the queue of the redirected ones. Without it a socket has two queues, of
- * which it reads the redirected one first, and its FIONREAD counts one alone (kernels
+/* sk_skb of the clients, servers and joined maps: bytes have come by TCP, and stay. That there is a
+ * program at all makes them join the queue of the redirected ones. Without it a socket has two
+ * queues, of which it reads the redirected one first, and its FIONREAD counts one alone (kernels
  * since 6.6.128, 6.12.75 and 6.18.14).
  */
 int arrived(struct __sk_buff *skb)

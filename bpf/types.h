@@ -52,8 +52,8 @@ struct service {
 	__u32 slots;
 	enum protocol protocol;
 	enum failure_policy failure_policy;
-	__u64 rules; /* names its compiled routes for all callers, see struct rule_set; 0: it has
-			none, the fast path is off for it */
+	__u64 rules;  /* names its compiled routes for all callers, see struct rule_set; 0: it has
+			 none, the fast path is off for it */
 	__u32 joined; /* 1: of opaque TCP: connections to it are joined, see bpf/joined.h */
 	__u32 zero;
 };
@@ -472,12 +472,12 @@ struct upcall_row {
 
 /* Counters since load. The names are those that user space shows. */
 struct stats {
-	__u64 captured;		/* connects sent to the proxy */
-	__u64 balanced;		/* connects of opaque TCP services sent to an endpoint */
-	__u64 joined;		/* of the connections made so, those that were joined */
-	__u64 join_lagged;	/* times that an end of one went over to TCP, for its reader lagged */
-	__u64 failed_open;	/* connects of HTTP services let past the proxy */
-	__u64 failed_closed;	/* the same, refused */
+	__u64 captured;	     /* connects sent to the proxy */
+	__u64 balanced;	     /* connects of opaque TCP services sent to an endpoint */
+	__u64 joined;	     /* of the connections made so, those that were joined */
+	__u64 join_lagged;   /* times that an end of one went over to TCP, for its reader lagged */
+	__u64 failed_open;   /* connects of HTTP services let past the proxy */
+	__u64 failed_closed; /* the same, refused */
 	__u64 bound_to_device;	/* of those two: bound to a device, loopback is out of reach */
 	__u64 no_endpoint;	/* connects refused for want of an endpoint */
 	__u64 no_memory;	/* sockets that could not be given an origin record */

@@ -47,8 +47,7 @@ class MemberMaps:
         except OSError as error:
             if error.errno == errno.E2BIG:
                 raise CaptureError(
-                    f"no room for another workload: the members map holds {self._members.max_entries}, "
-                    f"and the homes map {self._homes.max_entries} addresses; "
+                    f"no room for another workload: the members map holds {self._members.max_entries}; "
                     "raise MESHD_MAX_MEMBERS in bpf/consts.h"
                 ) from error
             raise CaptureError(f"network namespace {cookie} cannot be made a member: {error}") from error
