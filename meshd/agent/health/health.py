@@ -110,7 +110,7 @@ class EndpointHealth:
                 self._clusters[key[0]].restore(key[1:], ejection)
         self._restored.clear()
         if self._answers is not None:
-            self._answers.follow([key for name in self._policies for key in self._judged(name)])
+            self._answers.follow(key for name in self._policies for key in self._judged(name))
         targets = {key: each for name in reach for key, each in self._targets(received, name)}
         self._prober.follow(targets)
         self.probed_endpoints = len(targets)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from meshd import log
@@ -43,29 +43,33 @@ class CarriedAnswers:
         self._good = layout.codec("good_answers", "count", "nanoseconds")
         self._bad = layout.codec("bad_answer", "good", "nanoseconds", "status").unpack
         self._from = layout.structs["bad_answer"].place("from.", self._key.size)
+        self._keys: dict[JudgedEndpoint, bytes] = {}
+        """Of those that are entered; ``_named`` is the reverse."""
         self._named: dict[bytes, JudgedEndpoint] = {}
         self._seen: dict[bytes, _Good] = {}
-        """Of the same."""
         self._left = set(judged)
-        """By an earlier agent."""
+        """Entered by an earlier agent."""
         self._no_room = False
         with contextlib.closing(bells):
             self._bell = Bell(bells.fd, agent_place(layout), layout)
         self.fd = self._bell.fd
         """Readable when there are bad answers to tell of."""
 
-    def follow(self, endpoints: Collection[JudgedEndpoint]) -> None:
+    def follow(self, endpoints: Iterable[JudgedEndpoint]) -> None:
         """Judge these, and no others. What they answered before is nobody's news. Raises OSError."""
-        wanted = {self._packed(each): each for each in endpoints}
-        for key in (self._left | self._named.keys()) - wanted.keys():
+        wanted = frozenset(endpoints)
+        for endpoint in self._keys.keys() - wanted:
+            key = self._keys.pop(endpoint)
+            del self._named[key], self._seen[key]
             self._judged.discard(key)
-            self._named.pop(key, None)
-            self._seen.pop(key, None)
+        new = {endpoint: self._packed(endpoint) for endpoint in wanted - self._keys.keys()}
+        for key in self._left.difference(new.values()):
+            self._judged.discard(key)
         self._left.clear()
-        for key in wanted.keys() - self._named.keys():
+        for endpoint, key in new.items():
             if not self._enter(key):
                 break
-            self._named[key] = wanted[key]
+            self._keys[endpoint], self._named[key] = key, endpoint
 
     def news(self, endpoints: Iterable[JudgedEndpoint] = ()) -> Iterator[EndpointTally]:
         """The bad answers since the last time in their order, each with the good ones before it.
@@ -73,7 +77,8 @@ class CarriedAnswers:
         Then the good answers of ``endpoints`` since then. Raises OSError.
         """
         # Read before the bad ones are taken: those that came before them are among those.
-        values = [(key, self._judged.get(key)) for key in map(self._packed, endpoints) if key in self._named]
+        keys = [self._keys[endpoint] for endpoint in endpoints if endpoint in self._keys]
+        values = [(key, self._judged.get(key)) for key in keys]
         for record in self._bell.take():
             key = record[self._from]
             if key in self._named:
