@@ -9,12 +9,14 @@ from typing import cast
 
 from meshd import log
 from meshd.datapath.flows.table import FlowTable
+from meshd.model.listeners import Protocol
 from proxy.exchanges.caller import Caller
 from proxy.exchanges.downstream import Downstream
 from proxy.exchanges.reset import reset
 from proxy.fast.flow import FastFlow
 from proxy.fast.path import FastPath
 from proxy.runtime import Runtime
+from proxy.tcp.session import Session
 
 _logger = logging.getLogger("meshd.proxy.arrival")
 
@@ -46,7 +48,7 @@ class Destinations:
 
 
 class Arrival(asyncio.Protocol):
-    """The protocol of a connection until it is known what it is; then Downstream takes over."""
+    """The protocol of a connection until it is known what it is; then Downstream or a Session takes over."""
 
     def __init__(
         self, runtime: Runtime, caller: Caller, destinations: Destinations, fast_path: FastPath
@@ -74,6 +76,10 @@ class Arrival(asyncio.Protocol):
         listener = None if meant is None else config.listener_at(*meant, namespace)
         if meant is None or listener is None:
             self._reject(transport, "downstream_unknown_destination_total", peer)
+            return
+        if listener.listener.protocol is Protocol.TCP:
+            local, remote = _text(*meant), _text(address, port)
+            Session(runtime, self._caller, listener, local, remote, ":" in meant[0]).begin(transport)
             return
         fast_path = self._fast_path
         downstream = Downstream(

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from meshd import log
 from meshd.model.clusters import Cluster, EndpointSet
-from meshd.model.listeners import HttpOptions, Listener, Protocol
+from meshd.model.listeners import HttpOptions, Listener
 from meshd.model.regex import RegexError
 from meshd.model.routes import RouteConfig
 from meshd.model.snapshot import Delta, Snapshot
+from meshd.model.tcp_decision import TcpRouteTable
 from proxy.balancing.balancer import Balancer
 from proxy.routing.decision import RouteTable
 from proxy.routing.listener_rules import ListenerRules
@@ -24,15 +25,18 @@ EndpointKey = tuple[str, str, int]
 class ListenerState:
     """A listener as the connections from one namespace see it: they hold this, and an update changes it."""
 
-    __slots__ = ("listener", "options", "removed", "routes", "rules")
+    __slots__ = ("listener", "options", "removed", "routes", "rules", "tcp")
 
     def __init__(self, listener: Listener, routes: RouteTable) -> None:
         self.listener = listener
         self.options: HttpOptions = listener.http
         self.routes = routes
         """Those for callers of that namespace."""
+        self.tcp = TcpRouteTable(listener)
+        """The same, where the port is no HTTP port."""
         self.removed = False
-        """The service port is gone: connections end after the request that is in flight."""
+        """The service port is gone, or speaks another protocol: HTTP connections end after the request in
+        flight."""
         self.rules: ListenerRules | None = None
         """What the kernel knows it by, when somebody has asked since the last change."""
 
@@ -104,15 +108,16 @@ class ConfigInForce:
         self._by_address = {
             (address, listener.port): name
             for name, listener in snapshot.listeners.items()
-            if listener.protocol is Protocol.HTTP
             for address in listener.addresses
         }
         for (name, namespace), state in tuple(self._states.items()):
             found = snapshot.listeners.get(name)
-            if found is None or found.protocol is not Protocol.HTTP:
+            if found is None or found.protocol is not state.listener.protocol:
                 self._states.pop((name, namespace)).removed = True
                 continue
             listener = found.seen_from(namespace)
+            if listener != state.listener:
+                state.tcp = TcpRouteTable(listener)
             state.listener, state.options, state.routes = listener, listener.http, self._routes_of(listener)
             state.rules = None
 

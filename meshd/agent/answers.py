@@ -17,7 +17,8 @@ from meshd.agent.admin import Answer, Document, QuestionError
 from meshd.agent.ads import AdsClient
 from meshd.agent.config_in_force import ConfigInForce
 from meshd.agent.enrolment import Enrolment
-from meshd.agent.explain import CannotExplainError, explain
+from meshd.agent.explain import explain
+from meshd.agent.explained import CannotExplainError
 from meshd.agent.flow_views import flow_views
 from meshd.agent.health.health import EndpointHealth
 from meshd.agent.kernel_counts import KernelCounts
@@ -179,6 +180,7 @@ class Answers:
             self._totals.requests(),
             self._totals.kernel,
             self._parts.counts.upcalls(),
+            self._totals.tcp(),
         )
 
     async def _flows_view(self) -> FlowsView:
@@ -198,7 +200,7 @@ class Answers:
 
     async def _routes_view(self) -> object:
         await self._refresh()
-        return route_views(self._parts.config.snapshot, self._totals.requests())
+        return route_views(self._parts.config.snapshot, self._totals.requests(), self._totals.tcp())
 
     async def _explain_view(self, question: str) -> object:
         options = self._options

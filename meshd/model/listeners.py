@@ -77,12 +77,28 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     namespace (the Gateway API's consumer routes, GEP-1294)."""
     tcp_routes: tuple[TcpRoute, ...] = ()
     """TCP only: who decides instead of ``cluster``; with them, a connection that none takes is reset."""
+    tcp_consumers: tuple[tuple[str, tuple[TcpRoute, ...]], ...] = ()
+    """TCP only: the namespaces whose callers have other ``tcp_routes``, by namespace."""
+    hello_timeout: float = 15.0
+    """TCP only: seconds for a ClientHello to come, where routes have names; 0: no limit
+    (listener_filters_timeout)."""
     failure_policy: FailurePolicy = FailurePolicy.OPEN
     http: HttpOptions = HttpOptions()
     fast_path: bool = True
     """HTTP only: whether the kernel may carry requests by itself."""
     tcp_fast_path: bool = False
     """TCP only: whether the kernel joins the two ends of a connection where both are on one node."""
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether TCP connections go through the proxy, whoever makes them: the kernel cannot route them."""
+        return bool(self.tcp_routes or self.tcp_consumers)
+
+    @property
+    def tcp_clusters(self) -> frozenset[str]:
+        """The names of all clusters that its TCP routes lead to."""
+        groups = (self.tcp_routes, *(routes for _, routes in self.tcp_consumers))
+        return frozenset(cluster.name for group in groups for route in group for cluster in route.clusters)
 
     @property
     def route_configs(self) -> tuple[str, ...]:
@@ -95,9 +111,12 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for consumer, name in self.consumers:
             if consumer == namespace:
                 return msgspec.structs.replace(self, route_config=name, consumers=())
+        for consumer, routes in self.tcp_consumers:
+            if consumer == namespace:
+                return msgspec.structs.replace(self, tcp_routes=routes, tcp_consumers=())
         return self
 
     @property
     def caller_namespaces(self) -> tuple[str, ...]:
         """The namespaces from which it is seen differently; "": all that have no rules of their own."""
-        return ("", *(namespace for namespace, _ in self.consumers))
+        return ("", *(namespace for namespace, _ in (*self.consumers, *self.tcp_consumers)))

@@ -63,7 +63,8 @@ class Holdings:
         """Take it in the place of the one of its name."""
         self.drop_listener(listener.name)
         self.listeners[listener.name] = listener
-        self._listeners_by_cluster[listener.cluster].add(listener.name)
+        for cluster in _clusters(listener):
+            self._listeners_by_cluster[cluster].add(listener.name)
         for config in listener.route_configs:
             self._listeners_by_config[config].add(listener.name)
 
@@ -71,7 +72,8 @@ class Holdings:
         """It is gone, if it was there."""
         listener = self.listeners.pop(name, None)
         if listener is not None:
-            _take(self._listeners_by_cluster, listener.cluster, name)
+            for cluster in _clusters(listener):
+                _take(self._listeners_by_cluster, cluster, name)
             for config in listener.route_configs:
                 _take(self._listeners_by_config, config, name)
 
@@ -123,7 +125,7 @@ class Holdings:
         listeners = [self.listeners[name] for name in names.listeners if name in self.listeners]
         configs = names.route_configs.union(*(listener.route_configs for listener in listeners))
         clusters = names.clusters.union(
-            (listener.cluster for listener in listeners),
+            *(_clusters(listener) for listener in listeners),
             *(self._clusters_of[name] for name in configs if name in self._clusters_of),
         )
         return Names(names.listeners, configs, clusters)
@@ -137,6 +139,10 @@ class Holdings:
             {name: self.clusters[name] for name in names.clusters if name in self.clusters},
             {name: self.endpoints[name] for name in names.clusters if name in self.endpoints},
         )
+
+
+def _clusters(listener: Listener) -> frozenset[str]:
+    return listener.tcp_clusters | {listener.cluster}
 
 
 def _take(index: dict[str, set[str]], key: str, name: str) -> None:

@@ -48,7 +48,7 @@ def warm(received: Snapshot, current: Snapshot) -> Snapshot:
     listeners: dict[str, Listener] = {}
     for name, listener in received.listeners.items():
         has_routes = listener.protocol is not Protocol.HTTP or routes.keys() >= set(listener.route_configs)
-        if has_routes and listener.cluster not in waiting:
+        if has_routes and waiting.isdisjoint(listener.tcp_clusters | {listener.cluster}):
             listeners[name] = listener
         elif name in current.listeners:
             kept = listeners[name] = current.listeners[name]

@@ -7,6 +7,7 @@ again when it misses the slot (bpf/balance.h).
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -20,6 +21,14 @@ _GENERATIONS = 2**32
 _NO_RULES: Mapping[str, int] = {}
 
 
+class Handling(enum.Enum):
+    """What the kernel does with a service's connections: enum protocol of bpf/types.h, by name."""
+
+    HTTP = "http"
+    TCP = "tcp"
+    TCP_RELAYED = "tcp-relayed"
+
+
 class ServiceEntry(NamedTuple):
     """One value of the ``services`` map."""
 
@@ -27,7 +36,7 @@ class ServiceEntry(NamedTuple):
     generation: int
     first_slot: int
     slots: int
-    protocol: Protocol
+    handling: Handling
     failure_policy: FailurePolicy
     rules: int = 0
     """Fingerprint of the rules by which the kernel carries its requests; 0: it carries none."""
@@ -211,8 +220,14 @@ def _entry(
         generation,
         first,
         count,
-        listener.protocol,
+        _handling(listener),
         listener.failure_policy,
         rules,
         listener.tcp_fast_path,
     )
+
+
+def _handling(listener: Listener) -> Handling:
+    if listener.protocol is Protocol.HTTP:
+        return Handling.HTTP
+    return Handling.TCP_RELAYED if listener.is_relayed else Handling.TCP
