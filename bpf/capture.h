@@ -5,6 +5,7 @@
 
 #include "address.h"
 #include "balance.h"
+#include "joined.h"
 #include "liveness.h"
 #include "maps.h"
 #include "stats.h"
@@ -21,8 +22,8 @@ static __always_inline bool bound_to_device(struct bpf_sock *sk)
 	return sk->bound_dev_if && sk->bound_dev_if != LOOPBACK_IFINDEX;
 }
 
-static __always_inline bool remember(
-	struct bpf_sock *sk, const struct address_port *destination, enum captured captured)
+static __always_inline bool remember(struct bpf_sock *sk, const struct address_port *destination,
+	enum captured captured, bool joined)
 {
 	struct origin *origin = origins.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
@@ -32,20 +33,25 @@ static __always_inline bool remember(
 	}
 	origin->destination = *destination;
 	origin->captured = captured;
+	origin->joined = joined;
 	return true;
 }
 
-static __always_inline enum verdict to_endpoint(
-	struct bpf_sock *sk, const struct service *service, struct address_port *destination)
+static __always_inline enum verdict to_endpoint(struct bpf_sock *sk, const struct settings *config,
+	const struct member *member, const struct service *service,
+	struct address_port *destination)
 {
 	struct address_port *endpoint = pick_endpoint(destination, service);
+	bool joined;
 
 	if (!endpoint) {
 		COUNT(no_endpoint);
 		return REFUSE;
 	}
+	joined = service->protocol == PROTOCOL_TCP &&
+		 wants_joining(config, member, service, endpoint);
 	/* Without the record the connection still works; only getpeername(2) shows the endpoint. */
-	remember(sk, destination, CAPTURED_NOT);
+	remember(sk, destination, CAPTURED_NOT, joined);
 	*destination = *endpoint;
 	return REWRITE;
 }
@@ -57,7 +63,7 @@ static __always_inline bool to_proxy(struct bpf_sock *sk, const struct member *m
 	bool ipv4 = is_ipv4(destination);
 	__u16 port = ipv4 ? member->port4 : member->port6;
 
-	if (!remember(sk, destination, http ? CAPTURED_HTTP : CAPTURED_RELAYED))
+	if (!remember(sk, destination, http ? CAPTURED_HTTP : CAPTURED_RELAYED, false))
 		return false;
 	if (ipv4) {
 		set_ipv4(destination, LOOPBACK4, port);
@@ -114,7 +120,7 @@ static __always_inline enum verdict capture(
 		return LEAVE;
 
 	if (service->protocol == PROTOCOL_TCP) {
-		enum verdict verdict = to_endpoint(sk, service, destination);
+		enum verdict verdict = to_endpoint(sk, config, member, service, destination);
 
 		if (verdict == REWRITE)
 			COUNT(balanced);
@@ -132,7 +138,7 @@ static __always_inline enum verdict capture(
 	}
 	COUNT(failed_open);
 	/* What is behind the mesh may serve a service whose endpoints we do not know. */
-	return service->slots ? to_endpoint(sk, service, destination) : LEAVE;
+	return service->slots ? to_endpoint(sk, config, member, service, destination) : LEAVE;
 }
 
 #endif

@@ -29,8 +29,12 @@
 #define MESHD_MAX_WORKERS 128
 #endif
 
-/* Bytes of a worker's ring buffer: a power of two, in whole pages of any machine. An event
- * takes 48.
+/* And the agent has the one after theirs: there it hears of answers by which endpoints are ejected.
+ */
+#define AGENT_BELL MESHD_MAX_WORKERS
+
+/* Bytes of a ring buffer: a power of two, in whole pages of any machine. A worker's event takes 48,
+ * an agent's 64.
  */
 #ifndef MESHD_BELL_BYTES
 #define MESHD_BELL_BYTES (64 << 10)
@@ -50,6 +54,16 @@
  */
 #ifndef MESHD_MAX_PATHS
 #define MESHD_MAX_PATHS 131072
+#endif
+
+/* Ends of joined connections: two for each. */
+#ifndef MESHD_MAX_JOINED
+#define MESHD_MAX_JOINED 131072
+#endif
+
+/* Endpoints, of each cluster that they are in, that are judged by their answers. */
+#ifndef MESHD_MAX_JUDGED
+#define MESHD_MAX_JUDGED 65536
 #endif
 
 /* Rows of the requests map: service, route, cluster, caller, method and status that met. */

@@ -29,10 +29,6 @@ BPF_TABLE("lru_hash", u64, u32, arrivals, MAX_ENDS);
 #define V4_PODS	  bpf_htonl(0xffffff00)
 #define V4_SHARED bpf_htonl(0xffff0000)
 
-struct ends {
-	struct address_port local, remote;
-};
-
 /* One end's progress. Each field has one writer: the end's own sk_msg program, under its lock. */
 struct progress {
 	u32 read; /* sequence number of the next byte that its app reads, when it sent last */

@@ -11,6 +11,9 @@
 /* netns cookie -> the workload in it. What is not in here is never touched. */
 BPF_F_TABLE("hash", u64, struct member, members, MESHD_MAX_MEMBERS, BPF_F_NO_PREALLOC);
 
+/* address of a workload of this node -> its netns cookie. */
+BPF_F_TABLE("hash", struct home_address, u64, homes, MESHD_MAX_MEMBERS * 4, BPF_F_NO_PREALLOC);
+
 /* VIP and port -> service. */
 BPF_F_TABLE("hash", struct address_port, struct service, services, MESHD_MAX_SERVICES,
 	BPF_F_NO_PREALLOC);
@@ -67,17 +70,26 @@ BPF_F_TABLE("array", u32, struct request_count, blank_count, 1, 0);
 BPF_F_TABLE(
 	"percpu_hash", struct upcall_row, u64, upcalls, MESHD_MAX_UPCALL_ROWS, BPF_F_NO_PREALLOC);
 
+/* endpoint whose answers are judged -> the good ones; entered by the agent. */
+BPF_F_TABLE("hash", struct judged_endpoint, struct good_answers, judged, MESHD_MAX_JUDGED,
+	BPF_F_NO_PREALLOC);
+
+/* 0 -> an answer of nothing. User space knows by it what comes in the agent's ring buffer. */
+BPF_F_TABLE("array", u32, struct bad_answer, blank_answer, 1, 0);
+
 /* client socket -> the destination that it asked for; freed by the kernel with the socket. */
 BPF_F_TABLE("sk_storage", int, struct origin, origins, 0, BPF_F_NO_PREALLOC);
 
 /* worker -> CLOCK_MONOTONIC of its last beat, in nanoseconds; 0: never. */
 BPF_F_TABLE("array", u32, u64, heartbeat, MESHD_MAX_WORKERS, 0);
 
-/* No map of its own: what a worker's ring buffer is like. */
+/* No map of its own: what the ring buffers are like. */
 BPF_F_TABLE("ringbuf", int, int, bell, MESHD_BELL_BYTES, 0);
 
-/* worker -> its ring buffer of keys of connections that need it; entered by the proxy. */
-BPF_ARRAY_OF_MAPS(bells, "bell", MESHD_MAX_WORKERS);
+/* worker -> its ring buffer of keys of connections that need it; entered by the proxy. AGENT_BELL
+ * -> the agent's, of struct bad_answer.
+ */
+BPF_ARRAY_OF_MAPS(bells, "bell", MESHD_MAX_WORKERS + 1);
 
 /* both ends of an upstream connection to another node -> the worker whose bell to ring for it;
  * entered by the proxy, and removed when U is closed.
@@ -89,6 +101,13 @@ BPF_F_TABLE("array", u32, struct settings, settings, 1, 0);
 
 /* 0 -> counters of this CPU; 1 -> what they were under an earlier layout, written by user space. */
 BPF_F_TABLE("percpu_array", u32, struct stats, stats, 2, 0);
+
+/* end of a joined connection -> its progress, as long as its socket is connected. */
+BPF_F_TABLE(
+	"hash", struct ends, struct joined_end, joined_ends, MESHD_MAX_JOINED, BPF_F_NO_PREALLOC);
+
+/* end of a joined connection -> its socket. */
+BPF_SOCKHASH(joined, struct ends, MESHD_MAX_JOINED);
 
 /* client's end of a captured connection -> its socket (C). */
 BPF_SOCKHASH(clients, struct flow_key, MESHD_MAX_FLOWS);

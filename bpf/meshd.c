@@ -13,6 +13,7 @@
 #include "capture.h"
 #include "connection.h"
 #include "flow.h"
+#include "joined.h"
 #include "maps.h"
 #include "request.h"
 #include "response.h"
@@ -109,13 +110,16 @@ int sock_ops(struct bpf_sock_ops *ops)
 	switch (ops->op) {
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		origin = captured_origin(ops);
-		if (origin)
+		if (origin) {
 			open_flow(ops, origin);
-		else
+		} else {
 			open_connection(ops);
+			join_client(ops);
+		}
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		join_connection(ops);
+		join_server(ops);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ops->args[0] == BPF_TCP_ESTABLISHED) {
@@ -126,6 +130,7 @@ int sock_ops(struct bpf_sock_ops *ops)
 		if (ops->args[1] != BPF_TCP_CLOSE)
 			break;
 		forget_arrivals(ops);
+		forget_end(ops);
 		if (captured_origin(ops)) {
 			cancel_request(ops);
 			close_flow(ops);
@@ -149,9 +154,15 @@ int server_msg(struct sk_msg_md *msg)
 	return from_server(msg);
 }
 
-/* sk_skb of the clients and servers maps: bytes have come by TCP, and stay. That there is a program
- * at all makes them join the queue of the redirected ones. Without it a socket has two queues, of
- * which it reads the redirected one first, and its FIONREAD counts one alone (kernels
+/* sk_msg of the joined map: an end of an opaque connection sends. */
+int joined_msg(struct sk_msg_md *msg)
+{
+	return from_joined(msg);
+}
+
+/* sk_skb of the clients, servers and joined maps: bytes have come by TCP, and stay. That there is a
+ * program at all makes them join the queue of the redirected ones. Without it a socket has two
+ * queues, of which it reads the redirected one first, and its FIONREAD counts one alone (kernels
  * since 6.6.128, 6.12.75 and 6.18.14).
  */
 int arrived(struct __sk_buff *skb)

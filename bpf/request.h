@@ -5,6 +5,7 @@
 
 #include "connection.h"
 #include "flow_state.h"
+#include "judged.h"
 #include "request_head.h"
 #include "request_lines.h"
 #include "routes.h"
@@ -137,7 +138,8 @@ static __always_inline enum upcall carry_request(
 	enum upcall reason;
 	struct text text;
 	u32 size, total, own;
-	u64 rules, cluster, now;
+	struct cluster_share share;
+	u64 rules, now;
 
 	if (!config || !may_enrol(key->netns))
 		return UPCALL_OFF;
@@ -172,8 +174,8 @@ static __always_inline enum upcall carry_request(
 		return reason;
 	if (!candidate)
 		return UPCALL_ROUTE;
-	cluster = pick_cluster(candidate);
-	upstream = pick_upstream(arming, cluster);
+	pick_cluster(candidate, &share);
+	upstream = pick_upstream(arming, share.cluster);
 	if (!upstream)
 		return UPCALL_NO_CONNECTION;
 	flow->connection = upstream->connection;
@@ -184,6 +186,8 @@ static __always_inline enum upcall carry_request(
 	reason = usable(upstream, connection, now);
 	if (reason)
 		return reason;
+	if (share.judged && !is_judged(share.cluster, &flow->connection))
+		return UPCALL_CONFIG; /* its answer could not be counted */
 	flow->remote = upstream->kind == UPSTREAM_REMOTE;
 	if (flow->remote) {
 		if (head->content_length > MESHD_MAX_REMOTE_REQUEST_BODY)
@@ -226,12 +230,13 @@ static __always_inline enum upcall carry_request(
 		divide(msg, flow, own + lines.total);
 	flow->began = now;
 	flow->rules = rules;
-	flow->cluster = cluster;
+	flow->cluster = share.cluster;
 	flow->route = candidate->route;
 	flow->requests++;
 	connection->redirected += own + MESSAGE_OVERHEAD;
 	connection->flow = *key;
 	connection->carried = 0;
+	connection->judged = share.judged;
 	connection->response = RESPONSE_HEAD;
 	return UPCALL_NONE;
 }

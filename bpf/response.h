@@ -7,6 +7,7 @@
 #include "bell.h"
 #include "chunks.h"
 #include "connection.h"
+#include "judged.h"
 #include "response_head.h"
 #include "tcp.h"
 #include "upcalls.h"
@@ -86,8 +87,11 @@ static __always_inline void carried(struct connection *connection, struct flow *
 {
 	u64 now;
 
-	if (!connection->carried)
+	if (!connection->carried) {
 		flow->begun++;
+		if (connection->judged)
+			judge_answer(connection, flow);
+	}
 	connection->carried += size;
 	flow->redirected += size + MESSAGE_OVERHEAD;
 	if (connection->response != RESPONSE_NONE)

@@ -180,20 +180,28 @@ static __always_inline enum upcall route_request(const struct rule_set *set, u64
 	return UPCALL_ROUTE;
 }
 
-/* A cluster of the route, each by its weight. */
-static __always_inline u64 pick_cluster(const struct candidate *candidate)
+/* A cluster of the route, each by its weight, in *chosen; 0: there is none. No pointer to the
+ * share: what follows would be one case to the verifier for each.
+ */
+static __always_inline void pick_cluster(
+	const struct candidate *candidate, struct cluster_share *chosen)
 {
 	u32 random = 0;
+
+	chosen->cluster = 0;
+	chosen->judged = 0;
 
 	if (candidate->shares > 1 && candidate->total)
 		random = bpf_get_prandom_u32() % candidate->total;
 	for (u32 i = 0; i < MAX_ROUTE_CLUSTERS; i++) {
 		if (i >= candidate->shares)
 			break;
-		if (random < candidate->share[i].bound)
-			return candidate->share[i].cluster;
+		if (random < candidate->share[i].bound) {
+			chosen->cluster = candidate->share[i].cluster;
+			chosen->judged = candidate->share[i].judged;
+			return;
+		}
 	}
-	return 0;
 }
 
 /* A connection of the flow to an endpoint of the cluster, each by its weight; NULL: it has none, or

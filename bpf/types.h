@@ -31,6 +31,9 @@ enum failure_policy {
 /* Bits of member.flags. */
 enum member_flag {
 	MEMBER_FAST_PATH = 1, /* sockets of this workload may be enrolled */
+	MEMBER_JOINS = 2,     /* its connections to opaque TCP services are joined, whatever these
+				 say */
+	MEMBER_JOINS_NOT = 4, /* none of its connections is, at either end */
 };
 
 /* A network namespace that the mesh serves. */
@@ -51,8 +54,15 @@ struct service {
 	__u32 slots;
 	enum protocol protocol;
 	enum failure_policy failure_policy;
-	__u64 rules; /* names its compiled routes for all callers, see struct rule_set; 0: it has
-			none, the fast path is off for it */
+	__u64 rules;  /* names its compiled routes for all callers, see struct rule_set; 0: it has
+			 none, the fast path is off for it */
+	__u32 joined; /* 1: of opaque TCP: connections to it are joined, see bpf/joined.h */
+	__u32 zero;
+};
+
+/* An address of a workload, as in address_port. */
+struct home_address {
+	__be32 address[4];
 };
 
 struct endpoint_key {
@@ -81,6 +91,28 @@ enum captured {
 struct origin {
 	struct address_port destination;
 	enum captured captured;
+	__u32 joined; /* 1: it may be joined with that endpoint's end */
+};
+
+/* A connection as one of its ends has it. */
+struct ends {
+	struct address_port local;
+	struct address_port remote;
+};
+
+/* One end of an opaque TCP connection between two workloads of this node. Each field has one
+ * writer: that end's own programs. Counts are mod 2^32.
+ */
+struct joined_end {
+	__u64 netns;
+	__u32 first_sent;     /* sequence number of the first byte that it sends */
+	__u32 first_received; /* and of the first one that it gets */
+	__u32 read; /* and of the next byte that its app reads of what came by TCP, when it last
+		       sent */
+	__u32 redirecting; /* 1: what it sends goes into the other end's queue */
+	__u32 redirected;  /* bytes that have gone there; messages count as more */
+	__u32 emptied;	   /* the other end's redirected when this one was last seen to have read
+			      all of them */
 };
 
 /* Written by the agent. */
@@ -222,7 +254,31 @@ struct connection {
 	struct flow_key flow; /* whose request it carries, or carried last */
 	__u32 redirected; /* bytes to S since it was known to have read all; messages count as more
 			   */
+	__u32 judged;	  /* 1: that request's cluster ejects endpoints by their answers */
+	__u32 zero;
 	struct response_head head;
+};
+
+/* An endpoint of a cluster that ejects endpoints by their answers. */
+struct judged_endpoint {
+	__u64 cluster; /* meshd.datapath.rules.fingerprint.cluster_id of its name */
+	struct address_port address;
+	__u32 zero;
+};
+
+/* Answers of less than 500 that the kernel carried from it. */
+struct good_answers {
+	__u64 count;
+	__u64 nanoseconds; /* from the requests to the answers' heads, together */
+};
+
+/* One of 500 or more: what the agent is told. */
+struct bad_answer {
+	struct judged_endpoint from;
+	__u64 good; /* good_answers.count before it */
+	__u64 nanoseconds;
+	__u32 status;
+	__u32 zero;
 };
 
 enum path_kind {
@@ -375,7 +431,7 @@ enum candidate_action {
 struct cluster_share {
 	__u64 cluster;
 	__u32 bound;
-	__u32 zero;
+	__u32 judged; /* 1: the cluster ejects endpoints by their answers */
 };
 
 /* One route. The first whose conditions hold takes the request. */
@@ -426,10 +482,14 @@ struct upcall_row {
 
 /* Counters since load. The names are those that user space shows. */
 struct stats {
-	__u64 captured;		/* connects sent to the proxy */
-	__u64 balanced;		/* connects of opaque TCP services sent to an endpoint */
-	__u64 failed_open;	/* connects of HTTP services let past the proxy */
-	__u64 failed_closed;	/* the same, refused */
+	__u64 captured;	     /* connects sent to the proxy */
+	__u64 balanced;	     /* connects of opaque TCP services sent to an endpoint */
+	__u64 joined;	     /* of the connections made so, those that were joined */
+	__u64 ends_opened;   /* ends of connections that were or could have been joined */
+	__u64 ends_closed;   /* of those, the ones that have ended */
+	__u64 join_lagged;   /* times that an end of one went over to TCP, for its reader lagged */
+	__u64 failed_open;   /* connects of HTTP services let past the proxy */
+	__u64 failed_closed; /* the same, refused */
 	__u64 bound_to_device;	/* of those two: bound to a device, loopback is out of reach */
 	__u64 no_endpoint;	/* connects refused for want of an endpoint */
 	__u64 no_memory;	/* sockets that could not be given an origin record */
@@ -441,6 +501,7 @@ struct stats {
 	__u64 connections_full; /* upstream connections that found no room in connections */
 	__u64 rows_full;	/* carried requests and upcalls that found no room for their row */
 	__u64 bells_full;	/* events that found no room in their worker's ring buffer */
+	__u64 answers_unheard;	/* bad answers that found none in the agent's */
 };
 
 #endif

@@ -21,6 +21,7 @@ from meshd.agent.shared_limits import SharedLimits
 from meshd.agent.splicers import Splicers
 from meshd.agent.worker_slot import WorkerSlot
 from meshd.agent.workers import Greeting, Workers
+from meshd.datapath.counts.answers import CarriedAnswers
 from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.errors import CaptureError
@@ -58,7 +59,10 @@ class Agent:
             lambda index: self._limits.worker_ended(index),
         )
         self._limits = SharedLimits(options.workers)
-        self._health = EndpointHealth(options.run_dir / "health.msgpack")
+        self._health = EndpointHealth(
+            options.run_dir / "health.msgpack",
+            CarriedAnswers(datapath.open_map("judged"), datapath.open_map("bells"), datapath.layout),
+        )
         self._enrolment = Enrolment(datapath, self._workers, self._home_fd)
         self._counts = KernelCounts(
             CarriedRequests(datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout),
@@ -67,9 +71,9 @@ class Agent:
             options.run_dir / "counts.msgpack",
         )
         self._splicers = Splicers(
-            CapturedSockets(datapath.open_map("flows"), datapath.open_map("connections"), datapath.layout),
+            CapturedSockets(datapath.open_map, datapath.layout),
             self._enrolment,
-            datapath.flow_count,
+            lambda: datapath.flow_count() + datapath.end_count(),
         )
         self._config = ConfigInForce(datapath, self._workers, options.run_dir / "config.journal")
         self._ads = AdsClient(options.control, options.node, {"version": __version__}, self._on_change)
@@ -134,6 +138,7 @@ class Agent:
             self._enrolment.close()
             self._counts.close()
             self._splicers.close()
+            self._health.close()
             answers.close()
             self._limits.close()
             os.close(self._home_fd)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Collection
+from typing import Protocol
 
 from meshd import log
+from meshd.agent.annotations import FastPathChoice, annotated_choice
 from meshd.agent.inpod import EnrolmentError, InPod, adopt, open_in_pod
 from meshd.agent.worker_slot import WorkerSlot
 from meshd.agent.workers import Workers
@@ -24,22 +25,21 @@ from meshd.workloads.found import Found
 _logger = logging.getLogger("meshd.agent.enrolment")
 
 RETRY_SECONDS = 2.0
-FAST_PATH_ANNOTATION = "meshd.io/fast-path"
-"""``off`` on a pod: the kernel carries none of its requests."""
-
-
-class FastPathChoice(NamedTuple):
-    """Whether a workload's sockets may be enrolled, and why not, or what is wrong with the annotation."""
-
-    on: bool
-    reason: str = ""
 
 
 class Members(Protocol):
     """The kernel's membership map."""
 
-    def set_member(self, cookie: int, port: int, ipv6: bool, fast_path: bool = False) -> None:
-        """Capture in the namespace of that cookie. ``fast_path``: its sockets may be enrolled."""
+    def set_member(
+        self,
+        cookie: int,
+        port: int,
+        ipv6: bool,
+        fast_path: bool = False,
+        joins: bool | None = None,
+        addresses: Collection[str] = (),
+    ) -> None:
+        """Capture in the namespace of that cookie: Datapath.set_member."""
 
     def remove_member(self, cookie: int) -> None:
         """No longer capture there."""
@@ -212,7 +212,7 @@ class Enrolment:
 
     def _capture(self, workload: Workload, pod: InPod) -> None:
         choice = self._fast_path(workload)
-        self._members.set_member(pod.cookie, pod.port, pod.ipv6, choice.on)
+        self._members.set_member(pod.cookie, pod.port, pod.ipv6, choice.on, choice.joins, workload.ips)
         self._captured.add(workload.uid)
         if choice.on and choice.reason:
             log.event(
@@ -221,7 +221,7 @@ class Enrolment:
 
     def _fast_path(self, workload: Workload) -> FastPathChoice:
         if taken_off := self._taken_off.get(workload.uid):
-            return FastPathChoice(False, taken_off)
+            return FastPathChoice(False, reason=taken_off)
         return annotated_choice(workload.annotations)
 
     def _remove(self, uid: str) -> None:
@@ -234,19 +234,6 @@ class Enrolment:
             slot.enrolled.discard(uid)
         pod.close()
         log.event(_logger, logging.INFO, "workload removed", workload=_name(workload), cookie=pod.cookie)
-
-
-def annotated_choice(annotations: Mapping[str, str]) -> FastPathChoice:
-    """What a workload's annotations say. What is neither ``on`` nor ``off`` says nothing."""
-    match annotations.get(FAST_PATH_ANNOTATION, "on"):
-        case "on":
-            return FastPathChoice(True)
-        case "off":
-            return FastPathChoice(False, f"annotation {FAST_PATH_ANNOTATION}")
-        case other:
-            return FastPathChoice(
-                True, f"annotation {FAST_PATH_ANNOTATION}: {other!r} is neither on nor off and is not used"
-            )
 
 
 def _name(workload: Workload) -> str:

@@ -9,6 +9,8 @@ from meshd.model.snapshot import Snapshot
 from meshd.model.tcp_decision import TcpRouteTable
 from meshd.model.view import ExplainedRequest, ExplanationView
 
+_JOINED = "joined with endpoints on the caller's node, unless a pod's annotation forbids it"
+
 
 def explain_connection(snapshot: Snapshot, asked: ExplainedRequest) -> ExplanationView:
     """``asked``: without a method. Raises CannotExplainError."""
@@ -30,6 +32,7 @@ def explain_connection(snapshot: Snapshot, asked: ExplainedRequest) -> Explanati
         timeout=route.idle_timeout if route else 0.0,
         path=PROXY if found.is_relayed else KERNEL,
         reason=_why_proxy(found, listener),
+        effects=(_JOINED,) if found.tcp_fast_path and not found.is_relayed else (),
     )
 
 

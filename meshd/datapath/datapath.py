@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import struct
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from meshd import log
-from meshd.datapath.errors import CaptureError, DatapathError
+from meshd.datapath.errors import DatapathError
 from meshd.datapath.kernel import cgroup
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading import attachment, carry, source
@@ -19,6 +19,7 @@ from meshd.datapath.loading.layout import Layout
 from meshd.datapath.loading.layout_file import layout_path, read_layout
 from meshd.datapath.loading.pins import Pins
 from meshd.datapath.loading.programs import MAPS, PROGRAMS
+from meshd.datapath.members import MemberMaps
 from meshd.datapath.rules.compilation import CompiledRules
 from meshd.datapath.rules.maps import RuleMaps
 from meshd.datapath.services.maps import ServiceMaps
@@ -36,8 +37,7 @@ WORKER_MAPS = ("flows", "heartbeat", "armed", "connections", "upstreams", "owner
 """What a proxy worker reads and writes."""
 _LOADER_SECONDS = 60
 _FIRST = struct.pack("=I", 0)
-_OPENED, _CLOSED = "flows_opened", "flows_closed"
-_COOKIE = struct.Struct("=Q")
+_FLOWS, _ENDS = ("flows_opened", "flows_closed"), ("ends_opened", "ends_closed")
 
 
 class Datapath:
@@ -55,7 +55,7 @@ class Datapath:
         try:
             for name in MAPS:
                 self._maps[name] = Map.pinned(pins.map(layout, name))
-            self._member = layout.codec("member", "port4", "port6", "flags")
+            self._members = MemberMaps(self._maps["members"], self._maps["homes"], layout)
             self._stats = layout.structs["stats"]
             self._rules = RuleMaps(self._maps["rule_sets"], self._maps["paths"], layout)
             self._services = ServiceMaps(self._maps["services"], self._maps["endpoints"], self._rules, layout)
@@ -89,34 +89,31 @@ class Datapath:
             "settings", "heartbeat_timeout_ns", "mark", "plain_mark", "fast_path", "sample", "access_log"
         ).pack(round(heartbeat_timeout * 1e9), self.mark, self.plain_mark, fast_path, sample, access_log)
 
-    def set_member(self, cookie: int, port: int, ipv6: bool, fast_path: bool = False) -> None:
+    def set_member(
+        self,
+        cookie: int,
+        port: int,
+        ipv6: bool,
+        fast_path: bool = False,
+        joins: bool | None = None,
+        addresses: Collection[str] = (),
+    ) -> None:
         """Capture in the network namespace of that cookie.
 
         ``port``: of the in-pod listener on 127.0.0.1 and, where ``ipv6`` says so, on ::1. ``fast_path``:
-        sockets of the workload may be enrolled. Raises CaptureError.
+        sockets of the workload may be enrolled. ``joins``: its connections to opaque TCP services are joined,
+        or none of its is at either end; None: as the services say. ``addresses``: by which services have it
+        as an endpoint. Raises CaptureError.
         """
-        members = self._maps["members"]
-        flags = self.layout.enums["member_flag"]["MEMBER_FAST_PATH"] if fast_path else 0
-        try:
-            members[_COOKIE.pack(cookie)] = self._member.pack(port, port if ipv6 else 0, flags)
-        except OSError as error:
-            if error.errno == errno.E2BIG:
-                raise CaptureError(
-                    f"no room for another workload: the members map holds {members.max_entries}; "
-                    "raise MESHD_MAX_MEMBERS in bpf/consts.h"
-                ) from error
-            raise CaptureError(f"network namespace {cookie} cannot be made a member: {error}") from error
+        self._members.put(cookie, port, ipv6, fast_path, joins, addresses)
 
     def remove_member(self, cookie: int) -> None:
         """No longer capture there. One that is no member is left as it is. Raises CaptureError."""
-        try:
-            self._maps["members"].discard(_COOKIE.pack(cookie))
-        except OSError as error:
-            raise CaptureError(f"network namespace {cookie} cannot be removed: {error}") from error
+        self._members.remove(cookie)
 
     def members(self) -> frozenset[int]:
         """The cookies of all members, those of an earlier agent too. Raises OSError."""
-        return frozenset(_COOKIE.unpack(key)[0] for key in self._maps["members"])
+        return self._members.cookies()
 
     def apply(self, old: Snapshot, new: Snapshot) -> None:
         """Bring services, endpoints and rules from one snapshot to the next, as ``ServiceMaps.apply``."""
@@ -132,14 +129,22 @@ class Datapath:
     def counters(self) -> dict[str, int]:
         """How often capture did what since the programs were first loaded: the fields of ``struct stats``.
 
-        Without the two that ``flow_count`` is made of. Raises OSError.
+        Without those that ``flow_count`` and ``end_count`` are made of. Raises OSError.
         """
-        return {name: count for name, count in self._totals().items() if name not in (_OPENED, _CLOSED)}
+        return {name: count for name, count in self._totals().items() if name not in (*_FLOWS, *_ENDS)}
 
     def flow_count(self) -> int:
         """How many captured connections are open now."""
+        return self._open(_FLOWS)
+
+    def end_count(self) -> int:
+        """How many sockets are enrolled now to join them with another."""
+        return self._open(_ENDS)
+
+    def _open(self, counters: tuple[str, str]) -> int:
         totals = self._totals()
-        return totals[_OPENED] - totals[_CLOSED]
+        opened, closed = counters
+        return totals[opened] - totals[closed]
 
     def _totals(self) -> dict[str, int]:
         names = [field.name for field in self._stats.fields]

@@ -54,6 +54,7 @@ def listener(
             tcp_routes=connections.get("", ()),
             tcp_consumers=tuple((each, routes) for each, routes in sorted(connections.items()) if each),
             failure_policy=said.failure_policy,
+            tcp_fast_path=said.tcp_fast_path,
         )
         if opaque.is_relayed:
             opaque = msgspec.structs.replace(

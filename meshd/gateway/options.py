@@ -21,9 +21,11 @@ FORWARD_HEADERS = "meshd.io/forward-headers"
 via, which shuts the service out from the fast path."""
 FAST_PATH = "meshd.io/fast-path"
 """``on`` or ``off``: whether the kernel may carry the service's requests past the proxy."""
+TCP_FAST_PATH = "meshd.io/tcp-fast-path"
+"""``on`` or ``off``, the default: whether the kernel joins the two ends of opaque TCP connections."""
 VIA = "1.1 meshd"
 """What the proxy calls itself, where it is to be named (RFC 9110, 7.6.3)."""
-_OURS = (FAILURE_POLICY, FORWARD_HEADERS, FAST_PATH)
+_OURS = (FAILURE_POLICY, FORWARD_HEADERS, FAST_PATH, TCP_FAST_PATH)
 _PREFIX = "meshd.io/"
 _FIELDS = ("x-forwarded-for", "x-forwarded-proto", "x-request-id", "via")
 _ELSEWHERE = frozenset({MESH_KEY})
@@ -39,6 +41,7 @@ class ServiceOptions(NamedTuple):
 
     failure_policy: FailurePolicy
     http: HttpOptions
+    tcp_fast_path: bool
 
 
 def service_options(service: Service) -> tuple[ServiceOptions, list[Problem]]:
@@ -46,7 +49,9 @@ def service_options(service: Service) -> tuple[ServiceOptions, list[Problem]]:
     policy, problems = _failure_policy(service)
     http, more = _http_options(service)
     _, bad = fast_path(service)
-    return ServiceOptions(policy, http), [*problems, *more, *bad, *_unknown(service)]
+    tcp_fast_path, worse = _switch(service, TCP_FAST_PATH, False)
+    said = ServiceOptions(policy, http, tcp_fast_path)
+    return said, [*problems, *more, *bad, *worse, *_unknown(service)]
 
 
 def _failure_policy(service: Service) -> tuple[FailurePolicy, tuple[Problem, ...]]:
@@ -83,10 +88,16 @@ def _http_options(service: Service) -> tuple[HttpOptions, tuple[Problem, ...]]:
 
 def fast_path(service: Service) -> tuple[bool, tuple[Problem, ...]]:
     """Whether requests may take the fast path; the default, that they may, where it is not given or wrong."""
-    value = service.metadata.annotations.get(FAST_PATH, "on")
+    return _switch(service, FAST_PATH, True)
+
+
+def _switch(service: Service, annotation: str, default: bool) -> tuple[bool, tuple[Problem, ...]]:
+    """What an annotation says that is on or off."""
+    used = "on" if default else "off"
+    value = service.metadata.annotations.get(annotation, used)
     if value in ("on", "off"):
         return value == "on", ()
-    return True, (_warning(FAST_PATH, f"{value!r} must be on or off; on is used"),)
+    return default, (_warning(annotation, f"{value!r} must be on or off; {used} is used"),)
 
 
 def failure_policy_of(policies: Merged[RoutePolicySpec], annotated: FailurePolicy) -> FailurePolicy:

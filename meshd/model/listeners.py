@@ -86,6 +86,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     http: HttpOptions = HttpOptions()
     fast_path: bool = True
     """HTTP only: whether the kernel may carry requests by itself."""
+    tcp_fast_path: bool = False
+    """TCP only: whether the kernel joins the two ends of a connection where both are on one node."""
 
     @property
     def is_relayed(self) -> bool:

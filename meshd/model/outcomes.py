@@ -63,6 +63,16 @@ class Tally(msgspec.Struct, omit_defaults=True, array_like=True):
         self.errors.count(status >= 500)
         self.gateway.count(status in GATEWAY_ERRORS)
 
+    def count_good(self, requests: int, seconds: float) -> None:
+        """So many more were answered with less than 500, which took ``seconds`` together."""
+        self.requests += requests
+        self.successes += requests
+        self.answers += requests
+        self.seconds += seconds
+        if requests:
+            self.errors.count(False)
+            self.gateway.count(False)
+
 
 class EndpointTally(msgspec.Struct, frozen=True, array_like=True):
     """Of one endpoint."""

@@ -31,7 +31,9 @@ _FIELDS = {
 }  # fmt: skip
 _TCP_FIELDS = {"listener_filters", "listener_filters_timeout"}
 _tcp_routes = msgspec.json.Decoder(tuple[TcpRoute, ...])
-_FACTS = {"service", "failure_policy", "cluster", "forwarded_proto", "fast_path", ACCESS_LOG_SHARE}
+_FACTS = {
+    "service", "failure_policy", "cluster", "forwarded_proto", "fast_path", "tcp_fast_path", ACCESS_LOG_SHARE,
+}  # fmt: skip
 
 
 def listener(message: listener_pb2.Listener) -> Listener:
@@ -96,6 +98,7 @@ def listener(message: listener_pb2.Listener) -> Listener:
         tcp_consumers=tcp_consumers,
         hello_timeout=seconds(message, "listener_filters_timeout", default.hello_timeout),
         failure_policy=policy,
+        tcp_fast_path=metadata.flag(fields, "tcp_fast_path", False, name, "metadata"),
         http=HttpOptions(access_log_share=_access_log_share(fields, name)),
     )
 

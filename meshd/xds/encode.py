@@ -79,6 +79,8 @@ def listener(model: Listener) -> listener_pb2.Listener:
         chains = list(tcp_chains.write(model.name, model.tcp_routes))
     else:
         chains = [tcp_chains.plain(model.name, model.cluster)]
+    if model.tcp_fast_path:
+        facts["tcp_fast_path"] = True
     if model.tcp_consumers:
         facts[TCP_CONSUMERS] = {
             namespace: msgspec.json.encode(routes).decode() for namespace, routes in model.tcp_consumers

@@ -28,11 +28,14 @@ class Attempt:
 
     __slots__ = ("_ended", "_endpoint", "_pool", "_started")
 
-    def __init__(self, pool: Pool, endpoint: Endpoint) -> None:
+    def __init__(self, pool: Pool, endpoint: Endpoint, started: float | None = None) -> None:
+        """``started``: by time.monotonic; None: now."""
         self._pool = pool
         self._endpoint = endpoint
         self._ended = False
-        self._started = time.monotonic() if pool.cluster.outlier is not None else 0.0
+        if started is None:
+            started = time.monotonic() if pool.cluster.outlier is not None else 0.0
+        self._started = started
         pool.load.add(_REQUESTS)
 
     def answered(self, status: int) -> None:

@@ -72,6 +72,10 @@ class Caller:
             pool = self._pools[key] = kind(self.runtime, cluster, endpoint, self.open_socket)
         return pool
 
+    def known_pool(self, key: EndpointKey) -> Pool | None:
+        """The same; None: there have been none for a while."""
+        return self._pools.get(key)
+
     def open_socket(self, family: socket.AddressFamily) -> socket.socket:
         """A non-blocking TCP socket in the workload's namespace. Raises OSError."""
         return self._socket(family, self._marks.carried)

@@ -40,7 +40,6 @@ class ConnectionPool(Pool, Generic[C]):
         self, runtime: Runtime, cluster: Cluster, endpoint: Endpoint, open_socket: OpenSocket
     ) -> None:
         super().__init__(runtime, cluster, endpoint)
-        self._endpoint = endpoint
         self._open_socket = open_socket
         self._all: set[C] = set()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -135,7 +134,7 @@ class ConnectionPool(Pool, Generic[C]):
         self._counted = now
 
     async def _connect(self) -> None:
-        address, port = self._endpoint.address, self._endpoint.port
+        address, port = self.endpoint.address, self.endpoint.port
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock: socket.socket | None = None
         try:
@@ -159,13 +158,13 @@ class ConnectionPool(Pool, Generic[C]):
             sock.close()
         self.runtime.counters.add("upstream_connect_failures_total")
         # As in Envoy (LocalOriginConnectFailed).
-        self.runtime.outcomes.record(self.cluster, self._endpoint, 503, None)
+        self.runtime.outcomes.record(self.cluster, self.endpoint, 503, None)
         log.event(
             _logger,
             logging.DEBUG,
             "connect failed",
             cluster=self.cluster.name,
-            endpoint=f"{self._endpoint.address}:{self._endpoint.port}",
+            endpoint=f"{self.endpoint.address}:{self.endpoint.port}",
             reason=reason,
         )
         if self._waiting:

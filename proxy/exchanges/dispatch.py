@@ -90,9 +90,13 @@ class Dispatch:
         else:
             self._use_or_connect(self.destination)
 
-    def resume(self, upstream: Upstream | None) -> None:
-        """Wait for the answer to what is out on ``upstream`` already; None: it is gone: ``lost`` follows."""
+    def resume(self, upstream: Upstream | None, attempt: Attempt | None) -> None:
+        """Wait for the answer to what is out on ``upstream`` already; None: it is gone: ``lost`` follows.
+
+        ``attempt``: None where its endpoint is not known any more.
+        """
         self._to(_WAITING)
+        self._attempt = attempt
         self._exchange.upstream = upstream
         if upstream is not None:
             upstream.expect_answer(self._exchange, self._exchange.request.head.method)

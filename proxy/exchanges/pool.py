@@ -48,6 +48,7 @@ class Pool(ABC):
         """The endpoint takes no new requests: connections end with what they carry."""
         self.address = endpoint.address, endpoint.port
         self.cluster_id = cluster_id(cluster.name)
+        self.endpoint = endpoint
         self._waiting: dict[Waiter, None] = {}
         """In the order of their coming."""
         self.load = runtime.loads.of(cluster.name)

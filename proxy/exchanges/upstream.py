@@ -268,7 +268,7 @@ class Upstream(asyncio.Protocol):
     def _make_known(self, table: ArmingTable) -> int:
         sock = self._sock
         try:
-            self.key = table.connection_key(sock.getsockname()[:2], sock.getpeername()[:2])
+            self.key = table.connection_keys.pack(sock.getsockname()[:2], sock.getpeername()[:2])
             connection = table.connection(self.key)
             if connection is None or connection.place == table.places["PLACE_GONE"]:
                 return 0

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from proxy.balancing.balancer import Balancer
+from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.client import Client
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange import Exchange
@@ -45,11 +46,13 @@ class CarriedExchange(Exchange):
         self.request_done = whole
         self._last_activity = started
 
-    def wait(self, upstream: Upstream | None, balancer: Balancer | None, body: bytes) -> None:
+    def wait(
+        self, upstream: Upstream | None, attempt: Attempt | None, balancer: Balancer | None, body: bytes
+    ) -> None:
         """Wait for the answer on ``upstream``; None: it is gone, which is to be said next.
 
-        ``balancer``: of the endpoint that it went to; None: the request is not known, and not sent again.
-        ``body``: what has gone out of the request's.
+        ``attempt``: to the endpoint; None: that is the cluster's no more. ``balancer``: of that; None: the
+        request is not known, and not sent again. ``body``: what has gone out of the request's.
         """
         self._to(ExchangeState.DISPATCHED)
         if balancer is None:
@@ -59,7 +62,7 @@ class CarriedExchange(Exchange):
                 self.account.bytes_received = self._body.feed(body)
             self._write_down(balancer, body)
         assert self.dispatch is not None
-        self.dispatch.resume(upstream)
+        self.dispatch.resume(upstream, attempt)
         if self.request_done:
             self._arm_timeout(time.monotonic() - self.account.started)
 

@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 from meshd.datapath.flows.kept_requests import request_id_text
 from meshd.datapath.flows.table import Carried
 from meshd.model.routes import Forward
+from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.upstream import Upstream
 from proxy.fast.carried_exchange import CarriedExchange
 from proxy.http1.body import CHUNKED, Body, body_of
@@ -34,14 +35,16 @@ def adopt(
     carried: Carried,
     method: str,
     upstream: Upstream | None,
+    attempt: Attempt | None,
     sent: bytes = b"",
 ) -> CarriedExchange:
     """The exchange of a carried request, as if the proxy had just sent it on ``upstream``.
 
     ``is_whole``: whether the request has come to its end.
 
-    ``rules``: by which the kernel decided. ``upstream``: None where it is gone. ``sent``: all that has gone
-    out of the request, as the client sent it; empty: not known, so that it cannot be sent again.
+    ``rules``: by which the kernel decided. ``upstream``: None where it is gone. ``attempt``: as for
+    CarriedExchange.wait. ``sent``: all that has gone out of the request, as the client sent it; empty: not
+    known, so that it cannot be sent again.
     """
     route = rules.routes[carried.route]
     assert isinstance(route.action, Forward)
@@ -67,7 +70,7 @@ def adopt(
         downstream, request or _unknown(method), carried.began, decision, whole, is_whole
     )
     downstream.adopt(exchange)
-    exchange.wait(upstream, balancer if request is not None else None, body)
+    exchange.wait(upstream, attempt, balancer if request is not None else None, body)
     return exchange
 
 

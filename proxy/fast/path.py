@@ -6,9 +6,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from meshd.datapath.flows.arming import ArmingTable
-from meshd.datapath.flows.bell import Bell
 from meshd.datapath.flows.kept_requests import KeptRequests
 from meshd.datapath.flows.table import FlowTable
+from meshd.datapath.kernel.bell import Bell
 from meshd.model.request_policies import MILLION
 from proxy.fast.epoll_set import EpollSet
 from proxy.in_force import ListenerState

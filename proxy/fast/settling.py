@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from meshd.datapath.flows.table import Carried
 from proxy.exchanges import failures, loss
+from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.upstream import Upstream
 from proxy.fast import carried_request
 from proxy.fast.carried_exchange import CarriedExchange
@@ -216,7 +217,15 @@ class Settling:
         self.unused = 0
         method = self._path.table.methods[carried.method]
         rules, is_whole = self._kernel.rules, self._kernel.is_request_whole
-        return carried_request.adopt(self._down, is_whole, rules, carried, method, upstream, sent)
+        attempt = self._attempt(carried)
+        return carried_request.adopt(self._down, is_whole, rules, carried, method, upstream, attempt, sent)
+
+    def _attempt(self, carried: Carried) -> Attempt | None:
+        """None: the endpoint's pool is gone."""
+        cluster = self._kernel.rules.clusters.get(carried.cluster, "")
+        server = self._path.table.connection_keys.server(carried.connection)
+        pool = self._down.caller.known_pool((cluster, *server))
+        return None if pool is None else Attempt(pool, pool.endpoint, carried.began)
 
     def _server_gone(self, carried: Carried, status: int) -> None:
         """The connection that carried it is no more: what becomes of it is decided as on the slow path.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshd.agent.enrolment import annotated_choice
+from meshd.agent.annotations import FastPathChoice, annotated_choice
 from meshd.agent.fast_path import Wish, decide
 from meshd.datapath.selftest.outcome import Check, SelfTest
 
@@ -38,9 +38,18 @@ def test_an_access_log_without_sampling_is_said() -> None:
 
 
 def test_a_workload_may_stay_off() -> None:
-    assert annotated_choice({}) == (True, "")
-    assert annotated_choice({"meshd.io/fast-path": "on"}) == (True, "")
-    assert annotated_choice({"meshd.io/fast-path": "off"}) == (False, "annotation meshd.io/fast-path")
-    on, reason = annotated_choice({"meshd.io/fast-path": "false"})
-    assert on
-    assert reason == "annotation meshd.io/fast-path: 'false' is neither on nor off and is not used"
+    assert annotated_choice({}) == FastPathChoice(True)
+    assert annotated_choice({"meshd.io/fast-path": "on"}) == FastPathChoice(True)
+    off = FastPathChoice(False, reason="annotation meshd.io/fast-path")
+    assert annotated_choice({"meshd.io/fast-path": "off", "meshd.io/tcp-fast-path": "on"}) == off
+    choice = annotated_choice({"meshd.io/fast-path": "false"})
+    assert choice.on
+    assert choice.reason == "annotation meshd.io/fast-path: 'false' is neither on nor off and is not used"
+
+
+def test_a_workload_may_have_its_opaque_connections_joined() -> None:
+    assert annotated_choice({"meshd.io/tcp-fast-path": "on"}) == FastPathChoice(True, True)
+    assert annotated_choice({"meshd.io/tcp-fast-path": "off"}) == FastPathChoice(True, False)
+    on, joins, reason = annotated_choice({"meshd.io/tcp-fast-path": "1"})
+    assert (on, joins) == (True, None)
+    assert reason == "annotation meshd.io/tcp-fast-path: '1' is neither on nor off and is not used"

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.flows.arming import ArmingFds, ArmingTable, Upstream
-from meshd.datapath.flows.bell import Bell
 from meshd.datapath.flows.kept_requests import KeptRequests
 from meshd.datapath.flows.table import Carried, FlowTable
+from meshd.datapath.kernel.bell import Bell
 from meshd.datapath.rules.fingerprint import cluster_id, rules_fingerprint
+from meshd.model.cluster_policies import Outlier
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
@@ -48,8 +49,8 @@ class Bed:
         self.listener = mesh.listen(SERVER_ADDRESS, in_netns=far)
         self.configure()
 
-    def configure(self, routes: tuple[Route, ...] = (FORWARD,)) -> None:
-        """Put routes of the service in force."""
+    def configure(self, routes: tuple[Route, ...] = (FORWARD,), outlier: Outlier | None = None) -> None:
+        """Put routes of the service in force. ``outlier``: of all clusters."""
         port = self.listener.getsockname()[1]
         names = {s.name for r in routes if isinstance(r.action, Forward) for s in r.action.clusters}
         new = Snapshot(
@@ -66,7 +67,7 @@ class Bed:
                 )
             },
             {NAME: RouteConfig(name=NAME, virtual_hosts=(VirtualHost(name=NAME, routes=routes),))},
-            {name: Cluster(name=name) for name in names | {NAME}},
+            {name: Cluster(name=name, outlier=outlier) for name in names | {NAME}},
             {
                 name: EndpointSet(name=name, endpoints=(Endpoint(address=SERVER_ADDRESS, port=port),))
                 for name in names | {NAME}
@@ -109,7 +110,8 @@ class Connection:
         for each in (self.client, self.proxy, self.upstream, self.server):
             each.settimeout(5)
         self.flow = bed.flows.key(mesh.pod.cookie, *self.proxy.getpeername())
-        self.connection = bed.table.connection_key(self.upstream.getsockname(), self.upstream.getpeername())
+        ends = self.upstream.getsockname(), self.upstream.getpeername()
+        self.connection = bed.table.connection_keys.pack(*ends)
         self.remote = remote
         self.consumed = self.written = self.to_server = self.from_server = self.adopted = 0
         if remote:

@@ -63,6 +63,7 @@ class Mesh:
         policy: FailurePolicy = FailurePolicy.OPEN,
         name: str = "demo/web",
         tcp_routes: tuple[TcpRoute, ...] = (),
+        joined: bool = False,
     ) -> None:
         """Add or replace a service; endpoints are address, port and, if it is not 1, weight."""
         full = f"{name}:{port}"
@@ -75,6 +76,7 @@ class Mesh:
             cluster=full,
             failure_policy=policy,
             tcp_routes=tcp_routes,
+            tcp_fast_path=joined,
         )
         found = tuple(
             Endpoint(address=each[0], port=each[1], weight=each[2] if len(each) == 3 else 1)

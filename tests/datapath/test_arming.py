@@ -23,7 +23,7 @@ def table(datapath: Datapath) -> Iterator[ArmingTable]:
 
 
 def test_an_arming_is_packed_as_the_struct_says(datapath: Datapath, table: ArmingTable) -> None:
-    key = table.connection_key(("10.1.0.7", 40000), ("fd00::9", 8080))
+    key = table.connection_keys.pack(("10.1.0.7", 40000), ("fd00::9", 8080))
     kinds = table.kinds
     entries = [
         Upstream(key, 2**63 + 1, 3, 2**32 + 5, 2**32 + 6, kinds["UPSTREAM_REMOTE"]),

@@ -232,7 +232,7 @@ def test_open_flows_are_listed(mesh: Mesh) -> None:
     datapath = mesh.datapath
     mesh.service(["10.96.0.1"], 80, Protocol.HTTP)
     flows = FlowList(datapath.open_map("flows"), datapath.open_map("armed"), datapath.layout)
-    sockets = CapturedSockets(datapath.open_map("flows"), datapath.open_map("connections"), datapath.layout)
+    sockets = CapturedSockets(datapath.open_map, datapath.layout)
     clients = [mesh.connect("10.96.0.1", 80) for _ in range(5)]
     found = flows.read(100)
     assert {flow.client for flow in found} == {sock.getsockname() for sock in clients}

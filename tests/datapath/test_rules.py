@@ -122,6 +122,15 @@ def test_a_share_of_the_requests_is_the_proxys_to_draw() -> None:
     assert (taken(rules, "/"), taken(rules, "/", method="PUT")) == ("route", "route")
 
 
+def test_answers_of_a_cluster_that_ejects_endpoints_are_told() -> None:
+    judged = Cluster(name="a", outlier=cluster_policies.Outlier())
+    rules = compile_rules(LISTENER, config(route("/", to("a", "b"))), {"a": judged, "b": Cluster(name="b")})
+    assert isinstance(rules, CompiledRules)
+    decision = decide(rules, "GET", "/")
+    assert isinstance(decision, Carried)
+    assert [share.judged for share in decision.shares] == [True, False]
+
+
 def test_edits_of_the_route_are_the_proxys() -> None:
     edit = HeaderEdit(remove=("server",))
     for edited in (

@@ -121,8 +121,9 @@ def routing(datapath: Datapath, tmp_path_factory: pytest.TempPathFactory) -> Rou
 
 def _carried(layout: Layout, candidate: bytes) -> Carried:
     route, count = layout.codec("candidate", "route", "shares").unpack(candidate)
+    fields = ("cluster", "bound", "judged")
     shares = [
-        layout.codec("candidate", f"share[{i}].cluster", f"share[{i}].bound").unpack(candidate)
+        layout.codec("candidate", *(f"share[{i}].{name}" for name in fields)).unpack(candidate)
         for i in range(count)
     ]
     return Carried(route, tuple(Share(*share) for share in shares))

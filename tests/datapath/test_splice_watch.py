@@ -56,7 +56,7 @@ def test_calls_are_seen_while_it_is_on_and_only_then(watch: SpliceWatch) -> None
 def test_a_process_of_the_mesh_is_known_by_its_sockets(mesh: Mesh, watch: SpliceWatch) -> None:
     mesh.service(["10.96.0.1"], 80, Protocol.HTTP)
     datapath = mesh.datapath
-    sockets = CapturedSockets(datapath.open_map("flows"), datapath.open_map("connections"), datapath.layout)
+    sockets = CapturedSockets(datapath.open_map, datapath.layout)
     mesh.alive(True)
     with mesh.pod.entered():
         client = subprocess.Popen(

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from meshd import netns
-from meshd.agent.enrolment import FAST_PATH_ANNOTATION, Enrolment
+from meshd.agent.annotations import FAST_PATH
+from meshd.agent.enrolment import Enrolment
 from meshd.agent.workers import Greeting, Workers
 from meshd.datapath.datapath import Datapath
 from meshd.model.workload import Workload
@@ -31,7 +32,7 @@ class Node:
         self.workload = Workload(uid="u", namespace="test", name="pod", netns=pod.path)
 
     def reconcile(self, annotation: str | None) -> None:
-        annotations = {} if annotation is None else {FAST_PATH_ANNOTATION: annotation}
+        annotations = {} if annotation is None else {FAST_PATH: annotation}
         self.workload = msgspec.structs.replace(self.workload, annotations=annotations)
         asyncio.run(self.enrolment.reconcile(Found({"u": self.workload})))
 
@@ -76,7 +77,7 @@ def test_a_workload_is_on_the_fast_path_unless_it_says_otherwise(node: Node) -> 
 def test_the_annotation_is_followed_when_it_changes(node: Node) -> None:
     node.reconcile("off")
     assert not node.may_enrol()
-    assert node.shown() == ("off", f"annotation {FAST_PATH_ANNOTATION}")
+    assert node.shown() == ("off", f"annotation {FAST_PATH}")
     node.reconcile("on")
     assert node.may_enrol()
     node.reconcile("off")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_clients_and_servers import BODY_SHA256, SERVERS, WEBSOCKET
-from tests.support.lab import Lab, running_lab
+from tests.support.lab import Lab, running_lab, until
 
 TIMES = 12
 """A GET and a POST each."""
@@ -75,8 +75,8 @@ def test_nodes_agent(carrying: Lab, pods: Path, server: str) -> None:
 
 
 DOWNLOADS = """
-import hashlib, http.client
-connection = http.client.HTTPConnection("aiohttp", timeout=20)
+import hashlib, http.client, sys
+connection = http.client.HTTPConnection(sys.argv[1], timeout=20)
 for size in (0, 1, 1000, 65536, 1000000, 2097152, 2097153, 5000000, 3) * 3:
     connection.request("GET", f"/bytes/{size}")
     body = connection.getresponse().read()
@@ -84,12 +84,53 @@ for size in (0, 1, 1000, 65536, 1000000, 2097152, 2097153, 5000000, 3) * 3:
 """
 
 
-def test_bodies_of_all_sizes(carrying: Lab) -> None:
-    before = _carried(carrying, "aiohttp")
-    for line in carrying.exec("client", "/usr/bin/python3", "-c", DOWNLOADS).splitlines():
+def _download(lab: Lab, server: str) -> None:
+    for line in lab.exec("client", "/usr/bin/python3", "-c", DOWNLOADS, server).splitlines():
         size, length, same = line.split()
         assert (length, same) == (size, "True")
+
+
+def test_bodies_of_all_sizes_over_a_joined_connection(carrying: Lab) -> None:
+    before = carrying.status().capture.counters["joined"]
+    _download(carrying, "joined:9000")
+    assert carrying.status().capture.counters["joined"] - before == 1
+
+
+def test_bodies_of_all_sizes(carrying: Lab) -> None:
+    before = _carried(carrying, "aiohttp")
+    _download(carrying, "aiohttp")
     assert _carried(carrying, "aiohttp") - before >= LEAST
+
+
+def test_who_answers_500_to_carried_requests_is_ejected(carrying: Lab, pods: Path) -> None:
+    """The client's one connection: of its requests the proxy sees the first to each endpoint."""
+    url = "http://judged/"
+
+    def both_answer() -> bool:
+        return set(carrying.curl(url, *[url] * 15, "-w", "\n").split()) == {"moody-1", "moody-2"}
+
+    def is_ejected() -> bool:
+        carrying.curl(url, *[url] * 63)
+        found = [each for each in carrying.endpoints() if each.cluster == "default/judged:80" and each.by]
+        return [(each.workload, each.by) for each in found] == [("default/moody-2", "ejection")]
+
+    carrying.run("apply", "-f", str(pods / "moody.yaml"))
+    try:
+        until(both_answer, 40.0)
+        before = _carried(carrying, "judged")
+        _set_mood(carrying, 500)
+        until(is_ejected, 40.0)
+        assert _carried(carrying, "judged") - before >= LEAST
+        _set_mood(carrying, 200)
+        until(both_answer, 40.0)
+    finally:
+        carrying.run("delete", "-f", str(pods / "moody.yaml"))
+
+
+def _set_mood(lab: Lab, answer: int) -> None:
+    """Of the pod on the other node."""
+    put = ("curl", "-sS", "-X", "PUT", "-d", f"{answer} 200", "http://127.0.0.1:8080/mood")
+    lab.exec("moody-2", *put)
 
 
 def test_a_websocket_passes(carrying: Lab) -> None:

@@ -19,11 +19,15 @@ from meshd.agent.health.probe_state import ProbeResult
 from meshd.agent.health.prober import EndpointKey, Prober
 from meshd.agent.health.probing import Target
 from meshd.agent.health.reach import clusters_in_reach
+from meshd.datapath.counts.answers import CarriedAnswers
 from meshd.model.clusters import Cluster, Health
 from meshd.model.outcomes import EndpointTally
 from meshd.model.snapshot import Snapshot
 
 _logger = logging.getLogger("meshd.agent.health")
+
+HEARING_SECONDS = 0.01
+"""The kernel's bad answers are taken at once, but no more often than that."""
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True):
@@ -39,9 +43,13 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 class EndpointHealth:
     """One for each node. All its methods are called in the event loop."""
 
-    def __init__(self, path: Path) -> None:
-        """``path``: where the marks are kept for the next agent."""
+    def __init__(self, path: Path, answers: CarriedAnswers | None = None) -> None:
+        """``path``: where the marks are kept for the next agent.
+
+        ``answers``: to what the kernel carries, taken over; None: it carries nothing.
+        """
         self._path = path
+        self._answers = answers
         self._written: tuple[_Kept, ...] | None = None
         """By this agent; None: nothing yet."""
         self._clusters: dict[str, ClusterHealth] = {}
@@ -101,6 +109,8 @@ class EndpointHealth:
             if key[0] in self._clusters:
                 self._clusters[key[0]].restore(key[1:], ejection)
         self._restored.clear()
+        if self._answers is not None:
+            self._answers.follow(key for name in self._policies for key in self._judged(name))
         targets = {key: each for name in reach for key, each in self._targets(received, name)}
         self._prober.follow(targets)
         self.probed_endpoints = len(targets)
@@ -123,15 +133,47 @@ class EndpointHealth:
     # -- events --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Probe, until cancelled."""
+        """Probe, and hear of answers, until cancelled."""
         try:
-            await self._prober.run()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._prober.run())
+                if self._answers is not None:
+                    tasks.create_task(self._hear(self._answers))
         finally:
             for timer in self._intervals.values():
                 timer.cancel()
 
+    def close(self) -> None:
+        """Hear of no answers any more."""
+        if self._answers is not None:
+            self._answers.close()
+
     def take(self, reports: Iterable[EndpointTally]) -> None:
         """A worker tells how requests ended."""
+        reports = tuple(reports)
+        # Between the errors that the worker tells of the kernel may have carried good answers.
+        failing = (each for each in reports if each.tally.errors.most)
+        self._ask_kernel((each.cluster, each.address, each.port) for each in failing)
+        self._take(reports)
+
+    async def _hear(self, answers: CarriedAnswers) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            told = asyncio.Event()
+            loop.add_reader(answers.fd, told.set)
+            try:
+                await told.wait()
+            finally:
+                loop.remove_reader(answers.fd)
+            self._ask_kernel()
+            await asyncio.sleep(HEARING_SECONDS)
+
+    def _ask_kernel(self, endpoints: Iterable[EndpointKey] = ()) -> None:
+        """Take the bad answers that it carried, and the good ones of these endpoints."""
+        if self._answers is not None:
+            self._take(self._answers.news(endpoints))
+
+    def _take(self, reports: Iterable[EndpointTally]) -> None:
         now = time.monotonic()
         for each in reports:
             health = self._clusters.get(each.cluster)
@@ -147,6 +189,7 @@ class EndpointHealth:
 
     def _interval_ended(self, name: str) -> None:
         del self._intervals[name]
+        self._ask_kernel(self._judged(name))
         health = self._clusters.get(name)
         if health is not None:
             for transition in health.end_interval(time.monotonic()):
@@ -173,6 +216,13 @@ class EndpointHealth:
         self.changed.set()
 
     # -- inside --------------------------------------------------------------------------------------
+
+    def _judged(self, cluster: str) -> Iterable[EndpointKey]:
+        """The endpoints that may be ejected by their answers."""
+        health = self._clusters.get(cluster)
+        if health is None or health.detector is None:
+            return ()
+        return [(cluster, *at) for at in health.detector.endpoints()]
 
     def _targets(self, received: Snapshot, cluster: str) -> Iterable[tuple[EndpointKey, tuple[Target, bool]]]:
         health, found = self._clusters.get(cluster), received.endpoints.get(cluster)

@@ -103,6 +103,10 @@ class Detector:
         """These are the cluster's endpoints now; what is known of others is forgotten."""
         self._monitors = {each: self._monitors.get(each) or _Monitor() for each in endpoints}
 
+    def endpoints(self) -> Iterable[EndpointAddress]:
+        """All that may be ejected."""
+        return self._monitors.keys()
+
     def ejection(self, endpoint: EndpointAddress) -> Ejection | None:
         """None: the endpoint is not ejected."""
         monitor = self._monitors.get(endpoint)

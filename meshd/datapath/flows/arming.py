@@ -149,8 +149,7 @@ class ArmingTable:
         }
         shape = layout.structs["connection"]
         self._connection = shape.codec("place", "response", "response_left", "carried", "head.status").unpack
-        self.connection_key = ConnectionKeys(layout).pack
-        """The key of an upstream connection, by the addresses of its ends. Raises OSError: no address."""
+        self.connection_keys = ConnectionKeys(layout)
 
     def connection(self, key: bytes) -> Connection | None:
         """An upstream connection; None: the kernel does not know it. Raises OSError."""

@@ -42,6 +42,11 @@ class ConnectionKeys:
         """Of the connection between those ends. Raises OSError: no address."""
         return self._codec.pack(packed_address(proxy[0]), proxy[1], packed_address(server[0]), server[1])
 
+    def server(self, key: bytes) -> End:
+        """The server's end."""
+        _, _, address, port = self._codec.unpack(key)
+        return address_text(address), port
+
 
 @functools.lru_cache(maxsize=1024)
 def packed_address(address: str) -> bytes:

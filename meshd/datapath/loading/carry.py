@@ -10,13 +10,14 @@ from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Layout, StructLayout
 from meshd.datapath.loading.pins import Pins
 
-# Not: origins (on sockets, out of our reach), clients and the like (their values are sockets), heartbeat
+# Not: origins (on sockets, out of our reach), clients and the like (their values are sockets), joined_ends
+# (which say what these do), heartbeat
 # (beats go on), kept (a request that is not found there is not sent again), rule_sets, paths (the agent
 # writes them anew; until then a service's rules are not found, and its requests are upcalls).
 LIVE, EARLIER = struct.pack("=I", 0), struct.pack("=I", 1)
 """Keys of the stats map: see bpf/maps.h."""
-_FOR_THE_FAST_PATH = ("armed", "services", "rule_sets")
-CARRIED = ("members", "services", "endpoints", "flows", "settings")
+_FOR_THE_FAST_PATH = ("armed", "services", "rule_sets", "joined_ends")
+CARRIED = ("members", "homes", "services", "endpoints", "flows", "settings")
 
 
 def carry_over(old: Layout, new: Layout, pins: Pins) -> None:
@@ -50,7 +51,7 @@ def carry_counters(old: Layout, new: Layout, pins: Pins) -> None:
 
 
 def retire(old: Layout, new: Layout, pins: Pins) -> None:
-    """Leave nothing in maps that are replaced by which a request could be carried. Raises OSError.
+    """Leave nothing in maps that are replaced by which a byte could be carried. Raises OSError.
 
     Sockets keep the programs that they were enrolled with, and those their maps: what they would find there
     is no longer kept up to date.

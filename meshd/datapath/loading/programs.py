@@ -36,8 +36,10 @@ CGROUP_PROGRAMS = (
 SOCKET_PROGRAMS = (
     (Program("client_msg", SK_MSG, AttachType.SK_MSG_VERDICT, "5.15"), "clients"),
     (Program("server_msg", SK_MSG, AttachType.SK_MSG_VERDICT, "5.15"), "servers"),
+    (Program("joined_msg", SK_MSG, AttachType.SK_MSG_VERDICT, "5.15"), "joined"),
     (Program("arrived", SK_SKB, AttachType.SK_SKB_VERDICT, "5.15"), "clients"),
     (Program("arrived", SK_SKB, AttachType.SK_SKB_VERDICT, "5.15"), "servers"),
+    (Program("arrived", SK_SKB, AttachType.SK_SKB_VERDICT, "5.15"), "joined"),
     (Program("remote_answer", SK_SKB, AttachType.SK_SKB_VERDICT, "5.15"), "upstreams"),
 )
 
@@ -45,6 +47,7 @@ PROGRAMS = tuple(dict.fromkeys((*CGROUP_PROGRAMS, *(program for program, _ in SO
 
 MAPS = (
     "members",
+    "homes",
     "services",
     "endpoints",
     "flows",
@@ -59,6 +62,8 @@ MAPS = (
     "requests",
     "blank_count",
     "upcalls",
+    "judged",
+    "blank_answer",
     "origins",
     "heartbeat",
     "bell",
@@ -66,6 +71,8 @@ MAPS = (
     "owners",
     "settings",
     "stats",
+    "joined_ends",
+    "joined",
     "clients",
     "servers",
     "upstreams",

@@ -75,6 +75,8 @@ class Share(NamedTuple):
     cluster: int
     """fingerprint.cluster_id of its name."""
     bound: int
+    judged: bool = False
+    """The cluster ejects endpoints by their answers: the agent is to hear of them."""
 
 
 class Candidate(NamedTuple):
@@ -176,8 +178,6 @@ def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = D
             return f"there is no cluster {share.name}"
         if cluster.http_version is HttpVersion.HTTP2:
             return f"cluster {share.name} speaks HTTP/2"
-        if cluster.outlier is not None:
-            return f"cluster {share.name} ejects endpoints by their answers"
         # Retries are the proxy's whoever sent the first try.
         if cluster.limits != cluster_policies.Limits(retries=cluster.limits.retries):
             return f"cluster {share.name} has limits"
@@ -265,7 +265,8 @@ def _candidate(
         weighted = [share for share in route.action.clusters if share.weight > 0]
         bounds = itertools.accumulate(share.weight for share in weighted)
         shares = tuple(
-            Share(cluster_id(share.name), bound) for share, bound in zip(weighted, bounds, strict=True)
+            Share(cluster_id(share.name), bound, clusters[share.name].outlier is not None)
+            for share, bound in zip(weighted, bounds, strict=True)
         )
     return Candidate(number, match.method, bool(match.query), conditions, shares)
 

@@ -21,7 +21,7 @@ from meshd.model.listeners import Listener
 from meshd.model.routes import Forward, RouteConfig
 from meshd.model.snapshot import Snapshot
 
-FORMAT = 2
+FORMAT = 3
 """Of what is hashed, and of what the kernel does by it: raised when either changes its meaning."""
 
 FNV_BASIS = 0xCBF29CE484222325

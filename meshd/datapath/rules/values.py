@@ -41,7 +41,7 @@ class RuleValues:
             share="cluster_share",
         )
         self._condition = layout.codec("field_condition", "header", "length", "value").pack
-        self._share = layout.codec("cluster_share", "cluster", "bound").pack
+        self._share = layout.codec("cluster_share", "cluster", "bound", "judged").pack
 
     def set_key(self, fingerprint: int) -> bytes:
         """Of rule_sets."""

@@ -35,7 +35,15 @@ class ServiceMaps:
         self._endpoints = endpoints
         self._rules = rules
         self._service = layout.codec(
-            "service", "id", "generation", "first_slot", "slots", "protocol", "failure_policy", "rules"
+            "service",
+            "id",
+            "generation",
+            "first_slot",
+            "slots",
+            "protocol",
+            "failure_policy",
+            "rules",
+            "joined",
         )
         self._endpoint_key = layout.codec("endpoint_key", "service", "generation", "slot")
         self._address_port = layout.codec("address_port", "address", "port")
@@ -79,6 +87,7 @@ class ServiceMaps:
                     self._protocols[entry.handling],
                     self._policies[entry.failure_policy],
                     entry.rules,
+                    entry.joined,
                 )
             case RemoveService(vip):
                 self._services.discard(self._address_port.pack(*vip))
@@ -93,10 +102,9 @@ class ServiceMaps:
         installed = Installed()
         for key, value in self._services.items():
             address, port = self._address_port.unpack(key)
-            number, generation, first, slots, protocol, policy, rules = self._service.unpack(value)
-            entry = ServiceEntry(
-                number, generation, first, slots, protocols[protocol], policies[policy], rules
-            )
+            number, generation, first, slots, protocol, policy, *rest = self._service.unpack(value)
+            known = protocols[protocol], policies[policy]
+            entry = ServiceEntry(number, generation, first, slots, *known, *rest)
             installed.services[Target(address, port)] = entry
         shown = {entry.id: entry.generation for entry in installed.services.values()}
         found: dict[int, dict[int, Target]] = defaultdict(dict)

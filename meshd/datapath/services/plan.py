@@ -40,6 +40,8 @@ class ServiceEntry(NamedTuple):
     failure_policy: FailurePolicy
     rules: int = 0
     """Fingerprint of the rules by which the kernel carries its requests; 0: it carries none."""
+    joined: bool = False
+    """The ends of its connections are joined where both are on this node."""
 
 
 class PutSlots(NamedTuple):
@@ -213,7 +215,16 @@ def _entry(
     listener: Listener, number: int, generation: int, table: SlotTable, vip: Target, rules: int
 ) -> ServiceEntry:
     first, count = (0, len(table.ipv4)) if vip.ipv4 else (len(table.ipv4), len(table.ipv6))
-    return ServiceEntry(number, generation, first, count, _handling(listener), listener.failure_policy, rules)
+    return ServiceEntry(
+        number,
+        generation,
+        first,
+        count,
+        _handling(listener),
+        listener.failure_policy,
+        rules,
+        listener.tcp_fast_path,
+    )
 
 
 def _handling(listener: Listener) -> Handling:

@@ -174,6 +174,7 @@ listeners = st.one_of(
         hello_timeout=seconds,
         http=st.builds(HttpOptions, access_log_share=st.integers(0, MILLION)),
         failure_policy=st.sampled_from(FailurePolicy),
+        tcp_fast_path=st.booleans(),
     ),
 )
 path_matches = st.one_of(

@@ -1,4 +1,5 @@
-"""A worker's ring buffer of connections that need it: what bpf/bell.h rings.
+"""A ring buffer that the programs tell a process by: of connections that need a worker (bpf/bell.h), of bad
+answers for the agent (bpf/judged.h).
 
 Layout: kernel documentation, "BPF ring buffer"; records and their header as in linux/bpf.h (BPF_RINGBUF_*).
 """
@@ -20,13 +21,13 @@ _SLOT, _FD = struct.Struct("=I"), struct.Struct("=I")
 
 
 class Bell:
-    """Owns its ring buffer; ``fd`` is readable when a connection waits. One reader."""
+    """Owns its ring buffer; ``fd`` is readable when something is in it. One reader."""
 
-    def __init__(self, bells: int, worker: int, layout: Layout) -> None:
-        """Hang a bell for a worker, by its index on the node, where the kernel rings it.
+    def __init__(self, bells: int, place: int, layout: Layout) -> None:
+        """Hang a bell where the kernel rings it.
 
-        ``bells``: an fd of that map, which stays the caller's. Raises OSError, KeyError (a layout of other
-        programs).
+        ``place``: a worker's index on the node, or that of ``agent_place``. ``bells``: an fd of that map,
+        which stays the caller's. Raises OSError, KeyError (a layout of other programs).
         """
         shape = layout.maps["bell"]
         self.fd = bpf.create_map(
@@ -39,7 +40,7 @@ class Bell:
             self._own = mmap.mmap(self.fd, page)
             self._kernels = mmap.mmap(self.fd, page + 2 * shape.max_entries, prot=mmap.PROT_READ, offset=page)
             with contextlib.closing(Map(os.dup(bells))) as hung:
-                hung[_SLOT.pack(worker)] = _FD.pack(self.fd)
+                hung[_SLOT.pack(place)] = _FD.pack(self.fd)
         except BaseException:
             os.close(self.fd)
             raise
@@ -49,8 +50,8 @@ class Bell:
         self._words = self._data.cast("I")
 
     def take(self) -> list[bytes]:
-        """The keys of the connections that it was rung for since the last time."""
-        keys = []
+        """What it was rung with since the last time."""
+        found = []
         at, end = self._consumed[0], self._produced[0]
         while at < end:
             start = at & self._mask
@@ -59,10 +60,10 @@ class Bell:
                 break  # it is being written; the kernel tells when it is done
             length = header & ~_DISCARD
             if not header & _DISCARD:
-                keys.append(bytes(self._data[start + _HEADER_BYTES : start + _HEADER_BYTES + length]))
+                found.append(bytes(self._data[start + _HEADER_BYTES : start + _HEADER_BYTES + length]))
             at += (_HEADER_BYTES + length + 7) & ~7
             self._consumed[0] = at
-        return keys
+        return found
 
     def close(self) -> None:
         """Let go of the ring buffer; the kernel keeps it until another one hangs there."""
@@ -71,3 +72,8 @@ class Bell:
         self._own.close()
         self._kernels.close()
         os.close(self.fd)
+
+
+def agent_place(layout: Layout) -> int:
+    """The agent's place, after those of the workers (AGENT_BELL)."""
+    return layout.maps["bells"].max_entries - 1
