@@ -83,6 +83,7 @@ static __always_inline bool enrol_end(struct bpf_sock_ops *ops)
 		return false;
 	}
 	COUNT(enrolled);
+	COUNT(ends_opened);
 	watch_states(ops);
 	return true;
 }
@@ -118,13 +119,18 @@ static __always_inline void join_server(struct bpf_sock_ops *ops)
 		COUNT(joined);
 }
 
-/* An end is closed. The kernel takes the socket out of its map itself. */
+/* An end is closed. The kernel takes the socket out of its map itself. A socket of another
+ * namespace may have had the same addresses.
+ */
 static __always_inline void forget_end(struct bpf_sock_ops *ops)
 {
+	struct joined_end *end;
 	struct ends ends = {};
 
 	SET_ENDS(&ends, ops);
-	joined_ends.delete(&ends);
+	end = joined_ends.lookup(&ends);
+	if (end && end->netns == bpf_get_netns_cookie(ops) && !joined_ends.delete(&ends))
+		COUNT(ends_closed);
 }
 
 /* Whether the next bytes may go into the other end's queue. */

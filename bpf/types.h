@@ -475,6 +475,8 @@ struct stats {
 	__u64 captured;	     /* connects sent to the proxy */
 	__u64 balanced;	     /* connects of opaque TCP services sent to an endpoint */
 	__u64 joined;	     /* of the connections made so, those that were joined */
+	__u64 ends_opened;   /* ends of connections that were or could have been joined */
+	__u64 ends_closed;   /* of those, the ones that have ended */
 	__u64 join_lagged;   /* times that an end of one went over to TCP, for its reader lagged */
 	__u64 failed_open;   /* connects of HTTP services let past the proxy */
 	__u64 failed_closed; /* the same, refused */

@@ -73,7 +73,7 @@ class Agent:
         self._splicers = Splicers(
             CapturedSockets(datapath.open_map, datapath.layout),
             self._enrolment,
-            datapath.flow_count,
+            lambda: datapath.flow_count() + datapath.end_count(),
         )
         self._config = ConfigInForce(datapath, self._workers, options.run_dir / "config.journal")
         self._ads = AdsClient(options.control, options.node, {"version": __version__}, self._on_change)

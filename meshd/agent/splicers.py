@@ -35,18 +35,18 @@ REASON = "calls splice(2), which does not see redirected bytes"
 class Splicers:
     """Looks for them. ``state``: ``on``, or why calls are not seen."""
 
-    def __init__(self, sockets: CapturedSockets, enrolment: Enrolment, flows: Callable[[], int]) -> None:
-        """Takes ``sockets`` over. ``flows``: how many captured connections are open."""
+    def __init__(self, sockets: CapturedSockets, enrolment: Enrolment, enrolled: Callable[[], int]) -> None:
+        """Takes ``sockets`` over. ``enrolled``: how many connections are open that it may be about."""
         self._sockets = sockets
         self._enrolment = enrolment
-        self._flows = flows
+        self._enrolled = enrolled
         self.state = "waits for a connection"
 
     async def run(self) -> None:
         """Until cancelled, or until it is known that this kernel does not show the calls."""
         # An agent that starts has enough to compile.
         while True:
-            if self._flows():
+            if self._enrolled():
                 break
             await asyncio.sleep(FIRST_LOOK_SECONDS)
         try:
@@ -59,7 +59,7 @@ class Splicers:
         try:
             while True:
                 try:
-                    if self._flows():
+                    if self._enrolled():
                         await self._glance(watch)
                 except (OSError, CaptureError) as error:
                     log.event(_logger, logging.WARNING, "glance at splice failed", reason=error)

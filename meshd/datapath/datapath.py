@@ -35,7 +35,7 @@ WORKER_MAPS = ("flows", "heartbeat", "armed", "connections", "upstreams", "owner
 """What a proxy worker reads and writes."""
 _LOADER_SECONDS = 60
 _FIRST = struct.pack("=I", 0)
-_OPENED, _CLOSED = "flows_opened", "flows_closed"
+_FLOWS, _ENDS = ("flows_opened", "flows_closed"), ("ends_opened", "ends_closed")
 
 
 class Datapath:
@@ -126,14 +126,22 @@ class Datapath:
     def counters(self) -> dict[str, int]:
         """How often capture did what since the programs were first loaded: the fields of ``struct stats``.
 
-        Without the two that ``flow_count`` is made of. Raises OSError.
+        Without those that ``flow_count`` and ``end_count`` are made of. Raises OSError.
         """
-        return {name: count for name, count in self._totals().items() if name not in (_OPENED, _CLOSED)}
+        return {name: count for name, count in self._totals().items() if name not in (*_FLOWS, *_ENDS)}
 
     def flow_count(self) -> int:
         """How many captured connections are open now."""
+        return self._open(_FLOWS)
+
+    def end_count(self) -> int:
+        """How many sockets are enrolled now to join them with another."""
+        return self._open(_ENDS)
+
+    def _open(self, counters: tuple[str, str]) -> int:
         totals = self._totals()
-        return totals[_OPENED] - totals[_CLOSED]
+        opened, closed = counters
+        return totals[opened] - totals[closed]
 
     def _totals(self) -> dict[str, int]:
         names = [field.name for field in self._stats.fields]

@@ -205,9 +205,11 @@ def test_nothing_is_left_of_connections_that_end(pods: Pods) -> None:
     for ends in [pods.connect() for _ in range(5)]:
         assert _is_joined(pods, ends)
         assert pods.entries() > 0
+        assert pods.mesh.datapath.end_count() > 0
         for end in ends:
             end.close()
     eventually(lambda: pods.entries() == 0)
+    assert pods.mesh.datapath.end_count() == 0
 
 
 def test_waiting_bytes_are_counted_and_seen(pods: Pods) -> None:
