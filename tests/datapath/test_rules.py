@@ -113,6 +113,15 @@ def test_tries_for_want_of_a_connection_are_the_proxys_whoever_sends_the_first()
     assert taken(rules) == "route"
 
 
+def test_a_share_of_the_requests_is_the_proxys_to_draw() -> None:
+    rules = compiled(
+        route(RouteMatch(method="GET", share=500_000), to("b")),
+        route(RouteMatch(share=500_000), to("b")),
+        route(),
+    )
+    assert (taken(rules, "/"), taken(rules, "/", method="PUT")) == ("route", "route")
+
+
 def test_answers_of_a_cluster_that_ejects_endpoints_are_told() -> None:
     judged = Cluster(name="a", outlier=cluster_policies.Outlier())
     rules = compile_rules(LISTENER, config(route("/", to("a", "b"))), {"a": judged, "b": Cluster(name="b")})
