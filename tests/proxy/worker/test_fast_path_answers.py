@@ -85,7 +85,7 @@ def test_a_server_that_closes_without_an_answer(
     client.sendall(request_head)
     head = read_response(client)[0]
     if request_head == POST:
-        assert head.startswith(b"HTTP/1.1 502 ")
+        assert head.startswith(b"HTTP/1.1 503 ")
         assert _by_worker(bed) == (1, 0, 0, 1)
     else:
         assert head.startswith(b"HTTP/1.1 200 ")
