@@ -72,9 +72,9 @@ class Caller:
             pool = self._pools[key] = kind(self.runtime, cluster, endpoint, self.open_socket)
         return pool
 
-    def known_pool(self, key: EndpointKey) -> Pool | None:
-        """The same; None: there have been none for a while."""
-        return self._pools.get(key)
+    def known_pool(self, cluster: str, address: str, port: int) -> Pool | None:
+        """The same for HTTP/1.1; None: there have been none for a while."""
+        return self._pools.get((cluster, address, port, False))
 
     def open_socket(self, family: socket.AddressFamily) -> socket.socket:
         """A non-blocking TCP socket in the workload's namespace. Raises OSError."""

@@ -224,7 +224,7 @@ class Settling:
         """None: the endpoint's pool is gone."""
         cluster = self._kernel.rules.clusters.get(carried.cluster, "")
         server = self._path.table.connection_keys.server(carried.connection)
-        pool = self._down.caller.known_pool((cluster, *server))
+        pool = self._down.caller.known_pool(cluster, *server)
         return None if pool is None else Attempt(pool, pool.endpoint, carried.began)
 
     def _server_gone(self, carried: Carried, status: int) -> None:
