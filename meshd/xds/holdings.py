@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 from meshd.model.clusters import Cluster, EndpointSet
@@ -63,7 +63,8 @@ class Holdings:
         """Take it in the place of the one of its name."""
         self.drop_listener(listener.name)
         self.listeners[listener.name] = listener
-        self._listeners_by_cluster[listener.cluster].add(listener.name)
+        for cluster in listener.clusters:
+            self._listeners_by_cluster[cluster].add(listener.name)
         for config in listener.route_configs:
             self._listeners_by_config[config].add(listener.name)
 
@@ -71,7 +72,8 @@ class Holdings:
         """It is gone, if it was there."""
         listener = self.listeners.pop(name, None)
         if listener is not None:
-            _take(self._listeners_by_cluster, listener.cluster, name)
+            for cluster in listener.clusters:
+                _take(self._listeners_by_cluster, cluster, name)
             for config in listener.route_configs:
                 _take(self._listeners_by_config, config, name)
 
@@ -110,6 +112,14 @@ class Holdings:
         """Whether some listener does."""
         return name in self._listeners_by_config
 
+    def refers_to_cluster(self, name: str) -> bool:
+        """Whether some listener or route config does."""
+        return name in self._listeners_by_cluster or name in self._by_cluster
+
+    def clusters_of(self, config: str) -> Set[str]:
+        """The names of those that a route config refers to; none where it is not there."""
+        return self._clusters_of.get(config, frozenset())
+
     def referring(self, names: Names) -> Names:
         """These, and whatever refers to one of them."""
         configs = names.route_configs.union(*_of(self._by_cluster, names.clusters))
@@ -123,7 +133,7 @@ class Holdings:
         listeners = [self.listeners[name] for name in names.listeners if name in self.listeners]
         configs = names.route_configs.union(*(listener.route_configs for listener in listeners))
         clusters = names.clusters.union(
-            (listener.cluster for listener in listeners),
+            *(listener.clusters for listener in listeners),
             *(self._clusters_of[name] for name in configs if name in self._clusters_of),
         )
         return Names(names.listeners, configs, clusters)
