@@ -256,10 +256,18 @@ class ClientStream:
         return delta
 
     def in_force(self, delta: Delta) -> None:
-        """What ``change`` returned is in force now."""
+        """What ``change`` returned is in force now. ``change`` may follow from it, as what it has replaced is
+        not wanted any more.
+        """
         self._in_force = self._in_force.apply(delta)
+        replaced = Names.of(delta)
+        for name in replaced.listeners & self._used.listeners.keys():
+            self._maybe_unused.update(self._used.listeners[name].clusters)
+        for name in replaced.route_configs:
+            self._maybe_unused.update(self._used.clusters_of(name))
         self._used.apply(delta)
         self._open = self._still_open
+        self._to_send += self._subscriptions()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -342,11 +350,15 @@ class ClientStream:
         unused, self._maybe_unused = self._maybe_unused, set()
         clusters = None
         if not self._interest.everything:
-            clusters = self._subscription(CLUSTER, {name: received.refers_to_cluster(name) for name in unused})
+            clusters = self._subscription(CLUSTER, {name: self._refers_to(name) for name in unused})
         endpoints = self._subscription(
             ENDPOINTS, {name: name in received.clusters for name in self._open.clusters}
         )
         return [request for request in (clusters, endpoints, routes) if request is not None]
+
+    def _refers_to(self, cluster: str) -> bool:
+        """Whether something does that is in force, or is to be."""
+        return self._received.refers_to_cluster(cluster) or self._used.refers_to_cluster(cluster)
 
     def _subscription(
         self, type_url: str, wanted: Mapping[str, bool]
