@@ -110,6 +110,8 @@ static __always_inline enum verdict capture(
 	service = services.lookup(destination);
 	if (!service)
 		return LEAVE;
+	/* Not atomic: whoever is last is as good as another. */
+	service->used = bpf_ktime_get_ns();
 
 	if (service->protocol == PROTOCOL_TCP) {
 		enum verdict verdict = to_endpoint(sk, service, destination);
