@@ -17,6 +17,7 @@ from proxy.node_buckets import NodeBuckets
 from proxy.telemetry.access_log import AccessLogEntry
 from proxy.telemetry.outcomes import Outcomes
 from proxy.telemetry.stats import Counters, RequestStats
+from proxy.waiting import Waiting
 
 SWEEP_SECONDS = 0.25
 MAX_DOWNSTREAM_CONNECTIONS = 64 * 1024
@@ -49,6 +50,7 @@ class Runtime:
         self.config = ConfigInForce(self.loop.time)
         self.stats = RequestStats()
         self.counters = Counters()
+        self.waiting = Waiting(self.config, self.counters, self.loop.time)
         self.loads = Loads()
         self.outcomes = Outcomes(self.loop)
         self.requests = RequestParser()
@@ -86,8 +88,8 @@ class Runtime:
             self._all_closed.set()
 
     async def all_closed(self) -> None:
-        """Wait until no downstream connection is open."""
-        while self.downstream_connections:
+        """Wait until no downstream connection is open, nor waits to be."""
+        while self.downstream_connections or self.waiting:
             self._all_closed.clear()
             await self._all_closed.wait()
 
@@ -106,5 +108,8 @@ class Runtime:
         self._sweep = self.loop.call_later(SWEEP_SECONDS, self._on_sweep)
         now = self.now = self.loop.time()
         self.date = http_date(time.time())
+        self.waiting.check(now)
+        if not self.downstream_connections and not self.waiting:
+            self._all_closed.set()
         for timed in tuple(self.timed):
             timed.check(now)

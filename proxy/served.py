@@ -76,6 +76,7 @@ class Served:
     def close(self) -> None:
         """Close everything, connections at once."""
         self.stop_accepting()
+        self._runtime.waiting.drop(self.caller)
         for downstream in self.connections():
             downstream.close_at_once()
         self.caller.close()

@@ -17,11 +17,12 @@ from meshd.agent.admin import Answer, Document, QuestionError
 from meshd.agent.ads import AdsClient
 from meshd.agent.config_in_force import ConfigInForce
 from meshd.agent.enrolment import Enrolment
-from meshd.agent.explain import CannotExplainError, explain
+from meshd.agent.explain import CannotExplainError, explain, explained_listener
 from meshd.agent.flow_views import flow_views
 from meshd.agent.health.health import EndpointHealth
 from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.metrics import exposition
+from meshd.agent.on_demand import OnDemand
 from meshd.agent.options import Options
 from meshd.agent.processes import resident_bytes
 from meshd.agent.shared_limits import SharedLimits
@@ -58,6 +59,7 @@ class Parts(NamedTuple):
     splicers: Splicers
     config: ConfigInForce
     ads: AdsClient
+    demand: OnDemand
     health: EndpointHealth
     limits: SharedLimits
 
@@ -126,6 +128,7 @@ class Answers:
             capture=self._capture_view(),
             objects=self._parts.ads.status.objects,
             health=self._health_view(),
+            demand=self._parts.demand.view(),
             loads=self._parts.limits.loads(),
         )
 
@@ -206,6 +209,12 @@ class Answers:
         all_logged = bool(options.access_log) and not options.fast_path.sample
         try:
             request = msgspec.json.decode(question, type=ExplainedRequest)
+            listener = explained_listener(self._parts.config.snapshot, request.service)
+            if not await self._parts.demand.ensure(listener.name, request.namespace):
+                raise CannotExplainError(
+                    f"service {listener.name} is not in use on this node, and the control plane did not send "
+                    "its routes in time"
+                )
             return explain(
                 self._parts.config.snapshot, request, self._parts.datapath.rules_of, off, all_logged
             )

@@ -42,7 +42,7 @@ def explain(
 
     ``all_logged``: there is an access log, and the node says nothing of samples. Raises CannotExplainError.
     """
-    found_listener = _listener(snapshot, request.service)
+    found_listener = explained_listener(snapshot, request.service)
     namespace = request.namespace if request.namespace in found_listener.caller_namespaces else ""
     listener = found_listener.seen_from(namespace)
     if not request.host:
@@ -80,7 +80,8 @@ def explain(
     )
 
 
-def _listener(snapshot: Snapshot, service: str) -> Listener:
+def explained_listener(snapshot: Snapshot, service: str) -> Listener:
+    """The HTTP port that ``namespace/name[:port]`` means. Raises CannotExplainError."""
     full = service if "/" in service else f"default/{service}"
     if full in snapshot.listeners:
         found = [snapshot.listeners[full]]

@@ -8,6 +8,7 @@ import msgspec
 
 from meshd.agent.control_plane import ControlPlane
 from meshd.agent.fast_path import FastPath
+from meshd.agent.on_demand import Settings
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,3 +25,4 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     access_log: str
     access_log_format: str
     fast_path: FastPath
+    demand: Settings

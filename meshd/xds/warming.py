@@ -15,7 +15,7 @@ from meshd.model.snapshot import Snapshot
 
 def referred_clusters(config: RouteConfig) -> Set[str]:
     """The names of all clusters that some route of it forwards to, or sends copies to."""
-    found = set()
+    found: set[str] = set()
     for host in config.virtual_hosts:
         for route in host.routes:
             if isinstance(route.action, Forward):

@@ -36,7 +36,8 @@ def configs(draw: st.DrawFn) -> Snapshot:
         plain = listener(name, f"10.0.0.{draw(st.integers(1, 3))}", cluster=draw(owned))
         listeners.append(msgspec.structs.replace(plain, consumers=tuple(consumers.items())))
         routes += [
-            with_mirror(route_config(each, *draw(routed)), draw(owned)) for each in (name, *consumers.values())
+            with_mirror(route_config(each, *draw(routed)), draw(owned))
+            for each in (name, *consumers.values())
         ]
     return snapshot(
         listeners,

@@ -59,7 +59,8 @@ def rules_fingerprint(snapshot: Snapshot, listener: Listener) -> int:
 
 
 class Fingerprints:
-    """The fingerprints of all variants of a snapshot's listeners, brought from snapshot to snapshot.
+    """The fingerprints of all variants of a snapshot's listeners, but for cold ones, brought from snapshot to
+    snapshot.
 
     Only what refers to another object than in the last snapshot is looked at: ``Snapshot.apply`` keeps what a
     delta does not touch.
@@ -87,7 +88,7 @@ class Fingerprints:
         for name in sorted(stale):
             before = self._forget(name)
             listener = snapshot.listeners.get(name)
-            if listener is None:
+            if listener is None or listener.cold:
                 continue
             variants = [(name, namespace) for namespace in listener.caller_namespaces]
             used: set[_Used] = set()
