@@ -77,7 +77,7 @@ class Demand:
         return frozenset(name for name, service in self._services.items() if self._is_due(service, now))
 
     def pass_on(self, connected: Collection[str], now: float) -> Wants:
-        """Let those that are due rest, or go; not those that somebody is ``connected`` to, which are in use."""
+        """Let those that are due rest, or go; not those that somebody is ``connected`` to."""
         wants: Wants = {}
         for name in self.due(now):
             service = self._services[name]

@@ -46,7 +46,7 @@ def _replaced(new: Snapshot, _: Snapshot) -> Snapshot:
 
 
 def _config(maps: Maps, folder: Path) -> ConfigInForce:
-    workers = Workers(1, folder, Greeting(*[lambda *_: None] * 3))
+    workers = Workers(1, folder, Greeting(*[lambda *_: None] * 4))
     return ConfigInForce(maps, workers, folder / "config.journal")
 
 
