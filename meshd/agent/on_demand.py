@@ -31,6 +31,9 @@ EXPLAIN_SECONDS = 5.0
 class Subscriptions(Interface):
     """Where wants go: an AdsClient."""
 
+    connected: bool
+    """There is somebody who can be asked."""
+
     def want(self, names: Collection[str], want: Want) -> None:
         """What is wanted of listeners from now on."""
 
@@ -165,7 +168,11 @@ class OnDemand:
                 log.event(_logger, logging.WARNING, "use of services not read", reason=error)
 
     async def look(self, now: float) -> None:
-        """Give up what has not been used for long. ``now``: by time.monotonic. Raises OSError."""
+        """Give up what has not been used for long, as long as it could be had again. ``now``: by
+        time.monotonic. Raises OSError.
+        """
+        if not self._subscriptions.connected:
+            return
         due = self._demand.due(now)
         vips = {name: tuple(_vips(self._listeners[name])) for name in due if name in self._listeners}
         self._demand.seen({name: self._uses.last(ends) for name, ends in vips.items()})
