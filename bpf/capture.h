@@ -22,7 +22,7 @@ static __always_inline bool bound_to_device(struct bpf_sock *sk)
 }
 
 static __always_inline bool remember(
-	struct bpf_sock *sk, const struct address_port *destination, __u32 captured)
+	struct bpf_sock *sk, const struct address_port *destination, enum captured captured)
 {
 	struct origin *origin = origins.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
@@ -45,18 +45,19 @@ static __always_inline enum verdict to_endpoint(
 		return REFUSE;
 	}
 	/* Without the record the connection still works; only getpeername(2) shows the endpoint. */
-	remember(sk, destination, 0);
+	remember(sk, destination, CAPTURED_NOT);
 	*destination = *endpoint;
 	return REWRITE;
 }
 
-static __always_inline bool to_proxy(
-	struct bpf_sock *sk, const struct member *member, struct address_port *destination)
+static __always_inline bool to_proxy(struct bpf_sock *sk, const struct member *member,
+	const struct service *service, struct address_port *destination)
 {
+	bool http = service->protocol == PROTOCOL_HTTP;
 	bool ipv4 = is_ipv4(destination);
 	__u16 port = ipv4 ? member->port4 : member->port6;
 
-	if (!remember(sk, destination, 1))
+	if (!remember(sk, destination, http ? CAPTURED_HTTP : CAPTURED_RELAYED))
 		return false;
 	if (ipv4) {
 		set_ipv4(destination, LOOPBACK4, port);
@@ -105,7 +106,7 @@ static __always_inline enum verdict capture(
 	if (!member)
 		return LEAVE;
 	config = settings.lookup(&zero);
-	if (!config || (config->mark && sk->mark == config->mark))
+	if (!config || (config->mark && (sk->mark == config->mark || sk->mark == config->plain_mark)))
 		return LEAVE;
 	service = services.lookup(destination);
 	if (!service)
@@ -121,7 +122,8 @@ static __always_inline enum verdict capture(
 		return verdict;
 	}
 
-	if (proxy_reachable(sk, member, destination, config) && to_proxy(sk, member, destination)) {
+	if (proxy_reachable(sk, member, destination, config) &&
+		to_proxy(sk, member, service, destination)) {
 		COUNT(captured);
 		return REWRITE;
 	}

@@ -96,7 +96,8 @@ static __always_inline void open_flow(struct bpf_sock_ops *ops, struct origin *o
 	flow->first_received = ops->rcv_nxt;
 	flow->opened = bpf_ktime_get_ns();
 	watch_states(ops);
-	enrol_client(ops, &key);
+	if (origin->captured == CAPTURED_HTTP)
+		enrol_client(ops, &key);
 }
 
 /* The client sends nothing more, and may wait for its last answer. */

@@ -17,8 +17,9 @@ struct address_port {
 };
 
 enum protocol {
-	PROTOCOL_HTTP = 1, /* connections go to the proxy */
-	PROTOCOL_TCP = 2,  /* connections go to an endpoint that the kernel picks */
+	PROTOCOL_HTTP = 1,	  /* connections go to the proxy */
+	PROTOCOL_TCP = 2,	  /* connections go to an endpoint that the kernel picks */
+	PROTOCOL_TCP_RELAYED = 3, /* connections go to the proxy, and no socket of theirs is enrolled */
 };
 
 enum failure_policy {
@@ -70,16 +71,24 @@ struct flow_key {
 	__u32 zero;
 };
 
+/* Where a connection goes whose destination was rewritten. */
+enum captured {
+	CAPTURED_NOT = 0,     /* to an endpoint */
+	CAPTURED_HTTP = 1,    /* to the in-pod listener */
+	CAPTURED_RELAYED = 2, /* the same, and the kernel carries none of its bytes */
+};
+
 /* What a client socket asked for before its destination was rewritten. */
 struct origin {
 	struct address_port destination;
-	__u32 captured; /* 1: the connection goes to the in-pod listener; 0: to an endpoint */
+	enum captured captured;
 };
 
 /* Written by the agent. */
 struct settings {
 	__u64 heartbeat_timeout_ns; /* a worker that has not beaten for longer is not alive */
 	__u32 mark;		    /* SO_MARK of the proxy's own sockets */
+	__u32 plain_mark;	    /* of those whose peers are not to be enrolled */
 	__u32 fast_path;	    /* 1: requests may take the fast path */
 	__u32 sample;		    /* one in so many requests is an upcall; 0: none */
 	__u32 access_log;	    /* 1: requests are logged */

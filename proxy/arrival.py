@@ -9,6 +9,7 @@ from typing import cast
 
 from meshd import log
 from meshd.datapath.flows.table import FlowTable
+from meshd.model.listeners import Protocol
 from proxy.exchanges.caller import Caller
 from proxy.exchanges.downstream import Downstream
 from proxy.exchanges.reset import reset
@@ -16,6 +17,7 @@ from proxy.fast.flow import FastFlow
 from proxy.fast.path import FastPath
 from proxy.in_force import ListenerState
 from proxy.runtime import Runtime
+from proxy.tcp.session import Session
 from proxy.waiting import Wanted
 
 _logger = logging.getLogger("meshd.proxy.arrival")
@@ -51,7 +53,7 @@ class Destinations:
 
 
 class Arrival(asyncio.Protocol):
-    """The protocol of a connection until it is known what it is; then Downstream takes over."""
+    """The protocol of a connection until it is known what it is; then Downstream or a Session takes over."""
 
     def __init__(
         self, runtime: Runtime, caller: Caller, destinations: Destinations, fast_path: FastPath
@@ -111,28 +113,33 @@ class Arrival(asyncio.Protocol):
         """Connection: what was waited for is here."""
         if self._transport.is_closing():
             return
-        downstream = self._become(state)
-        if self._data:
-            downstream.data_received(bytes(self._data))
-        if self._eof:
-            downstream.eof_received()
-        elif len(self._data) >= MAX_EARLY_BYTES:
+        if len(self._data) >= MAX_EARLY_BYTES:
             self._transport.resume_reading()
+        taker = self._become(state)
+        if self._data:
+            taker.data_received(bytes(self._data))
+        if self._eof:
+            taker.eof_received()
 
     def give_up(self) -> None:
         """Connection: nothing came."""
         reset(self._transport)
 
-    def _become(self, listener: ListenerState) -> Downstream:
-        """It is known what it is."""
+    def _become(self, listener: ListenerState) -> asyncio.Protocol:
+        """It is known what it is. Who takes it over."""
         destinations, fast_path, peer = self._destinations, self._fast_path, self._peer
+        local, remote = _text(self._wanted.address, self._wanted.port), _text(*peer)
+        ipv6 = ":" in self._wanted.address
+        if listener.listener.protocol is Protocol.TCP:
+            session = Session(self._runtime, self.caller, listener, local, remote, ipv6)
+            return session.begin(self._transport)
         downstream = Downstream(
             self._runtime,
             self.caller,
             listener,
-            local=_text(self._wanted.address, self._wanted.port),
-            remote=_text(*peer),
-            ipv6=":" in self._wanted.address,
+            local,
+            remote,
+            ipv6,
             present=lambda: destinations.of(*peer) is not None,
             fast=FastFlow(fast_path, destinations.key(*peer)) if fast_path.is_on() else None,
         )

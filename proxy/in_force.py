@@ -11,6 +11,7 @@ from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.regex import RegexError
 from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
 from meshd.model.snapshot import Delta, Snapshot
+from meshd.model.tcp_decision import TcpRouteTable
 from proxy.balancing.balancer import Balancer
 from proxy.routing.decision import RouteTable
 from proxy.routing.listener_rules import ListenerRules
@@ -24,15 +25,18 @@ EndpointKey = tuple[str, str, int]
 class ListenerState:
     """A listener as the connections from one namespace see it: they hold this, and an update changes it."""
 
-    __slots__ = ("listener", "options", "removed", "routes", "rules")
+    __slots__ = ("listener", "options", "removed", "routes", "rules", "tcp")
 
     def __init__(self, listener: Listener, routes: RouteTable) -> None:
         self.listener = listener
         self.options: HttpOptions = listener.http
         self.routes = routes
         """Those for callers of that namespace."""
+        self.tcp = TcpRouteTable(listener)
+        """The same, where the port is no HTTP port."""
         self.removed = False
-        """The service port is gone: connections end after the request that is in flight."""
+        """The service port is gone, or speaks another protocol: HTTP connections end after the request in
+        flight."""
         self.rules: ListenerRules | None = None
         """What the kernel knows it by, when somebody has asked since the last change."""
 
@@ -67,7 +71,8 @@ class ConfigInForce:
         if state is None:
             listener = self.snapshot.listeners[name].seen_from(namespace)
             state = self._states[name, namespace] = ListenerState(listener, self._routes_of(listener))
-        return state if state.listener.route_config else None
+        listener = state.listener
+        return state if listener.route_config or listener.protocol is Protocol.TCP else None
 
     def apply(self, delta: Delta) -> None:
         """Put the next snapshot in force. Only what changed is compiled anew."""
@@ -107,15 +112,16 @@ class ConfigInForce:
         self._by_address = {
             (address, listener.port): name
             for name, listener in snapshot.listeners.items()
-            if listener.protocol is Protocol.HTTP
             for address in listener.addresses
         }
         for (name, namespace), state in tuple(self._states.items()):
             found = snapshot.listeners.get(name)
-            if found is None or found.protocol is not Protocol.HTTP:
+            if found is None or found.protocol is not state.listener.protocol:
                 self._states.pop((name, namespace)).removed = True
                 continue
             listener = found.seen_from(namespace)
+            if listener != state.listener:
+                state.tcp = TcpRouteTable(listener)
             state.listener, state.options, state.routes = listener, listener.http, self._routes_of(listener)
             state.rules = None
 

@@ -6,7 +6,7 @@ import asyncio
 import resource
 import time
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from proxy.exchanges.load import Loads
 from proxy.http1.heads import http_date
@@ -17,7 +17,11 @@ from proxy.node_buckets import NodeBuckets
 from proxy.telemetry.access_log import AccessLogEntry
 from proxy.telemetry.outcomes import Outcomes
 from proxy.telemetry.stats import Counters, RequestStats
+from proxy.telemetry.tcp_stats import TcpStats
 from proxy.waiting import Waiting
+
+if TYPE_CHECKING:
+    from proxy.exchanges.caller import Caller
 
 SWEEP_SECONDS = 0.25
 MAX_DOWNSTREAM_CONNECTIONS = 64 * 1024
@@ -28,6 +32,20 @@ class Timed(Protocol):
 
     def check(self, now: float) -> None:
         """Compare its deadlines with ``now`` (the loop's clock, seconds) and act on those that passed."""
+
+
+class Connection(Timed, Protocol):
+    """A client's connection, whatever is spoken on it."""
+
+    @property
+    def caller(self) -> Caller:
+        """Whose it is."""
+
+    def drain(self) -> None:
+        """The worker is about to end: end as soon as that harms nobody."""
+
+    def close_at_once(self) -> None:
+        """Close, whether or not the client reads what waits for it."""
 
 
 class AccessLog(Protocol):
@@ -49,6 +67,7 @@ class Runtime:
         self.loop = asyncio.get_running_loop()
         self.config = ConfigInForce(self.loop.time)
         self.stats = RequestStats()
+        self.tcp_stats = TcpStats()
         self.counters = Counters()
         self.waiting = Waiting(self.config, self.counters, self.loop.time)
         self.loads = Loads()
@@ -64,7 +83,8 @@ class Runtime:
         self.mirrored = 0
         """Copies of requests that are not at their end."""
         self.draining = False
-        self.downstream_connections = 0
+        self.connections: set[Connection] = set()
+        """Clients'."""
         self._all_closed = asyncio.Event()
         # Each downstream connection may need an upstream one, and both are files.
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -74,28 +94,33 @@ class Runtime:
         self.timed: set[Timed] = set()
         self._sweep = self.loop.call_later(SWEEP_SECONDS, self._on_sweep)
 
-    def opened(self, connection: Timed) -> None:
+    @property
+    def downstream_connections(self) -> int:
+        """How many there are."""
+        return len(self.connections)
+
+    def opened(self, connection: Connection) -> None:
         """A downstream connection has been accepted."""
         self.timed.add(connection)
-        self.downstream_connections += 1
+        self.connections.add(connection)
         self.counters.add("downstream_connections_total")
 
-    def closed(self, connection: Timed) -> None:
+    def closed(self, connection: Connection) -> None:
         """A downstream connection is gone."""
         self.timed.discard(connection)
-        self.downstream_connections -= 1
-        if self.downstream_connections == 0:
+        self.connections.discard(connection)
+        if not self.connections:
             self._all_closed.set()
 
     async def all_closed(self) -> None:
         """Wait until no downstream connection is open, nor waits to be."""
-        while self.downstream_connections or self.waiting:
+        while self.connections or self.waiting:
             self._all_closed.clear()
             await self._all_closed.wait()
 
     def is_full(self) -> bool:
         """Whether one more downstream connection would be too many."""
-        return self.downstream_connections >= self._max_downstream
+        return len(self.connections) >= self._max_downstream
 
     def close(self) -> None:
         """Stop the sweep, and whatever else is timed. The buckets are let go of."""

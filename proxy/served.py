@@ -11,10 +11,9 @@ from meshd import netns
 from meshd.datapath.flows.table import FlowTable
 from meshd.model.workload import Workload
 from proxy.arrival import Arrival, Destinations
-from proxy.exchanges.caller import Caller
-from proxy.exchanges.downstream import Downstream
+from proxy.exchanges.caller import Caller, Marks
 from proxy.fast.path import FastPath
-from proxy.runtime import Runtime
+from proxy.runtime import Connection, Runtime
 
 
 class Served:
@@ -26,7 +25,7 @@ class Served:
         workload: Workload,
         fds: Sequence[int],
         home_fd: int,
-        mark: int,
+        marks: Marks,
         fast_path: FastPath,
         flows: Callable[[], FlowTable | None],
     ) -> None:
@@ -40,7 +39,7 @@ class Served:
             self._close_fds()
             raise
         self.cookie = cookie
-        self.caller = Caller(runtime, workload, fds[0], home_fd, mark)
+        self.caller = Caller(runtime, workload, fds[0], home_fd, marks)
         self._runtime = runtime
         self._fast_path = fast_path
         self._destinations = Destinations(cookie, flows)
@@ -65,20 +64,16 @@ class Served:
             server.close()
         self._servers.clear()
 
-    def connections(self) -> list[Downstream]:
+    def connections(self) -> list[Connection]:
         """Those that are open."""
-        return [
-            timed
-            for timed in self._runtime.timed
-            if isinstance(timed, Downstream) and timed.caller is self.caller
-        ]
+        return [each for each in self._runtime.connections if each.caller is self.caller]
 
     def close(self) -> None:
         """Close everything, connections at once."""
         self.stop_accepting()
         self._runtime.waiting.drop(self.caller)
-        for downstream in self.connections():
-            downstream.close_at_once()
+        for connection in self.connections():
+            connection.close_at_once()
         self.caller.close()
         self._close_fds()
 

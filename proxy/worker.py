@@ -44,7 +44,7 @@ from meshd.model.wire import (
     Update,
 )
 from proxy import node_buckets
-from proxy.exchanges.downstream import Downstream
+from proxy.exchanges.caller import Marks
 from proxy.fast.path import FastPath
 from proxy.node_buckets import NodeBuckets
 from proxy.runtime import Runtime
@@ -70,7 +70,7 @@ class Worker:
         self._fast_path = FastPath(self._runtime)
         self._home_fd = netns.open_own()
         self._served: dict[str, Served] = {}
-        self._mark = 0
+        self._marks = Marks()
         self._flows: FlowTable | None = None
         self._heartbeat: Heartbeat | None = None
         self._arming: ArmingTable | None = None
@@ -221,7 +221,7 @@ class Worker:
         self._fast_path.configure(flows, arming, kept, bell, message.fast_path, message.sample)
         self._runtime.loop.add_reader(bell.fd, self._fast_path.rung)
         self._heartbeat_interval = message.heartbeat_interval
-        self._mark = message.mark
+        self._marks = Marks(message.mark, message.plain_mark)
         if not self._stopping.is_set():
             heartbeat.beat(self._index)
         self._log_to(message.access_log, message.access_log_format)
@@ -243,7 +243,7 @@ class Worker:
             message.workload,
             fds,
             self._home_fd,
-            self._mark,
+            self._marks,
             self._fast_path,
             lambda: self._flows,
         )
@@ -297,6 +297,7 @@ class Worker:
             pid=os.getpid(),
             generation=runtime.config.snapshot.generation,
             requests=runtime.stats.snapshot(),
+            tcp=runtime.tcp_stats.snapshot(),
             counters=counters,
             gauges={
                 "downstream_connections": float(runtime.downstream_connections),
@@ -319,9 +320,8 @@ class Worker:
                 self._heartbeat.stop(self._index)
         for served in self._served.values():
             served.stop_accepting()
-        for timed in tuple(runtime.timed):
-            if isinstance(timed, Downstream):
-                timed.drain()
+        for connection in tuple(runtime.connections):
+            connection.drain()
         log.event(_logger, logging.INFO, "draining", connections=runtime.downstream_connections)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_seconds):

@@ -45,6 +45,7 @@ PURE = (
     "proxy.balancing",
     "proxy.filters",
     "proxy.routing",
+    "proxy.tls",
 )
 """Modules and packages that decide and do no I/O."""
 IMPURE_LIBRARIES = frozenset(

@@ -201,6 +201,7 @@ class Agent:
             Configure(
                 node=self._options.node,
                 mark=self._datapath.mark,
+                plain_mark=self._datapath.plain_mark,
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 layout=self._datapath.layout_json,
                 access_log=self._options.access_log,

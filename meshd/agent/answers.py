@@ -17,7 +17,8 @@ from meshd.agent.admin import Answer, Document, QuestionError
 from meshd.agent.ads import AdsClient
 from meshd.agent.config_in_force import ConfigInForce
 from meshd.agent.enrolment import Enrolment
-from meshd.agent.explain import CannotExplainError, explain, explained_listener
+from meshd.agent.explain import explain
+from meshd.agent.explained import CannotExplainError, asked_for
 from meshd.agent.flow_views import flow_views
 from meshd.agent.health.health import EndpointHealth
 from meshd.agent.kernel_counts import KernelCounts
@@ -33,6 +34,7 @@ from meshd.agent.worker_slot import WorkerSlot
 from meshd.agent.workers import Workers
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.flows.listing import FlowList
+from meshd.model.listeners import Protocol
 from meshd.model.view import (
     CaptureView,
     CheckView,
@@ -182,6 +184,7 @@ class Answers:
             self._totals.requests(),
             self._totals.kernel,
             self._parts.counts.upcalls(),
+            self._totals.tcp(),
         )
 
     async def _flows_view(self) -> FlowsView:
@@ -201,7 +204,7 @@ class Answers:
 
     async def _routes_view(self) -> object:
         await self._refresh()
-        return route_views(self._parts.config.snapshot, self._totals.requests())
+        return route_views(self._parts.config.snapshot, self._totals.requests(), self._totals.tcp())
 
     async def _explain_view(self, question: str) -> object:
         options = self._options
@@ -209,7 +212,8 @@ class Answers:
         all_logged = bool(options.access_log) and not options.fast_path.sample
         try:
             request = msgspec.json.decode(question, type=ExplainedRequest)
-            listener = explained_listener(self._parts.config.snapshot, request.service)
+            protocol = Protocol.HTTP if request.method else Protocol.TCP
+            listener = asked_for(self._parts.config.snapshot, request.service, protocol)
             if not await self._parts.demand.ensure(listener.name, request.namespace):
                 raise CannotExplainError(
                     f"service {listener.name} is not in use on this node, and the control plane did not send "

@@ -6,29 +6,25 @@ from collections.abc import Callable
 
 import msgspec
 
+from meshd.agent.explain_connection import explain_connection
+from meshd.agent.explained import KERNEL, PROXY, CannotExplainError, asked_for, share_view
 from meshd.agent.filter_texts import filter_texts
 from meshd.agent.matching import find_route, virtual_host_of
-from meshd.agent.policy_text import cluster_effects, route_effects
+from meshd.agent.policy_text import route_effects
 from meshd.agent.views import action_text, match_text
 from meshd.datapath.rules.compilation import DEFAULT_LIMITS, METHODS, PARSED_FIELDS, CompiledRules, why_upcall
 from meshd.datapath.rules.decision import Carried, Reason, Upcall, decide
-from meshd.model.clusters import Health
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.regex import RegexError
 from meshd.model.request_policies import MILLION
-from meshd.model.routes import Forward, PathRegex, Route, WeightedCluster
+from meshd.model.routes import Forward, PathRegex, Route
 from meshd.model.snapshot import Snapshot
-from meshd.model.view import ExplainedRequest, ExplanationView, ShareView
+from meshd.model.view import ExplainedRequest, ExplanationView
 
-KERNEL, PROXY = "kernel", "proxy"
 _READ_BY_THE_KERNEL = ("host", "connection", "content-length", "x-forwarded-proto", "x-request-id")
 _PATH_CHARACTERS = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/%"
 )
-
-
-class CannotExplainError(Exception):
-    """The question is about nothing that there is. The message says what there is."""
 
 
 def explain(
@@ -42,7 +38,9 @@ def explain(
 
     ``all_logged``: there is an access log, and the node says nothing of samples. Raises CannotExplainError.
     """
-    found_listener = explained_listener(snapshot, request.service)
+    if not request.method:
+        return explain_connection(snapshot, request)
+    found_listener = asked_for(snapshot, request.service, Protocol.HTTP)
     namespace = request.namespace if request.namespace in found_listener.caller_namespaces else ""
     listener = found_listener.seen_from(namespace)
     if not request.host:
@@ -70,7 +68,7 @@ def explain(
         rule=index,
         match=match_text(route.match) if route else "",
         action=action_text(route.action) if route else "answer 404: no route takes it",
-        clusters=tuple(_share(snapshot, share) for share in (forward.clusters if forward else ())),
+        clusters=tuple(share_view(snapshot, share) for share in (forward.clusters if forward else ())),
         filters=filters,
         timeout=forward.timeout if forward else 0.0,
         path=PROXY if reason else KERNEL,
@@ -80,49 +78,10 @@ def explain(
     )
 
 
-def explained_listener(snapshot: Snapshot, service: str) -> Listener:
-    """The HTTP port that ``namespace/name[:port]`` means. Raises CannotExplainError."""
-    full = service if "/" in service else f"default/{service}"
-    if full in snapshot.listeners:
-        found = [snapshot.listeners[full]]
-    else:
-        found = [each for each in snapshot.listeners.values() if each.service == full]
-    http = [each for each in found if each.protocol is Protocol.HTTP]
-    if len(http) == 1:
-        return http[0]
-    if http:
-        ports = ", ".join(sorted(each.name for each in http))
-        raise CannotExplainError(f"service {full} has several HTTP ports: {ports}")
-    if found:
-        raise CannotExplainError(f"service {full} has no HTTP port: its connections are opaque TCP")
-    name, namespace = full.rpartition("/")[2].partition(":")[0], full.partition("/")[0]
-    alike = sorted(
-        each.name
-        for each in snapshot.listeners.values()
-        if each.service.startswith(f"{namespace}/") or each.service.endswith(f"/{name}")
-    )
-    there_are = f"; there are {', '.join(alike[:20])}" if alike else ""
-    raise CannotExplainError(f"there is no service {full}{there_are}")
-
-
 def _with_host(request: ExplainedRequest, listener: Listener) -> ExplainedRequest:
     namespace, _, name = listener.service.partition("/")
     port = "" if listener.port == 80 else f":{listener.port}"
     return msgspec.structs.replace(request, host=f"{name}.{namespace}{port}")
-
-
-def _share(snapshot: Snapshot, share: WeightedCluster) -> ShareView:
-    found = snapshot.endpoints.get(share.name)
-    endpoints = found.endpoints if found else ()
-    cluster = snapshot.clusters.get(share.name)
-    return ShareView(
-        cluster=share.name,
-        weight=share.weight,
-        endpoints=len(endpoints),
-        healthy=sum(1 for each in endpoints if each.health is Health.HEALTHY),
-        policies=cluster.policies if cluster else (),
-        effects=tuple(cluster_effects(cluster)) if cluster else (),
-    )
 
 
 def _why_proxy(

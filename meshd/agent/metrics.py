@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from meshd.agent.tcp_metrics import tcp_connections
 from meshd.agent.totals import RequestKey, RequestTotal, Totals
 from meshd.agent.views import requests_by_service
 from meshd.model.view import DemandView, HealthView, StatusView
@@ -34,6 +35,7 @@ class _Node(Collector):
         requests = self._totals.requests()
         yield _requests(requests)
         yield _durations(requests)
+        yield from tcp_connections(self._totals.tcp())
         yield from _fast_path(self._totals.kernel, self._upcalls)
         for name, value in sorted(self._totals.counters().items()):
             counter = CounterMetricFamily(f"meshd_proxy_{name}", f"Proxy workers: {name.replace('_', ' ')}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from meshd.model.cluster_policies import (
+    GrpcProbe,
     HealthCheck,
     HttpProbe,
     LeastRequest,
@@ -14,9 +15,11 @@ from meshd.model.cluster_policies import (
     RandomEndpoint,
     RingHash,
     RoundRobin,
+    TcpProbe,
 )
 from meshd.model.clusters import Cluster
 from meshd.model.request_policies import (
+    GRPC_CONDITIONS,
     HashCookie,
     HashHeader,
     HashKey,
@@ -36,6 +39,9 @@ def route_effects(action: Forward) -> Iterator[str]:
         yield f"retry {_retry(retry)}"
     if retry is not None and retry.per_try_timeout:
         yield f"timeout of a try {retry.per_try_timeout:g} s"
+    if action.deadline_limit is not None:
+        longest = f", at most {action.deadline_limit:g} s" if action.deadline_limit else ""
+        yield f"deadline of gRPC calls kept{longest}"
     if action.session is not None:
         yield f"session by {_session(action.session)}"
     if action.hash_keys:
@@ -66,6 +72,7 @@ def _retry(retry: Retry) -> str:
         *(["connect-failure"] if retry.connect_failure else []),
         *(["reset"] if retry.reset else []),
         *map(str, retry.statuses),
+        *(f"gRPC {GRPC_CONDITIONS[status]}" for status in retry.grpc_statuses),
     ]
     return f"{retry.attempts} times on {', '.join(causes)}"
 
@@ -102,7 +109,13 @@ def _balancing(balancing: RoundRobin | LeastRequest | RandomEndpoint | RingHash 
 
 
 def _health_check(check: HealthCheck) -> str:
-    probe = f"GET {check.probe.path}" if isinstance(check.probe, HttpProbe) else "by TCP"
+    match check.probe:
+        case HttpProbe(path=path):
+            probe = f"GET {path}"
+        case GrpcProbe(service=service):
+            probe = f"gRPC{f' of {service}' if service else ''}"
+        case TcpProbe():
+            probe = "by TCP"
     return f"{probe} every {check.interval:g} s"
 
 

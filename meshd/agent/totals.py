@@ -6,10 +6,36 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from meshd.model.wire import LATENCY_BUCKETS, RequestCounts, Stats
+from meshd.model.wire import LATENCY_BUCKETS, RequestCounts, Stats, TcpCounts
 
 RequestKey = tuple[str, str, str, str, str, int, str]
 """service, route, cluster, source, method, status, flags."""
+
+
+TcpKey = tuple[str, str, str, str]
+"""service, route, cluster, source."""
+
+
+@dataclasses.dataclass(slots=True)
+class TcpTotal:
+    """TCP connections of one key."""
+
+    opened: int = 0
+    closed: Counter[str] = dataclasses.field(default_factory=Counter)
+    """By response flags."""
+    received: int = 0
+    """Bytes from clients; likewise ``sent`` to them."""
+    sent: int = 0
+    seconds: float = 0.0
+    """That those that are closed lasted, together."""
+
+    def add(self, row: TcpCounts) -> None:
+        """Add counts of the same key."""
+        self.opened += row.opened
+        self.closed.update(row.closed)
+        self.received += row.received
+        self.sent += row.sent
+        self.seconds += row.seconds
 
 
 @dataclasses.dataclass(slots=True)
@@ -36,6 +62,7 @@ class Totals:
 
     def __init__(self) -> None:
         self._ended_requests: dict[RequestKey, RequestTotal] = {}
+        self._ended_tcp: dict[TcpKey, TcpTotal] = {}
         self._ended_counters: Counter[str] = Counter()
         self._latest: dict[int, Stats] = {}
         self.kernel: Mapping[RequestKey, RequestTotal] = {}
@@ -51,6 +78,7 @@ class Totals:
         for pid in self._latest.keys() - set(pids):
             last = self._latest.pop(pid)
             _add_requests(self._ended_requests, last.requests)
+            _add_tcp(self._ended_tcp, last.tcp)
             self._ended_counters.update(last.counters)
 
     def requests(self) -> dict[RequestKey, RequestTotal]:
@@ -62,6 +90,15 @@ class Totals:
             _add_requests(totals, stats.requests)
         for key, carried in self.kernel.items():
             totals.setdefault(key, RequestTotal()).add(carried.count, carried.seconds, carried.buckets)
+        return totals
+
+    def tcp(self) -> dict[TcpKey, TcpTotal]:
+        """Those of TCP connections by key."""
+        totals = {key: dataclasses.replace(ended) for key, ended in self._ended_tcp.items()}
+        for total in totals.values():
+            total.closed = Counter(total.closed)
+        for stats in self._latest.values():
+            _add_tcp(totals, stats.tcp)
         return totals
 
     def counters(self) -> dict[str, int]:
@@ -84,3 +121,9 @@ def _add_requests(totals: dict[RequestKey, RequestTotal], rows: Iterable[Request
     for row in rows:
         key = (row.service, row.route, row.cluster, row.source, row.method, row.status, row.flags)
         totals.setdefault(key, RequestTotal()).add(row.count, row.seconds, row.buckets)
+
+
+def _add_tcp(totals: dict[TcpKey, TcpTotal], rows: Iterable[TcpCounts]) -> None:
+    for row in rows:
+        key = (row.service, row.route, row.cluster, row.source)
+        totals.setdefault(key, TcpTotal()).add(row)

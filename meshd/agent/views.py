@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from meshd.agent.health.marks import By, Mark, Marks
-from meshd.agent.totals import RequestKey, RequestTotal
+from meshd.agent.totals import RequestKey, RequestTotal, TcpKey, TcpTotal
 from meshd.model.clusters import Endpoint, Health
 from meshd.model.listeners import Listener
 from meshd.model.request_policies import StringMatch
@@ -21,11 +21,14 @@ from meshd.model.routes import (
     Redirect,
     Route,
     RouteMatch,
+    WeightedCluster,
 )
 from meshd.model.snapshot import Snapshot
+from meshd.model.tcp_routes import TcpRoute
 from meshd.model.view import EndpointView, RouteView, ServiceView
 
 Requests = Mapping[RequestKey, RequestTotal]
+Connections = Mapping[TcpKey, TcpTotal]
 
 
 def service_views(
@@ -33,12 +36,16 @@ def service_views(
     requests: Requests,
     carried: Requests | None = None,
     upcalls: Mapping[tuple[str, str], int] | None = None,
+    connections: Connections | None = None,
 ) -> tuple[ServiceView, ...]:
     """All service ports by name. ``service`` of a request's key is the listener's name.
 
     ``carried``: those of the requests that the kernel carried. ``upcalls``: by service and reason.
+    ``connections``: TCP's, that the proxy relays.
     """
     counts = requests_by_service(requests)
+    for key, opened in (connections or {}).items():
+        counts[key[0]] += opened.opened
     fast = requests_by_service(carried or {})
     reasons: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for (service, reason), count in (upcalls or {}).items():
@@ -50,7 +57,7 @@ def service_views(
             port=listener.port,
             protocol=listener.protocol.value,
             failure_policy=listener.failure_policy.value,
-            routes=sum(1 for _ in _routes(snapshot, listener)),
+            routes=len(listener.tcp_routes) + sum(1 for _ in _routes(snapshot, listener)),
             endpoints=len(_endpoints(snapshot, listener)),
             healthy=sum(1 for e in _endpoints(snapshot, listener) if e.health is Health.HEALTHY),
             requests=counts[listener.name],
@@ -70,24 +77,36 @@ def requests_by_service(requests: Requests) -> Counter[str]:
     return counts
 
 
-def route_views(snapshot: Snapshot, requests: Requests) -> tuple[RouteView, ...]:
+def route_views(
+    snapshot: Snapshot, requests: Requests, connections: Connections | None = None
+) -> tuple[RouteView, ...]:
     """All routes by service port, in the order in which they are tried."""
     counts: Counter[tuple[str, str]] = Counter()
     for key, total in requests.items():
         counts[key[0], key[1]] += total.count
+    for of, opened in (connections or {}).items():
+        counts[of[0], of[1]] += opened.opened
     return tuple(
         RouteView(
             service=listener.name,
             callers=namespace,
-            name=route.name,
-            match=match_text(route.match),
-            action=action_text(route.action),
-            requests=counts[listener.name, route.name],
+            name=name,
+            match=match,
+            action=action,
+            requests=counts[listener.name, name],
         )
         for _, listener in sorted(snapshot.listeners.items())
         for namespace in listener.caller_namespaces
-        for route in _routes(snapshot, listener.seen_from(namespace))
+        for name, match, action in _told(snapshot, listener.seen_from(namespace))
     )
+
+
+def _told(snapshot: Snapshot, listener: Listener) -> Iterator[tuple[str, str, str]]:
+    """Name, match and action of each of a listener's routes."""
+    for route in _routes(snapshot, listener):
+        yield route.name, match_text(route.match), action_text(route.action)
+    for connections in listener.tcp_routes:
+        yield connections.name, names_text(connections), clusters_text(connections.clusters)
 
 
 def endpoint_views(snapshot: Snapshot, marks: Marks, now: float) -> tuple[EndpointView, ...]:
@@ -138,13 +157,23 @@ def action_text(action: Action) -> str:
     """What a route does, in a line: ``default/web-v1:80 (90), default/web-v2:80 (10)``."""
     match action:
         case Forward(clusters=clusters):
-            if len(clusters) == 1:
-                return clusters[0].name
-            return ", ".join(f"{cluster.name} ({cluster.weight})" for cluster in clusters)
+            return clusters_text(clusters)
         case Redirect(status=status):
             return f"redirect {status}"
         case DirectResponse(status=status):
             return f"answer {status}"
+
+
+def clusters_text(clusters: tuple[WeightedCluster, ...]) -> str:
+    """Clusters with their weights, where there are several."""
+    if len(clusters) == 1:
+        return clusters[0].name
+    return ", ".join(f"{cluster.name} ({cluster.weight})" for cluster in clusters)
+
+
+def names_text(route: TcpRoute) -> str:
+    """Which connections a TCP route takes: ``TLS for a.example, *.b.example``."""
+    return f"TLS for {', '.join(route.server_names)}" if route.server_names else "TCP"
 
 
 def _path_text(path: PathMatch) -> str:

@@ -1,4 +1,4 @@
-"""``meshd explain``: what becomes of a request, and which path it takes."""
+"""``meshd explain``: what becomes of a request or a TCP connection, and which path it takes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,21 @@ from meshd.model.view import ExplainedRequest, ExplanationView, StatusView
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    help_text = "the route that a request takes, where it goes, and whether the kernel carries it"
+    help_text = (
+        "the route that a request takes, or without METHOD and PATH a TCP connection, where it goes, and "
+        "whether the kernel does it"
+    )
     parser = commands.add_parser("explain", help=help_text, description=help_text)
     parser.add_argument("service", metavar="SERVICE", help="[NAMESPACE/]NAME[:PORT]; the namespace: default")
-    parser.add_argument("method", metavar="METHOD")
-    parser.add_argument("target", metavar="PATH", help="with its query, if it has one")
+    parser.add_argument("method", metavar="METHOD", nargs="?", default="")
+    parser.add_argument("target", metavar="PATH", nargs="?", default="", help="with its query, if it has one")
+    parser.add_argument(
+        "--sni",
+        dest="server_name",
+        metavar="NAME",
+        default="",
+        help="of a TCP connection: the name that a TLS client asks for",
+    )
     parser.add_argument(
         *("-H", "--header"),
         metavar="'NAME: VALUE'",
@@ -59,6 +69,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace) -> ExplainedRequest:
     """Raises CommandError."""
+    if args.method and not args.target:
+        raise CommandError("METHOD needs a PATH")
+    if args.method and args.server_name:
+        raise CommandError("--sni is for TCP connections: ask without METHOD and PATH")
+    if args.header and not args.method:
+        raise CommandError("header fields are for requests: ask with METHOD and PATH")
     host, headers = "", []
     for field in args.header:
         name, colon, value = field.partition(":")
@@ -74,6 +90,7 @@ def _request(args: argparse.Namespace) -> ExplainedRequest:
         target=args.target,
         host=host,
         headers=tuple(headers),
+        server_name=args.server_name.lower(),
         namespace=args.namespace,
     )
 
@@ -81,11 +98,17 @@ def _request(args: argparse.Namespace) -> ExplainedRequest:
 def explanation_text(found: ExplanationView) -> Iterator[str]:
     """The answer for a person, line by line."""
     callers = f" from {found.namespace}" if found.namespace else ""
-    yield f"{found.method} {found.target} to {found.service} (Host {found.host}){callers}"
+    if found.method:
+        yield f"{found.method} {found.target} to {found.service} (Host {found.host}){callers}"
+    else:
+        asked = f"TLS connection for {found.host}" if found.host else "Connection"
+        yield f"{asked} to {found.service}{callers}"
     if not found.route:
         yield f"  Route    none: {found.action}"
     else:
-        yield f"  Route    {found.route}, number {found.rule} by order"
+        yield f"  Route    {found.route}" + (
+            f", number {found.rule} by order" if found.rule is not None else ""
+        )
         yield f"  Match    {found.match}"
         if not found.clusters:
             yield f"  Action   {found.action}"
@@ -100,5 +123,6 @@ def explanation_text(found: ExplanationView) -> Iterator[str]:
         yield from (f"    Policy {name}" for name in share.policies)
         yield from (f"    Does   {effect}" for effect in share.effects)
     if found.route:
-        yield f"  Timeout  {f'{found.timeout:g} s' if found.timeout else 'none'}"
+        timeout = "Timeout" if found.method else "Idle   "
+        yield f"  {timeout}  {f'{found.timeout:g} s' if found.timeout else 'none'}"
     yield f"  Path     {found.path}{f', because: {found.reason}' if found.reason else ''}"

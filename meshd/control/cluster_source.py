@@ -20,6 +20,9 @@ from meshd.kube_api.resource import Kept, Resource
 
 TOLD = (
     Resource("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes"),
+    Resource("GRPCRoute", "gateway.networking.k8s.io/v1", "grpcroutes"),
+    Resource("TLSRoute", "gateway.networking.k8s.io/v1", "tlsroutes"),
+    Resource("TCPRoute", "gateway.networking.k8s.io/v1", "tcproutes"),
     *(Resource(kind.__name__, OWN_VERSION, plural) for kind, plural in POLICIES),
 )
 """Those on whose objects we write how they were taken."""

@@ -29,6 +29,8 @@ _logger = logging.getLogger("meshd.datapath")
 
 DEFAULT_MARK = 0x6D657368
 """SO_MARK of the proxy's own sockets: "mesh"."""
+_PLAIN = 0x10000000
+"""What is other about the mark of those whose bytes the kernel never carries."""
 HEARTBEAT_TIMEOUT = 2.0
 """Seconds without a beat of any worker after which capture takes the proxy for gone."""
 WORKER_MAPS = ("flows", "heartbeat", "armed", "connections", "upstreams", "owners", "kept", "bells")
@@ -49,6 +51,7 @@ class Datapath:
         self.layout = layout
         self.layout_json = layout.to_json()
         self.mark = mark
+        self.plain_mark = mark ^ _PLAIN
         self._maps: dict[str, Map] = {}
         try:
             for name in MAPS:
@@ -84,8 +87,8 @@ class Datapath:
         ``access_log``: there is one, and listeners may say which share of their requests it has.
         """
         self._maps["settings"][_FIRST] = self.layout.codec(
-            "settings", "heartbeat_timeout_ns", "mark", "fast_path", "sample", "access_log"
-        ).pack(round(heartbeat_timeout * 1e9), self.mark, fast_path, sample, access_log)
+            "settings", "heartbeat_timeout_ns", "mark", "plain_mark", "fast_path", "sample", "access_log"
+        ).pack(round(heartbeat_timeout * 1e9), self.mark, self.plain_mark, fast_path, sample, access_log)
 
     def set_member(self, cookie: int, port: int, ipv6: bool, fast_path: bool = False) -> None:
         """Capture in the network namespace of that cookie.

@@ -6,19 +6,20 @@ for the callers of that namespace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from meshd.gateway.protocols import Declared, declared
 from meshd.gateway.references import is_service
-from meshd.kube.httproute import HTTPRoute, ParentRef
-from meshd.kube.objects import Service
+from meshd.kube.httproute import ParentRef
+from meshd.kube.l4routes import AnyRoute, TCPRoute, TLSRoute
+from meshd.kube.objects import Service, ServicePort
 from meshd.model.status import ParentReference
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What became of one parentRef that is a Service. Either it has ports, or a reason and a message."""
+    """What became of one parentRef that is a Service. Either it has ports, or a reason."""
 
     parent: str
     """For people."""
@@ -30,16 +31,30 @@ class Attachment:
     reason: str = ""
     """Gateway API's reason for Accepted being false."""
     message: str = ""
+    """What is wrong, though it may be with some of the ports only."""
 
 
-def attachments(route: HTTPRoute, services: Mapping[tuple[str, str], Service]) -> list[Attachment]:
+def attachments(route: AnyRoute, services: Mapping[tuple[str, str], Service]) -> list[Attachment]:
     """One for each parentRef that is a Service; other parents are other controllers' business."""
-    return [
-        _attach(ref, route.metadata.namespace, services) for ref in route.spec.parent_refs if is_service(ref)
-    ]
+    return [_attach(ref, route, services) for ref in route.spec.parent_refs if is_service(ref)]
 
 
-def _attach(ref: ParentRef, namespace: str, services: Mapping[tuple[str, str], Service]) -> Attachment:
+def without_ports(attachment: Attachment, kind: str, holder: Callable[[int], str]) -> Attachment:
+    """An attachment of a route of a kind without the ports that others have; one that loses all is refused.
+
+    ``holder``: the kind of the routes that have a port; empty: it is free.
+    """
+    lost = {port: other for port in attachment.ports if (other := holder(port))}
+    if not lost:
+        return attachment
+    left = tuple(port for port in attachment.ports if port not in lost)
+    told = ", ".join(f"port {port} has {other}s" for port, other in lost.items())
+    message = f"{attachment.parent}: {told}, which come before {kind}s"
+    return replace(attachment, ports=left, reason="" if left else "Conflicted", message=message)
+
+
+def _attach(ref: ParentRef, route: AnyRoute, services: Mapping[tuple[str, str], Service]) -> Attachment:
+    namespace = route.metadata.namespace
     target = ref.namespace or namespace
     called = f"Service {target}/{ref.name}"
     parent = (
@@ -74,14 +89,35 @@ def _attach(ref: ParentRef, namespace: str, services: Mapping[tuple[str, str], S
             [f"{ref.port}" if ref.port else "", f"named {ref.section_name}" if ref.section_name else ""]
         ).strip()
         return refused("NoMatchingParent", f"{called} has no TCP port {wanted}".rstrip())
-    if target != namespace and all(declared(port) is not Declared.HTTP for port in chosen):
-        # It would change for all callers what the port is treated as.
-        message = f"{called} does not say that port {chosen[0].port} speaks HTTP, which only its owner may"
-        return refused("NoMatchingParent", f"{message}: appProtocol: http, or a name that begins with http")
-    allowed = (Declared.HTTP, Declared.NOTHING) if target == namespace else (Declared.HTTP,)
-    http = [port for port in chosen if declared(port) in allowed]
-    if not http:
-        said = ", ".join(f"{port.port} ({port.app_protocol or port.name})" for port in chosen)
-        return refused("NoMatchingParent", f"{called}: declared not to speak HTTP/1.1: port {said}")
+    kept = [port for port in chosen if _is_usable(route, declared(port), target == namespace)]
+    if not kept:
+        return refused("NoMatchingParent", _why_none(route, called, chosen, target == namespace))
     consumer = namespace if target != namespace else ""
-    return Attachment(parent, reference, (target, ref.name), tuple(port.port for port in http), consumer)
+    return Attachment(parent, reference, (target, ref.name), tuple(port.port for port in kept), consumer)
+
+
+def _is_usable(route: AnyRoute, said: Declared, own: bool) -> bool:
+    """Whether a route may be for a port. ``own``: it is in the route's namespace.
+
+    A consumer's route may not change for all callers what a port is treated as; only its owner may.
+    """
+    if isinstance(route, TLSRoute):
+        return said is not Declared.HTTP
+    if isinstance(route, TCPRoute):
+        # Whatever is spoken on a port, it is spoken over TCP.
+        return own or said is not Declared.HTTP
+    return said is not Declared.OPAQUE if own else said is Declared.HTTP
+
+
+def _why_none(route: AnyRoute, called: str, ports: Sequence[ServicePort], own: bool) -> str:
+    listed = ", ".join(f"{port.port} ({port.app_protocol or port.name})" for port in ports)
+    if isinstance(route, TLSRoute):
+        return f"{called}: declared to speak HTTP in clear text: port {listed}"
+    if isinstance(route, TCPRoute):
+        return (
+            f"{called}: declared to speak HTTP, and only its owner may have it treated as TCP: port {listed}"
+        )
+    if own:
+        return f"{called}: declared not to speak HTTP in clear text: port {listed}"
+    message = f"{called} does not say that port {ports[0].port} speaks HTTP, which only its owner may"
+    return f"{message}: appProtocol: http, or a name that begins with http"

@@ -1,10 +1,13 @@
-"""HTTPRoute filters to header edits, redirects and rewrites."""
+"""Routes' filters to header edits, redirects and rewrites."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from meshd.kube.httproute import (
+    CommonFilter,
     Cors,
     Filter,
     Header,
@@ -50,7 +53,7 @@ class Filters(Struct, frozen=True):
     mirrors: tuple[RequestMirror, ...] = ()
 
 
-def combine(filters: tuple[Filter, ...], where: str, on_backend: bool) -> Filters:
+def combine(filters: Sequence[CommonFilter], where: str, on_backend: bool) -> Filters:
     """What the filters of a rule, or of one of its backends, do. Raises UnsupportedValueError."""
     request = response = HeaderEdit()
     redirect: RequestRedirect | None = None
@@ -63,14 +66,14 @@ def combine(filters: tuple[Filter, ...], where: str, on_backend: bool) -> Filter
             request = _edit(item.request_header_modifier, f"{here}.requestHeaderModifier")
         elif item.response_header_modifier is not None:
             response = _edit(item.response_header_modifier, f"{here}.responseHeaderModifier")
-        elif item.request_redirect is not None and not on_backend:
-            redirect = item.request_redirect
-        elif item.url_rewrite is not None and not on_backend:
-            rewrite = item.url_rewrite
-        elif item.cors is not None and not on_backend:
-            cors = item.cors
         elif item.request_mirror is not None and not on_backend:
             mirrors.append(item.request_mirror)
+        elif isinstance(item, Filter) and item.request_redirect is not None and not on_backend:
+            redirect = item.request_redirect
+        elif isinstance(item, Filter) and item.url_rewrite is not None and not on_backend:
+            rewrite = item.url_rewrite
+        elif isinstance(item, Filter) and item.cors is not None and not on_backend:
+            cors = item.cors
         else:
             place = " on a backendRef" if on_backend else ""
             raise UnsupportedValueError(f"{here}.type", f"{item.type} is not supported{place}")

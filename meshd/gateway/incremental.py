@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from meshd.gateway.attached import RouteKey
 from meshd.gateway.components import Links, partition
 from meshd.gateway.translate import translate
 from meshd.kube.collection import Objects
-from meshd.kube.httproute import HTTPRoute
+from meshd.kube.grpcroute import RequestRoute
 from meshd.kube.objects import Key, ReferenceGrant
 from meshd.model.snapshot import Delta, Snapshot, difference
 from meshd.model.status import ConfigStatus, ObjectStatus
@@ -34,7 +33,7 @@ class _Part:
     keys: frozenset[Key]
     snapshot: Snapshot
     status: ConfigStatus
-    accepted: Mapping[RouteKey, HTTPRoute]
+    accepted: Mapping[Key, RequestRoute]
 
 
 class Translator:
@@ -45,7 +44,7 @@ class Translator:
     """
 
     def __init__(self) -> None:
-        self.accepted: dict[RouteKey, HTTPRoute] = {}
+        self.accepted: dict[Key, RequestRoute] = {}
         """The version of each route that is in force."""
         self._links = Links()
         self._parts: dict[Key, _Part] = {}
@@ -96,7 +95,7 @@ class Translator:
         self,
         keys: frozenset[Key],
         objects: Objects,
-        last: Mapping[RouteKey, HTTPRoute],
+        last: Mapping[Key, RequestRoute],
     ) -> _Part:
         ordered = sorted(keys)
         own = Objects(

@@ -14,12 +14,13 @@ from meshd.gateway.retries import CONNECT_RETRY
 from meshd.gateway.shaping import Shaping, rate_limit
 from meshd.kube.objects import Service, ServicePort
 from meshd.kube.routepolicy import RoutePolicySpec
-from meshd.model.listeners import Listener, Protocol
+from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.request_policies import RateLimit
 from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
+from meshd.model.tcp_routes import TcpRoute
 
 DEFAULT_ROUTE = "default"
-"""Name of the route of an HTTP port that no HTTPRoute is attached to: all to the service's own endpoints."""
+"""Name of the route of an HTTP port that no route is attached to: all to the service's own endpoints."""
 Routes = Mapping[str, tuple[Route, ...]]
 """By the namespace whose callers they are for; "": all that have none of their own."""
 
@@ -29,15 +30,19 @@ def listener(
     port: ServicePort,
     addresses: tuple[str, ...],
     attached: Routes,
+    connections: Mapping[str, tuple[TcpRoute, ...]],
     policies: Merged[RoutePolicySpec],
     shaping: Shaping,
     said: ServiceOptions,
 ) -> tuple[Listener, tuple[RouteConfig, ...]]:
-    """``attached``: the routes of HTTPRoutes. ``policies``: those for the port."""
+    """``attached``: those of HTTPRoutes or GRPCRoutes. ``policies``: those for the port.
+
+    ``connections``: those of TLSRoutes or TCPRoutes, by consumer. A port has but one of both.
+    """
     key = service.metadata.namespace, service.metadata.name
     full_name = "/".join(key)
     name = f"{full_name}:{port.port}"
-    if protocol(port, bool(attached)) is not Protocol.HTTP:
+    if connections or protocol(port, bool(attached)) is not Protocol.HTTP:
         opaque = Listener(
             name=name,
             service=full_name,
@@ -45,8 +50,18 @@ def listener(
             port=port.port,
             protocol=Protocol.TCP,
             cluster=name,
+            tcp_routes=connections.get("", ()),
+            tcp_consumers=tuple((each, routes) for each, routes in sorted(connections.items()) if each),
             failure_policy=said.failure_policy,
         )
+        if opaque.is_relayed:
+            opaque = msgspec.structs.replace(
+                opaque,
+                failure_policy=options.failure_policy_of(policies, said.failure_policy),
+                http=HttpOptions(
+                    access_log_share=options.http_options_of(policies, said.http).access_log_share
+                ),
+            )
         return opaque, ()
     own = attached.get("") or (shaping.of_port(_default_route(name), (key, port.port)),)
     fast_path, routes = _fast_path({**attached, "": own})

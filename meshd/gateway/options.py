@@ -102,6 +102,12 @@ def http_options_of(policies: Merged[RoutePolicySpec], annotated: HttpOptions) -
     return msgspec.structs.replace(annotated, access_log_share=parts_per_million(said))
 
 
+def says_of_connections(policies: Merged[RoutePolicySpec]) -> bool:
+    """Whether policies say anything that TCP connections have."""
+    spec = policies.spec
+    return spec is not None and (spec.failure_policy is not None or spec.access_log is not None)
+
+
 def overridden(service: Service, policies: Merged[RoutePolicySpec]) -> tuple[Problem, ...]:
     """Warnings about annotations that say what a policy says, too."""
     spec = policies.spec

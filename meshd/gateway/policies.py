@@ -1,13 +1,13 @@
 """Which policy is for what, and what several come to: direct attachment (GEP-713, GEP-2648).
 
 For one target there is one policy of a kind, the oldest. Of policies for a thing and for what it is part of,
-the more specific wins, field by field of the spec: a port of a Service before the Service, a rule of an
-HTTPRoute before the HTTPRoute, and that before the Service's port.
+the more specific wins, field by field of the spec: a port of a Service before the Service, a rule of a
+route before the route, and that before the Service's port.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -15,7 +15,7 @@ import msgspec
 
 from meshd.gateway.precedence import created
 from meshd.kube.collection import Objects
-from meshd.kube.httproute import HTTPRoute
+from meshd.kube.grpcroute import RequestRoute, RequestRule
 from meshd.kube.objects import Key, Service
 from meshd.kube.routepolicy import RoutePolicy, RoutePolicySpec
 from meshd.kube.upstreampolicy import UpstreamPolicy, UpstreamPolicySpec
@@ -67,9 +67,9 @@ class Policies:
         """For the requests to a port of a Service, given its name, wherever they are routed."""
         return _merged(self._route, "Service", service, port)
 
-    def rule(self, route: tuple[str, str], rule: str) -> Merged[RoutePolicySpec]:
-        """For a rule of an HTTPRoute, given its name."""
-        return _merged(self._route, "HTTPRoute", route, rule)
+    def rule(self, route: Key, rule: str) -> Merged[RoutePolicySpec]:
+        """For a rule of a route, given its name."""
+        return _merged(self._route, route.kind, (route.namespace, route.name), rule)
 
 
 def _merged(in_force: _InForce[_Spec], kind: str, key: tuple[str, str], section: str) -> Merged[_Spec]:
@@ -103,18 +103,18 @@ class _Missing:
     """What of a target does not exist; empty: nothing."""
 
     services: Mapping[tuple[str, str], Service]
-    routes: Mapping[tuple[str, str], HTTPRoute]
+    routes: Mapping[Key, RequestRoute]
 
     def __call__(self, target: Target) -> str:
-        key = target.namespace, target.name
         whole = target._replace(section="")
         if target.kind == "Service":
-            service = self.services.get(key)
+            service = self.services.get((target.namespace, target.name))
             sections = None if service is None else [port.name for port in service.spec.ports]
             part = "port"
         else:
-            route = self.routes.get(key)
-            sections = None if route is None else [rule.name for rule in route.spec.rules]
+            route = self.routes.get(Key(*whole[:3]))
+            rules: Sequence[RequestRule] | None = None if route is None else route.spec.rules
+            sections = None if rules is None else [rule.name for rule in rules]
             part = "rule"
         if sections is None:
             return f"{whole} does not exist"

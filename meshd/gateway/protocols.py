@@ -4,7 +4,7 @@ In this order:
 
 1. ``appProtocol`` (KEP-1422 and Istio's names),
 2. the port's name, ``<protocol>`` or ``<protocol>-<suffix>`` (Istio's convention),
-3. nothing said: HTTP if an HTTPRoute is attached to the port, else opaque TCP.
+3. nothing said: HTTP if an HTTPRoute or a GRPCRoute is attached to the port, else opaque TCP.
 
 There is no detection by looking at the first bytes: it stalls protocols in which the server speaks first.
 HTTP/2, gRPC and TLS are carried as opaque TCP.
@@ -47,7 +47,7 @@ def declared(port: ServicePort) -> Declared:
 
 
 def protocol(port: ServicePort, has_routes: bool) -> Protocol:
-    """How a port is treated. ``has_routes``: whether an HTTPRoute is attached to it."""
+    """How a port is treated. ``has_routes``: whether such a route is attached to it."""
     said = declared(port)
     if said is Declared.HTTP or (said is Declared.NOTHING and has_routes):
         return Protocol.HTTP

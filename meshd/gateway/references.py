@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from meshd.gateway.protocols import Declared, declared
-from meshd.kube.httproute import BackendObjectReference, HTTPRoute, ParentRef
+from meshd.kube.grpcroute import RequestRoute
+from meshd.kube.httproute import GATEWAY_GROUP, BackendObjectReference, ParentRef
+from meshd.kube.l4routes import AnyRoute
 from meshd.kube.objects import ReferenceGrant, Service
-
-GATEWAY_GROUP = "gateway.networking.k8s.io"
 
 
 def is_service(ref: ParentRef) -> bool:
@@ -17,7 +17,7 @@ def is_service(ref: ParentRef) -> bool:
     return ref.group in ("", "core") and ref.kind == "Service"
 
 
-def service_parents(route: HTTPRoute) -> frozenset[tuple[str, str]]:
+def service_parents(route: AnyRoute) -> frozenset[tuple[str, str]]:
     """Namespace and name of the Services that a route names as parents.
 
     It may send requests back to them without a ReferenceGrant: its callers call them anyway.
@@ -44,35 +44,36 @@ class Backends:
     services: Mapping[tuple[str, str], Service]
     grants: Iterable[ReferenceGrant]
 
-    def cluster(self, ref: BackendObjectReference, route: HTTPRoute) -> str:
+    def cluster(self, ref: BackendObjectReference, route: AnyRoute) -> str:
         """The cluster of a backendRef in a route.
 
-        For one that does not resolve it is a name that no cluster can have, which the proxy answers with 500.
+        For one that does not resolve it is a name that no cluster can have, which the proxy answers with the
+        status for that, or with a reset.
         """
         target = ref.namespace or route.metadata.namespace
         name = f"{target}/{ref.name}:{ref.port}"
         return name if self.resolves(ref, route) else f"unresolved/{name}"
 
-    def resolves(self, ref: BackendObjectReference, route: HTTPRoute) -> bool:
+    def resolves(self, ref: BackendObjectReference, route: AnyRoute) -> bool:
         """Whether a backendRef in a route leads to something."""
         return self._problem(ref, route, ref.namespace or route.metadata.namespace) is None
 
-    def unresolved(self, route: HTTPRoute) -> tuple[Unresolved, ...]:
+    def unresolved(self, route: AnyRoute) -> tuple[Unresolved, ...]:
         """All that is wrong with a route's backendRefs, each once."""
         return self._unresolved(route, (ref for rule in route.spec.rules for ref in rule.backend_refs))
 
-    def unresolved_mirrors(self, route: HTTPRoute) -> tuple[Unresolved, ...]:
+    def unresolved_mirrors(self, route: RequestRoute) -> tuple[Unresolved, ...]:
         """All that is wrong with the backendRefs of its mirrors, each once."""
         filters = (item for rule in route.spec.rules for item in rule.filters)
         mirrors = (item.request_mirror for item in filters if item.request_mirror is not None)
         return self._unresolved(route, (mirror.backend_ref for mirror in mirrors))
 
-    def _unresolved(self, route: HTTPRoute, refs: Iterator[BackendObjectReference]) -> tuple[Unresolved, ...]:
+    def _unresolved(self, route: AnyRoute, refs: Iterator[BackendObjectReference]) -> tuple[Unresolved, ...]:
         namespace = route.metadata.namespace
         found = (self._problem(ref, route, ref.namespace or namespace) for ref in refs)
         return tuple(dict.fromkeys(problem for problem in found if problem is not None))
 
-    def _problem(self, ref: BackendObjectReference, route: HTTPRoute, target: str) -> Unresolved | None:
+    def _problem(self, ref: BackendObjectReference, route: AnyRoute, target: str) -> Unresolved | None:
         if (ref.group, ref.kind) not in (("", "Service"), ("core", "Service")):
             kind = f"{ref.group}/{ref.kind}" if ref.group else ref.kind
             return Unresolved("InvalidKind", f"{kind} is not supported; use a Service")
@@ -81,9 +82,10 @@ class Backends:
         if (
             target != namespace
             and (target, ref.name) not in service_parents(route)
-            and not self._granted(ref.name, namespace, target)
+            and not self._granted(ref.name, route, target)
         ):
-            message = f"no ReferenceGrant in namespace {target} lets HTTPRoutes of {namespace} use {called}"
+            kind = type(route).__name__
+            message = f"no ReferenceGrant in namespace {target} lets {kind}s of {namespace} use {called}"
             return Unresolved("RefNotPermitted", message)
         service = self.services.get((target, ref.name))
         if service is None:
@@ -93,20 +95,18 @@ class Backends:
             return Unresolved("BackendNotFound", message)
         for port in service.spec.ports:
             if port.port == ref.port and port.protocol == "TCP":
-                if declared(port) is Declared.OPAQUE:
+                if isinstance(route, RequestRoute) and declared(port) is Declared.OPAQUE:
                     said = port.app_protocol or port.name
                     message = f"{called} port {ref.port} is declared to speak {said}, not HTTP/1.1"
                     return Unresolved("UnsupportedProtocol", message)
                 return None
         return Unresolved("BackendNotFound", f"{called} has no TCP port {ref.port}")
 
-    def _granted(self, name: str, namespace: str, target: str) -> bool:
+    def _granted(self, name: str, route: AnyRoute, target: str) -> bool:
+        asking = (GATEWAY_GROUP, type(route).__name__, route.metadata.namespace)
         return any(
             grant.metadata.namespace == target
-            and any(
-                (f.group, f.kind, f.namespace) == (GATEWAY_GROUP, "HTTPRoute", namespace)
-                for f in grant.spec.from_
-            )
+            and any((f.group, f.kind, f.namespace) == asking for f in grant.spec.from_)
             and any(
                 t.group in ("", "core") and t.kind == "Service" and t.name in ("", name)
                 for t in grant.spec.to

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from meshd.gateway.attachment import Attachment
 from meshd.gateway.references import Unresolved
 from meshd.gateway.written_status import CONTROLLER
-from meshd.model.status import Condition, ObjectStatus, ParentReference, ParentStatus
+from meshd.model.status import ROUTE_KINDS, Condition, ObjectStatus, ParentReference, ParentStatus
 
 
 def parent_statuses(
@@ -53,7 +53,7 @@ def object_status(told: ObjectStatus) -> dict[str, object]:
 
     What a route has for its parents (RouteStatus) a policy has for its targets (PolicyStatus, GEP-713).
     """
-    several, one = ("parents", "parentRef") if told.kind == "HTTPRoute" else ("ancestors", "ancestorRef")
+    several, one = ("parents", "parentRef") if told.kind in ROUTE_KINDS else ("ancestors", "ancestorRef")
     return {
         several: [
             {

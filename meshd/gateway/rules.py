@@ -1,51 +1,51 @@
-"""The rules of one HTTPRoute to model routes, for one service port."""
+"""The rules of one route to model routes, for one service port."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import msgspec
 
 from meshd.gateway import filters
 from meshd.gateway.cors import cors
 from meshd.gateway.filters import Filters, UnsupportedValueError
+from meshd.gateway.matches import matches
 from meshd.gateway.precedence import Ranked, rank
 from meshd.gateway.references import Backends, service_parents
 from meshd.gateway.retries import retry
 from meshd.gateway.sessions import session
 from meshd.gateway.shares import parts_per_million
 from meshd.kube.duration import seconds
-from meshd.kube.httproute import HeaderMatch, HTTPRoute, PathMatch, QueryParamMatch, Rule
-from meshd.kube.httproute import RouteMatch as KubeMatch
-from meshd.model.request_policies import Mirror, StringMatch
+from meshd.kube.grpcroute import GRPCRoute, RequestBackendRef, RequestRoute, RequestRule
+from meshd.model.request_policies import Mirror
 from meshd.model.routes import (
     Action,
     DirectResponse,
     Forward,
-    PathExact,
-    PathPrefix,
-    PathRegex,
     Route,
     RouteMatch,
     WeightedCluster,
 )
 
-INVALID_BACKEND_STATUS = 500
-"""What a request to a backend that does not resolve gets (HTTPRouteRule.backendRefs)."""
+INVALID_BACKEND_STATUS, UNAVAILABLE = 500, 503
+"""What a request to a backend that does not resolve gets (HTTPRouteRule.backendRefs), and the one that a gRPC
+client is told as UNAVAILABLE (GRPCRouteRule.backendRefs)."""
 
 
-def ranked_routes(route: HTTPRoute, port: int, backends: Backends) -> list[Ranked]:
+def ranked_routes(route: RequestRoute, port: int, backends: Backends) -> list[Ranked]:
     """A route's rules on a service port.
 
     Raises UnsupportedValueError if any rule asks for what is not supported: then none of it is to be used.
     """
     ranked: list[Ranked] = []
     meta = route.metadata
-    for i, rule in enumerate(route.spec.rules):
+    rules: Sequence[RequestRule] = route.spec.rules
+    for i, rule in enumerate(rules):
         where = f"spec.rules[{i}]"
         effect = filters.combine(rule.filters, f"{where}.filters", on_backend=False)
         action = _action(rule, effect, port, route, backends, where)
         name = f"{meta.namespace}/{meta.name}/{rule.name or i}"
-        for j, match in enumerate(rule.matches or (KubeMatch(),)):
-            condition = _match(match)
+        for j, (condition, specificity) in enumerate(matches(rule)):
             found = Route(
                 name=name,
                 match=condition,
@@ -54,16 +54,16 @@ def ranked_routes(route: HTTPRoute, port: int, backends: Backends) -> list[Ranke
                 response_headers=effect.response_headers,
                 cors=cors(effect.cors) if effect.cors is not None else None,
             )
-            ranked.append(rank(found, meta, i, j))
+            ranked.append(rank(found, specificity, meta, i, j))
     return ranked
 
 
 def _with_session(
     action: Action,
-    rule: Rule,
+    rule: RequestRule,
     name: str,
     match: RouteMatch,
-    route: HTTPRoute,
+    route: RequestRoute,
     backends: Backends,
     where: str,
 ) -> Action:
@@ -82,41 +82,16 @@ def _with_session(
     return msgspec.structs.replace(action, session=found) if isinstance(action, Forward) else action
 
 
-def _path(path: PathMatch) -> PathExact | PathPrefix | PathRegex:
-    if path.type == "Exact":
-        return PathExact(path.value)
-    if path.type == "RegularExpression":
-        return PathRegex(path.value)
-    # "A PathPrefix match only on path elements ... trailing slash is ignored" (PathMatchPathPrefix).
-    return PathPrefix(path.value.rstrip("/") or "/")
-
-
-def _first(matches: tuple[HeaderMatch, ...] | tuple[QueryParamMatch, ...]) -> tuple[StringMatch, ...]:
-    """The first match of each name; further ones "MUST be ignored". Query names are case-sensitive."""
-    found: dict[str, StringMatch] = {}
-    for match in matches:
-        name = match.name.lower() if isinstance(match, HeaderMatch) else match.name
-        regex = match.type == "RegularExpression"
-        found.setdefault(name, StringMatch(name=name, value=match.value, regex=regex))
-    return tuple(found.values())
-
-
-def _match(match: KubeMatch) -> RouteMatch:
-    return RouteMatch(
-        path=_path(match.path),
-        method=match.method,
-        headers=_first(match.headers),
-        query=_first(match.query_params),
-    )
-
-
 def _action(
-    rule: Rule, effect: Filters, port: int, route: HTTPRoute, backends: Backends, where: str
+    rule: RequestRule, effect: Filters, port: int, route: RequestRoute, backends: Backends, where: str
 ) -> Action:
     if effect.redirect is not None:
         return filters.redirect(effect.redirect, port, f"{where}.filters.requestRedirect")
+    is_grpc = isinstance(route, GRPCRoute)
+    invalid = UNAVAILABLE if is_grpc else INVALID_BACKEND_STATUS
     clusters: list[WeightedCluster] = []
-    for i, ref in enumerate(rule.backend_refs):
+    refs: Sequence[RequestBackendRef] = rule.backend_refs
+    for i, ref in enumerate(refs):
         own = filters.combine(ref.filters, f"{where}.backendRefs[{i}].filters", on_backend=True)
         clusters.append(
             WeightedCluster(
@@ -127,7 +102,7 @@ def _action(
             )
         )
     if not any(cluster.weight for cluster in clusters):
-        return DirectResponse(status=INVALID_BACKEND_STATUS)
+        return DirectResponse(status=invalid)
     if len(clusters) == 1:
         # Its weight is relative to nothing.
         clusters = [
@@ -141,6 +116,7 @@ def _action(
     return Forward(
         clusters=tuple(clusters),
         timeout=seconds(rule.timeouts.request),
+        deadline_limit=0.0 if is_grpc else None,
         retry=retry(rule),
         mirrors=tuple(
             Mirror(cluster=backends.cluster(mirror.backend_ref, route), share=parts_per_million(mirror))
@@ -149,5 +125,5 @@ def _action(
         ),
         host=rewrite.hostname or "" if rewrite else "",
         path=filters.path_rewrite(rewrite.path, f"{where}.filters.urlRewrite.path") if rewrite else None,
-        missing_cluster_status=INVALID_BACKEND_STATUS,
+        missing_cluster_status=invalid,
     )

@@ -8,14 +8,18 @@ import msgspec
 
 from meshd.gateway import options
 from meshd.gateway.policies import Merged, Policies
+from meshd.gateway.retries import policy_retry
 from meshd.gateway.shares import parts_per_million
-from meshd.gateway.upstreams import HashKeys, hash_keys
+from meshd.gateway.upstreams import HashKeys, hash_keys, idle_timeouts
 from meshd.kube import routepolicy as kube
 from meshd.kube.duration import seconds
-from meshd.kube.objects import Service
+from meshd.kube.grpcroute import GrpcRule, RequestRule
+from meshd.kube.objects import Key, Service
 from meshd.kube.routepolicy import RoutePolicySpec
-from meshd.model.request_policies import Fault, RateLimit, StringMatch, TokenBucket
+from meshd.model.request_policies import Fault, HashSource, RateLimit, StringMatch, TokenBucket
 from meshd.model.routes import Action, DirectResponse, Forward, Route
+from meshd.model.status import Problem, Severity
+from meshd.model.tcp_routes import TcpRoute
 
 PortKey = tuple[tuple[str, str], int]
 """A service's (namespace, name), and the port."""
@@ -27,6 +31,7 @@ class Shaping:
     def __init__(self, services: Mapping[tuple[str, str], Service], policies: Policies) -> None:
         self._policies = policies
         self._hash_keys = hash_keys(services, policies)
+        self._idle_timeouts = idle_timeouts(services, policies)
         self._ports = {
             (key, port.port): (port.name, options.fast_path(service)[0])
             for key, service in services.items()
@@ -35,15 +40,39 @@ class Shaping:
         }
         """The port's name, and what its Service's annotation says of the fast path."""
 
-    def of_rule(self, found: Route, route: tuple[str, str], rule: str, port: PortKey) -> Route:
-        """A rule's route, given the HTTPRoute and the rule's name."""
-        return self._shaped(found, self._policies.rule(route, rule), port)
+    def of_rule(self, found: Route, route: Key, rule: RequestRule, port: PortKey) -> Route:
+        """A rule's route, given whose rule it is."""
+        return self._shaped(found, self._policies.rule(route, rule.name), port, rule)
 
     def of_port(self, found: Route, port: PortKey) -> Route:
-        """A route that is no HTTPRoute's."""
-        return self._shaped(found, Merged(None), port)
+        """A route that nobody wrote."""
+        return self._shaped(found, Merged(None), port, GrpcRule())
 
-    def _shaped(self, found: Route, rule: Merged[RoutePolicySpec], key: PortKey) -> Route:
+    def of_connections(self, found: TcpRoute) -> tuple[TcpRoute, list[Problem]]:
+        """A route of connections, and what of its clusters' policies connections cannot have.
+
+        Of several clusters the one that lets a connection wait longest decides.
+        """
+        problems = []
+        for cluster in found.clusters:
+            keys = self._hash_keys.get(cluster.name, ())
+            if keys and HashSource() not in keys:
+                message = (
+                    f"connections to {cluster.name} have nothing that it is hashed by: they go anywhere; "
+                    "a policy with hashOn SourceAddress would keep each caller's together"
+                )
+                problems.append(Problem(field="spec.rules", message=message, severity=Severity.WARNING))
+        waits = [self._idle_timeouts.get(cluster.name, found.idle_timeout) for cluster in found.clusters]
+        shaped = msgspec.structs.replace(
+            found,
+            idle_timeout=max(waits) if all(waits) else 0.0,
+            hash_source=any(HashSource() in self._hash_keys.get(each.name, ()) for each in found.clusters),
+        )
+        return shaped, problems
+
+    def _shaped(
+        self, found: Route, rule: Merged[RoutePolicySpec], key: PortKey, written: RequestRule
+    ) -> Route:
         name, fast_path = self._ports[key]
         port = self._policies.port(key[0], name)
 
@@ -52,7 +81,13 @@ class Shaping:
             return other if own is None else own
 
         fault, response, fast = first("fault"), first("direct_response"), first("fast_path")
+        timeouts, retry = first("timeouts"), first("retry")
         action = _hashed(found.action, self._hash_keys)
+        if isinstance(action, Forward) and isinstance(timeouts, kube.Timeouts):
+            action = _timed(action, timeouts, written)
+        if isinstance(action, Forward) and isinstance(retry, kube.Retry) and written.retry is None:
+            per_try = seconds(written.timeouts.backend_request)
+            action = msgspec.structs.replace(action, retry=policy_retry(retry, per_try))
         if isinstance(response, kube.DirectResponse):
             action = DirectResponse(status=response.status, body=response.body)
         return msgspec.structs.replace(
@@ -64,6 +99,15 @@ class Shaping:
             fast_path=fast_path if fast is None else fast == "Enabled",
             policies=tuple(dict.fromkeys((*rule.names, *port.names))),
         )
+
+
+def _timed(action: Forward, policy: kube.Timeouts, written: RequestRule) -> Forward:
+    """What a route says itself of its time comes before what a policy says."""
+    if policy.request is not None and written.timeouts.request is None:
+        action = msgspec.structs.replace(action, timeout=seconds(policy.request))
+    if policy.grpc_deadline is not None:
+        action = msgspec.structs.replace(action, deadline_limit=seconds(policy.grpc_deadline))
+    return action
 
 
 def _hashed(action: Action, hash_keys: HashKeys) -> Action:

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meshd.gateway import options, upstreams
-from meshd.gateway.attached import Attached, RouteKey, attach_all
+from meshd.gateway.attached import Attached, attach_all
 from meshd.gateway.endpoints import SERVICE_NAME, endpoint_set
+from meshd.gateway.l4_attached import L4Attached, attach_l4
 from meshd.gateway.listeners import listener
 from meshd.gateway.policies import Policies, attach
 from meshd.gateway.references import Backends
 from meshd.gateway.shaping import Shaping
 from meshd.kube.collection import Objects
-from meshd.kube.httproute import HTTPRoute
+from meshd.kube.grpcroute import RequestRoute
 from meshd.kube.objects import EndpointSlice, Key, Service
 from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import Listener, Protocol
@@ -29,7 +30,7 @@ class Translation:
 
     snapshot: Snapshot
     status: ConfigStatus
-    accepted: Mapping[RouteKey, HTTPRoute]
+    accepted: Mapping[Key, RequestRoute]
     """Pass it to the next translation: what stays in force of routes that are not accepted then."""
 
 
@@ -38,6 +39,7 @@ class _Build:
     """The snapshot in the making."""
 
     attached: Attached
+    connections: L4Attached
     policies: Policies
     shaping: Shaping
     listeners: dict[str, Listener] = field(default_factory=dict)
@@ -47,37 +49,40 @@ class _Build:
     owners: dict[tuple[str, int], str] = field(default_factory=dict)
     """Which listener has an address and port."""
     useful: dict[str, bool] = field(default_factory=dict)
-    """By the RoutePolicies for ports: whether any of these is captured and speaks HTTP."""
+    """By the RoutePolicies for ports: whether any of these is captured, and is what they are about."""
 
 
-def translate(objects: Objects, last_accepted: Mapping[RouteKey, HTTPRoute]) -> Translation:
+def translate(objects: Objects, last_accepted: Mapping[Key, RequestRoute]) -> Translation:
     """Translate all objects. Deterministic: the same objects come to an equal snapshot."""
     services = objects.services
     policies = attach(objects)
     shaping = Shaping(services, policies)
     backends = Backends(services, tuple(objects.grants.values()))
     attached = attach_all(objects.routes, last_accepted, backends, shaping)
+    connections = attach_l4(objects.l4_routes, attached, backends, shaping)
     slices: dict[tuple[str, str], list[EndpointSlice]] = {}
     for (namespace, _), slice_ in objects.slices.items():
         owner = slice_.metadata.labels.get(SERVICE_NAME)
         if owner:
             slices.setdefault((namespace, owner), []).append(slice_)
-    build = _Build(attached, policies, shaping)
+    build = _Build(attached, connections, policies, shaping)
     problems = {key: list(found) for key, found in objects.problems.items()}
     for (namespace, name), service in services.items():
         found = _service(build, service, slices.get((namespace, name), []))
         if found:
             problems.setdefault(Key("Service", namespace, name), []).extend(found)
-    for (namespace, name), route_problems in attached.problems.items():
-        problems.setdefault(Key("HTTPRoute", namespace, name), []).extend(route_problems)
-    for key, policy_problems in policies.problems.items():
-        problems.setdefault(key, []).extend(policy_problems)
+    for key, more in (
+        *attached.problems.items(),
+        *connections.problems.items(),
+        *policies.problems.items(),
+    ):
+        problems.setdefault(key, []).extend(more)
     for key in policies.statuses:
         if not build.useful.get(str(key), True):
             message = "no Service's port that it is for is captured as HTTP: it does nothing there"
             found = [Problem(field="spec.targetRefs", message=message, severity=Severity.WARNING)]
             problems.setdefault(key, []).extend(found)
-    parents = policies.statuses | {Key("HTTPRoute", *key): found for key, found in attached.parents.items()}
+    parents = policies.statuses | attached.parents | connections.parents
     snapshot = Snapshot(0, build.listeners, build.route_configs, build.clusters, build.endpoints)
     return Translation(snapshot, _status(objects, parents, problems), attached.accepted)
 
@@ -120,10 +125,11 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
         if not free:
             continue
         routes = build.attached.routes((key, port.port))
-        found, configs = listener(service, port, free, routes, policies, build.shaping, said)
+        connections = build.connections.routes((key, port.port))
+        found, configs = listener(service, port, free, routes, connections, policies, build.shaping, said)
         build.listeners[name] = found
         build.route_configs.update((config.name, config) for config in configs)
-        if found.protocol is Protocol.HTTP:
+        if found.protocol is Protocol.HTTP or (found.is_relayed and options.says_of_connections(policies)):
             build.useful.update(dict.fromkeys(policies.names, True))
     return problems
 

@@ -12,6 +12,7 @@ from meshd.kube.loadbalancing import SlowStart as KubeSlowStart
 from meshd.kube.objects import Service, ServicePort
 from meshd.model.cluster_policies import (
     Balancing,
+    GrpcProbe,
     HealthCheck,
     HttpProbe,
     LeastRequest,
@@ -70,6 +71,17 @@ def hash_keys(services: Mapping[tuple[str, str], Service], policies: Policies) -
     return found
 
 
+def idle_timeouts(services: Mapping[tuple[str, str], Service], policies: Policies) -> Mapping[str, float]:
+    """How long a connection to the clusters may be without a byte; of those that a policy says it of."""
+    found: dict[str, float] = {}
+    for key, service in services.items():
+        for port in service.spec.ports:
+            spec = policies.upstream(key, port.name).spec
+            if spec is not None and spec.timeouts is not None:
+                found[cluster_name(service, port)] = seconds(spec.timeouts.idle)
+    return found
+
+
 def _hash_key(source: HashOn) -> HashKey:
     name = source.name or ""
     match source.type:
@@ -116,7 +128,9 @@ def _dns_name(service: Service) -> str:
 
 def _health_check(source: kube.HealthCheck, host: str) -> HealthCheck:
     """``host``: of the request, where the policy names none."""
-    probe: HttpProbe | TcpProbe = TcpProbe()
+    probe: HttpProbe | TcpProbe | GrpcProbe = TcpProbe()
+    if source.grpc is not None:
+        probe = GrpcProbe(service=source.grpc.service, authority=source.grpc.authority or host)
     if source.http is not None:
         probe = HttpProbe(path=source.http.path, host=source.http.host or host)
         if source.http.expected_statuses:

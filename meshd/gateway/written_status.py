@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from meshd.model.status import Condition, ParentReference, ParentStatus
+from meshd.model.status import ROUTE_KINDS, Condition, ParentReference, ParentStatus
 
 CONTROLLER = "meshd.io/control"
 """controllerName: whose entries are ours (GatewayController's syntax: domain/path)."""
@@ -82,7 +82,7 @@ def patch(
     (409) if another has written meanwhile. A condition whose status is as it was keeps its time. Raises
     msgspec.MsgspecError.
     """
-    of_route = kind == "HTTPRoute"
+    of_route = kind in ROUTE_KINDS
     found = _object.decode(text)
     given = (found.status.parents if of_route else found.status.ancestors) or ()
     others = [raw for raw in given if _owner.decode(raw).controller_name != CONTROLLER]

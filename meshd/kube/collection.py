@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from meshd.kube.grpcroute import GRPCRoute, RequestRoute
 from meshd.kube.httproute import HTTPRoute
+from meshd.kube.l4routes import L4Route, TCPRoute, TLSRoute
 from meshd.kube.objects import EndpointSlice, Key, Pod, ReferenceGrant, Service
 from meshd.kube.parse import KubeObject, Parsed, ParsedFile, parse, parse_object
 from meshd.model.status import Problem, Severity
@@ -63,9 +65,16 @@ class Objects:
         return self.of(EndpointSlice)
 
     @property
-    def routes(self) -> dict[tuple[str, str], HTTPRoute]:
-        """By (namespace, name)."""
-        return self.of(HTTPRoute)
+    def routes(self) -> dict[Key, RequestRoute]:
+        """Of all kinds that decide on requests, the more specific kind first (GEP-1294, "Route types")."""
+        kinds: tuple[type[RequestRoute], ...] = (GRPCRoute, HTTPRoute)
+        return {Key(kind.__name__, *key): route for kind in kinds for key, route in self.of(kind).items()}
+
+    @property
+    def l4_routes(self) -> dict[Key, L4Route]:
+        """Of all kinds that decide on connections."""
+        kinds: tuple[type[L4Route], ...] = (TLSRoute, TCPRoute)
+        return {Key(kind.__name__, *key): route for kind in kinds for key, route in self.of(kind).items()}
 
     @property
     def grants(self) -> dict[tuple[str, str], ReferenceGrant]:

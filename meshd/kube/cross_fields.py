@@ -137,7 +137,7 @@ def distinct(field: str) -> CrossRule:
     items = f"self.{camel(field)}"
     return CrossRule(
         "must not name one twice",
-        f"{items}.all(a, {items}.exists_one(b, b == a))",
+        f"!{_has(field)} || {items}.all(a, {items}.exists_one(b, b == a))",
         lambda value: len(set(getattr(value, field))) == len(getattr(value, field)),
         field,
     )

@@ -157,24 +157,36 @@ class Cors(Struct, frozen=True, rename="camel"):
     max_age: Annotated[int, Meta(ge=1, le=MAX_INT32)] = 5
 
 
-class Filter(Struct, frozen=True, rename="camel"):
-    """filters[]. The type's unknown values are answered, not refused (the API's rule)."""
+class CommonFilter(Struct, frozen=True, rename="camel"):
+    """filters[], as far as all kinds of routes have them. The type's unknown values are answered, not refused
+    (the API's rule).
+    """
 
     type: str
     request_header_modifier: HeaderModifier | None = None
     response_header_modifier: HeaderModifier | None = None
-    request_redirect: RequestRedirect | None = None
-    url_rewrite: UrlRewrite | None = None
     request_mirror: RequestMirror | None = None
-    cors: Cors | None = None
-    external_auth: Opaque | None = None
     extension_ref: Opaque | None = None
 
 
-class BackendRef(BackendObjectReference, frozen=True, rename="camel"):
-    """backendRefs[]."""
+class Filter(CommonFilter, frozen=True, rename="camel"):
+    """filters[]."""
+
+    request_redirect: RequestRedirect | None = None
+    url_rewrite: UrlRewrite | None = None
+    cors: Cors | None = None
+    external_auth: Opaque | None = None
+
+
+class WeightedRef(BackendObjectReference, frozen=True, rename="camel"):
+    """backendRefs[], but for its filters."""
 
     weight: Annotated[int, Meta(ge=0, le=1_000_000)] = 1
+
+
+class BackendRef(WeightedRef, frozen=True, rename="camel"):
+    """backendRefs[]."""
+
     filters: Annotated[tuple[Filter, ...], Meta(max_length=16)] = ()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from meshd.kube import httproute, objects, routepolicy, upstreampolicy
+from meshd.kube import grpcroute, httproute, l4routes, objects, routepolicy, upstreampolicy
 
 _UNREAD: dict[type, frozenset[str]] = {
     objects.ObjectMeta: frozenset({
@@ -28,6 +28,12 @@ _UNREAD: dict[type, frozenset[str]] = {
     objects.ObjectReference: frozenset({"apiVersion", "uid", "resourceVersion", "fieldPath"}),
     httproute.HTTPRoute: frozenset({"status"}),
     httproute.HTTPRouteSpec: frozenset({"useDefaultGateways"}),
+    grpcroute.GRPCRoute: frozenset({"status"}),
+    grpcroute.GRPCRouteSpec: frozenset({"useDefaultGateways"}),
+    l4routes.TLSRoute: frozenset({"status"}),
+    l4routes.TLSRouteSpec: frozenset({"useDefaultGateways"}),
+    l4routes.TCPRoute: frozenset({"status"}),
+    l4routes.TCPRouteSpec: frozenset({"useDefaultGateways"}),
     upstreampolicy.UpstreamPolicy: frozenset({"status"}),
     routepolicy.RoutePolicy: frozenset({"status"}),
 }  # fmt: skip

@@ -10,9 +10,11 @@ from typing import TypeGuard
 import msgspec
 import yaml
 
-from meshd.kube import httproute_rules
+from meshd.kube import l4route_rules, route_rules
+from meshd.kube.grpcroute import GRPCRoute, RequestRoute
 from meshd.kube.httproute import GATEWAY_GROUP, HTTPRoute
 from meshd.kube.known_fields import unknown
+from meshd.kube.l4routes import AnyRoute, L4Route, TCPRoute, TLSRoute
 from meshd.kube.objects import EndpointSlice, Key, Namespace, Pod, ReferenceGrant, Service
 from meshd.kube.policy_rules import policy_problems
 from meshd.kube.routepolicy import RoutePolicy
@@ -21,7 +23,7 @@ from meshd.kube.upstreampolicy import UpstreamPolicy
 from meshd.model.status import Problem, Severity
 
 Policy = UpstreamPolicy | RoutePolicy
-KubeObject = Namespace | Service | EndpointSlice | Pod | HTTPRoute | ReferenceGrant | Policy
+KubeObject = Namespace | Service | EndpointSlice | Pod | AnyRoute | ReferenceGrant | Policy
 OWN_GROUP = "meshd.io"
 OWN_VERSION = f"{OWN_GROUP}/v1alpha1"
 KINDS: dict[str, tuple[type[KubeObject], frozenset[str]]] = {
@@ -33,6 +35,15 @@ KINDS: dict[str, tuple[type[KubeObject], frozenset[str]]] = {
         HTTPRoute,
         frozenset({"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"}),
     ),
+    "GRPCRoute": (GRPCRoute, frozenset({"gateway.networking.k8s.io/v1"})),
+    "TLSRoute": (
+        TLSRoute,
+        frozenset({"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha3"}),
+    ),
+    "TCPRoute": (
+        TCPRoute,
+        frozenset({"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"}),
+    ),
     "ReferenceGrant": (
         ReferenceGrant,
         frozenset({"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"}),
@@ -41,7 +52,7 @@ KINDS: dict[str, tuple[type[KubeObject], frozenset[str]]] = {
     "RoutePolicy": (RoutePolicy, frozenset({OWN_VERSION})),
 }
 """The kinds acted on, and the apiVersions in which they are read."""
-_OTHER_ROUTES = frozenset({"GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute"})
+_OTHER_ROUTES = frozenset({"UDPRoute"})
 MAX_DEPTH = 64
 MAX_NODES = 1_000_000
 """Bounds of one document, so that neither nesting nor YAML aliases can exhaust us."""
@@ -251,8 +262,10 @@ def _typed(raw: dict[str, object], key: Key, read: type[KubeObject]) -> Parsed:
         metadata = msgspec.structs.replace(value.metadata, namespace=key.namespace)
         value = msgspec.structs.replace(value, metadata=metadata)
     errors: tuple[Problem, ...] = ()
-    if isinstance(value, HTTPRoute):
-        errors = tuple(httproute_rules.problems(value))
+    if isinstance(value, RequestRoute):
+        errors = tuple(route_rules.problems(value))
+    elif isinstance(value, L4Route):
+        errors = tuple(l4route_rules.problems(value))
     elif isinstance(value, Service):
         errors = tuple(service_problems(value))
     elif isinstance(value, Policy):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from meshd.kube import cross_fields
-from meshd.kube.httproute_rules import regex_problems
+from meshd.kube.regex_rules import header_problems
 from meshd.kube.routepolicy import RoutePolicy
 from meshd.kube.upstreampolicy import UpstreamPolicy
 from meshd.model.status import Problem
@@ -15,6 +15,4 @@ def policy_problems(policy: UpstreamPolicy | RoutePolicy) -> Iterator[Problem]:
     """All that is wrong with a policy by itself."""
     yield from cross_fields.problems(policy.spec, "spec")
     if isinstance(policy, RoutePolicy) and policy.spec.fault is not None:
-        for i, header in enumerate(policy.spec.fault.headers):
-            if header.type == "RegularExpression":
-                yield from regex_problems(header.value, f"spec.fault.headers[{i}].value")
+        yield from header_problems(policy.spec.fault.headers, "spec.fault.headers")

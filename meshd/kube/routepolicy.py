@@ -1,4 +1,4 @@
-"""RoutePolicy (meshd.io/v1alpha1): what is done with the requests of a Service or HTTPRoute.
+"""RoutePolicy (meshd.io/v1alpha1): what is done with the requests of a Service, HTTPRoute or GRPCRoute.
 
 The CRD is made from these structs (meshd/kube/crds.py).
 """
@@ -15,16 +15,16 @@ from meshd.kube.objects import ObjectMeta
 from meshd.kube.policy_fields import Count, HeaderMatch, SectionName, Share, TargetName
 
 AnswerStatus = Annotated[int, Meta(ge=200, le=599)]
-GROUPS = {"Service": "", "HTTPRoute": GATEWAY_GROUP}
+GROUPS = {"Service": "", "HTTPRoute": GATEWAY_GROUP, "GRPCRoute": GATEWAY_GROUP}
 """Of the kinds that a policy can be for."""
 
 
 class RouteTarget(Struct, frozen=True, rename="camel"):
-    """The Service or HTTPRoute, or one port or rule of it, that the policy is for."""
+    """The Service, HTTPRoute or GRPCRoute, or one port or rule of it, that the policy is for."""
 
     RULES: ClassVar[tuple[CrossRule, ...]] = (
         CrossRule(
-            'must be "" for a Service, gateway.networking.k8s.io for an HTTPRoute',
+            'must be "" for a Service, gateway.networking.k8s.io for a route',
             "(self.kind == 'Service') == (self.group == '')",
             lambda target: target.group == GROUPS[target.kind],
             "group",
@@ -33,13 +33,55 @@ class RouteTarget(Struct, frozen=True, rename="camel"):
 
     group: Annotated[
         Literal["", "gateway.networking.k8s.io"],
-        Meta(description='"" for a Service, gateway.networking.k8s.io for an HTTPRoute.'),
+        Meta(description='"" for a Service, gateway.networking.k8s.io for a route.'),
     ]
-    kind: Annotated[Literal["Service", "HTTPRoute"], Meta(description="What it is.")]
+    kind: Annotated[Literal["Service", "HTTPRoute", "GRPCRoute"], Meta(description="What it is.")]
     name: TargetName
     section_name: Annotated[
         SectionName | None,
-        Meta(description="The name of a port of the Service or of a rule of the HTTPRoute; unset: all."),
+        Meta(description="The name of a port of the Service or of a rule of the route; unset: all."),
+    ] = None
+
+
+class Timeouts(Struct, frozen=True, rename="camel"):
+    """How long requests may take."""
+
+    RULES: ClassVar[tuple[CrossRule, ...]] = (at_least_one("request", "grpc_deadline"),)
+
+    request: Annotated[
+        Duration | None,
+        Meta(description="From the request's last byte to the answer's last byte. 0s: no limit."),
+    ] = None
+    grpc_deadline: Annotated[
+        Duration | None,
+        Meta(
+            description="A gRPC call's own deadline is kept by the mesh, too, and is no longer than this. "
+            "0s: however long it is."
+        ),
+    ] = None
+
+
+class Retry(Struct, frozen=True, rename="camel"):
+    """Requests are sent again whose connection fails or ends unanswered, or which get some statuses."""
+
+    RULES: ClassVar[tuple[CrossRule, ...]] = (distinct("grpc_statuses"), distinct("statuses"))
+
+    attempts: Annotated[Count, Meta(description="Besides the first.")] = 1
+    grpc_statuses: Annotated[
+        tuple[Literal["Cancelled", "DeadlineExceeded", "Internal", "ResourceExhausted", "Unavailable"], ...],
+        Meta(max_length=5, description="Of answers to gRPC calls that have no message."),
+    ] = ()
+    statuses: Annotated[
+        tuple[Annotated[int, Meta(ge=400, le=599)], ...],
+        Meta(max_length=16, description="Of answers, as HTTP has them."),
+    ] = ()
+    per_try_timeout: Annotated[
+        Duration | None,
+        Meta(description="For a try's answer to begin; then it has failed, and is followed by another."),
+    ] = None
+    backoff: Annotated[
+        Duration | None,
+        Meta(description="The least wait before a try, doubled each time; unset: 25ms on average, jittered."),
     ] = None
 
 
@@ -121,7 +163,10 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
 
     RULES: ClassVar[tuple[CrossRule, ...]] = (
         distinct("target_refs"),
-        at_least_one("rate_limit", "fault", "direct_response", "fast_path", "access_log", "failure_policy"),
+        at_least_one(
+            *("timeouts", "retry", "rate_limit", "fault", "direct_response"),
+            *("fast_path", "access_log", "failure_policy"),
+        ),
         _services_only("access_log"),
         _services_only("failure_policy"),
     )
@@ -131,9 +176,15 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
         Meta(
             min_length=1,
             max_length=16,
-            description="Services and HTTPRoutes in the policy's namespace, or ports and rules of them.",
+            description="Services and routes in the policy's namespace, or ports and rules of them.",
         ),
     ]
+    timeouts: Annotated[
+        Timeouts | None, Meta(description="How long requests may take, where a route does not say so itself.")
+    ] = None
+    retry: Annotated[
+        Retry | None, Meta(description="Send requests again, where a route does not say when itself.")
+    ] = None
     rate_limit: Annotated[RateLimit | None, Meta(description="Let only so many requests pass.")] = None
     fault: Annotated[Fault | None, Meta(description="Delay requests or let them fail.")] = None
     direct_response: Annotated[
@@ -156,7 +207,7 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
 
 
 class RoutePolicy(Struct, frozen=True, rename="camel"):
-    """What is done with requests: rate limits, faults, direct responses, fast path, access log."""
+    """What is done with requests: timeouts, retries, limits, faults, direct responses, fast path, log."""
 
     metadata: ObjectMeta
     spec: RoutePolicySpec

@@ -60,6 +60,17 @@ class HttpProbe(Struct, frozen=True, rename="camel"):
     ] = ()
 
 
+class GrpcProbe(Struct, frozen=True, rename="camel"):
+    """The service grpc.health.v1.Health says SERVING."""
+
+    service: Annotated[
+        str, Meta(max_length=1024, description="Which it is asked for; unset: the server as a whole.")
+    ] = ""
+    authority: Annotated[
+        PreciseHostname | None, Meta(description="Of the request; unset: the Service's name in DNS.")
+    ] = None
+
+
 class TcpProbe(Struct, frozen=True, rename="camel"):
     """A connection can be made."""
 
@@ -68,12 +79,13 @@ class HealthCheck(Struct, frozen=True, rename="camel"):
     """Each node asks the endpoints that its workloads use whether they are well."""
 
     RULES: ClassVar[tuple[CrossRule, ...]] = (
-        exactly_one("http", "tcp"),
+        exactly_one("http", "grpc", "tcp"),
         lasts("interval", "100ms"),
         lasts("timeout", "1ms"),
     )
 
     http: Annotated[HttpProbe | None, Meta(description="Ask with a GET.")] = None
+    grpc: Annotated[GrpcProbe | None, Meta(description="Ask by gRPC, without TLS.")] = None
     tcp: Annotated[TcpProbe | None, Meta(description="Ask with a connection.")] = None
     interval: Annotated[Duration, Meta(description="From one question to the next.")] = "10s"
     timeout: Annotated[Duration, Meta(description="An answer that takes longer is a failure.")] = "5s"

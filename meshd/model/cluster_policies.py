@@ -62,10 +62,19 @@ class TcpProbe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """A connection can be made (HealthCheck.TcpHealthCheck without payloads)."""
 
 
+class GrpcProbe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="grpc"):
+    """The service grpc.health.v1.Health says SERVING (HealthCheck.GrpcHealthCheck)."""
+
+    service: str = ""
+    """Which it is asked for; empty: the server as a whole (service_name)."""
+    authority: str = ""
+    """Empty: the cluster's name, or where that cannot be one ("/"), the endpoint's address and port."""
+
+
 class HealthCheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An endpoint is asked by us whether it is well (core.v3.HealthCheck)."""
 
-    probe: HttpProbe | TcpProbe
+    probe: HttpProbe | TcpProbe | GrpcProbe
     interval: float = 10.0
     timeout: float = 5.0
     unhealthy_after: int = 3

@@ -78,12 +78,28 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     namespace (the Gateway API's consumer routes, GEP-1294)."""
     tcp_routes: tuple[TcpRoute, ...] = ()
     """TCP only: who decides instead of ``cluster``; with them, a connection that none takes is reset."""
+    tcp_consumers: tuple[tuple[str, tuple[TcpRoute, ...]], ...] = ()
+    """TCP only: the namespaces whose callers have other ``tcp_routes``, by namespace."""
+    hello_timeout: float = 15.0
+    """TCP only: seconds for a ClientHello to come, where routes have names; 0: no limit
+    (listener_filters_timeout)."""
     failure_policy: FailurePolicy = FailurePolicy.OPEN
     http: HttpOptions = HttpOptions()
     fast_path: bool = True
     """HTTP only: whether the kernel may carry requests by itself."""
     cold: bool = False
     """It is only known of: none of what decides on its connections is here, and the first one asks for it."""
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether TCP connections go through the proxy, whoever makes them: the kernel cannot route them."""
+        return bool(self.tcp_routes or self.tcp_consumers)
+
+    @property
+    def tcp_clusters(self) -> frozenset[str]:
+        """The names of all clusters that its TCP routes lead to."""
+        groups = (self.tcp_routes, *(routes for _, routes in self.tcp_consumers))
+        return frozenset(cluster.name for group in groups for route in group for cluster in route.clusters)
 
     @property
     def route_configs(self) -> tuple[str, ...]:
@@ -94,8 +110,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def clusters(self) -> Set[str]:
         """The names of the clusters that it refers to by itself, without those of its RouteConfigs."""
-        routed = {share.name for route in self.tcp_routes for share in route.clusters}
-        return routed | {self.cluster} if self.cluster else routed
+        return self.tcp_clusters | {self.cluster} if self.cluster else self.tcp_clusters
 
     def as_cold(self) -> Listener:
         """What is left of it where nobody uses it: where it is called, and how it fails."""
@@ -124,9 +139,12 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for consumer, name in self.consumers:
             if consumer == namespace:
                 return msgspec.structs.replace(self, route_config=name, consumers=())
+        for consumer, routes in self.tcp_consumers:
+            if consumer == namespace:
+                return msgspec.structs.replace(self, tcp_routes=routes, tcp_consumers=())
         return self
 
     @property
     def caller_namespaces(self) -> tuple[str, ...]:
         """The namespaces from which it is seen differently; "": all that have no rules of their own."""
-        return ("", *(namespace for namespace, _ in self.consumers))
+        return ("", *(namespace for namespace, _ in (*self.consumers, *self.tcp_consumers)))

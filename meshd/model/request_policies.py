@@ -19,6 +19,16 @@ class StringMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     regex: bool = False
 
 
+GRPC_CONDITIONS = {
+    1: "cancelled",
+    4: "deadline-exceeded",
+    8: "resource-exhausted",
+    13: "internal",
+    14: "unavailable",
+}
+"""The gRPC statuses that a request may be sent again for, with Envoy's names of the conditions."""
+
+
 class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When a request is sent again: on another endpoint where there is one (RetryPolicy, previous_hosts)."""
 
@@ -30,6 +40,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The server went, or a try timed out, before a response's head came (reset). Holds connect_failure."""
     statuses: tuple[int, ...] = ()
     """Of the server's response (retriable-status-codes)."""
+    grpc_statuses: tuple[int, ...] = ()
+    """Of a response that has a gRPC status in its head, as one without messages has: out of
+    GRPC_CONDITIONS."""
     per_try_timeout: float = 0.0
     """From when a try has its connection, and the request has come, to its response's head; 0: none.
 

@@ -51,6 +51,8 @@ class RouteMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Empty: any."""
     headers: tuple[StringMatch, ...] = ()
     query: tuple[StringMatch, ...] = ()
+    grpc: bool = False
+    """Only gRPC requests: their content-type is application/grpc, or begins with application/grpc+ (grpc)."""
 
 
 class HeaderEdit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,6 +93,10 @@ class Forward(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     clusters: tuple[WeightedCluster, ...]
     timeout: float = 0.0
     """Seconds from the request's last byte to the response's last byte; 0: none (RouteAction.timeout)."""
+    deadline_limit: float | None = None
+    """Seconds: a gRPC request's own deadline (grpc-timeout, from its head to the response's last byte) is
+    kept here, too, but is no longer than this. 0: however long it is; None: it is the client's and the
+    server's affair (max_stream_duration.grpc_timeout_header_max)."""
     host: str = ""
     """Replaces Host (host_rewrite_literal); empty: kept."""
     path: PathRewrite | None = None

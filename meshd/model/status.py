@@ -6,6 +6,9 @@ import enum
 
 import msgspec
 
+ROUTE_KINDS = frozenset({"GRPCRoute", "HTTPRoute", "TLSRoute", "TCPRoute"})
+"""The kinds whose status tells of parents (RouteStatus); all others that tell of something are policies."""
+
 
 class Severity(enum.Enum):
     """How much of an object a problem costs."""

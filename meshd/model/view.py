@@ -183,6 +183,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: int
     healthy: int
     requests: int
+    """Of a TCP port: connections that the proxy relayed."""
     fast_requests: int = 0
     """Of those, carried by the kernel."""
     used: bool = True
@@ -234,6 +235,7 @@ class RouteView(msgspec.Struct, frozen=True, kw_only=True):
     match: str
     action: str
     requests: int
+    """Of a TCP route: connections."""
 
 
 class ExplainedRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,9 +243,12 @@ class ExplainedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     service: str
     """``namespace/name[:port]``; the namespace may be left out: default."""
-    method: str
-    target: str
+    method: str = ""
+    """Empty: it is about a connection to a TCP port."""
+    target: str = ""
     """Path, and query where there is one."""
+    server_name: str = ""
+    """Of a connection: what a TLS client asks for; empty: it asks for none, or is none."""
     host: str = ""
     """Empty: the service's DNS name."""
     headers: tuple[tuple[str, str], ...] = ()

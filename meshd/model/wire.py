@@ -24,6 +24,8 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     node: str
     mark: int
     """SO_MARK of the proxy's own sockets: capture leaves those alone."""
+    plain_mark: int = 0
+    """The same, of those whose bytes the kernel never carries: their servers' sockets are not enrolled."""
     heartbeat_interval: float
     """Seconds between two beats."""
     layout: str
@@ -147,6 +149,8 @@ class RequestCounts(msgspec.Struct, kw_only=True):
     status: int
     flags: str
     """Envoy's response flags (UH, UF, UC, ...), comma-separated; empty when all went well."""
+    grpc_status: str = ""
+    """Of a gRPC request: the number, in decimal, or "none" where there was none; empty: it was no gRPC."""
     count: int
     seconds: float
     """Sum of durations."""
@@ -160,6 +164,25 @@ LATENCY_BUCKETS: tuple[float, ...] = (
 """Upper bounds in seconds; the rest is +Inf."""
 
 
+class TcpCounts(msgspec.Struct, kw_only=True):
+    """TCP connections that were routed alike. Counters since the worker's start."""
+
+    service: str
+    """The name of the listener: ``namespace/name:port``."""
+    route: str
+    cluster: str
+    source: str
+    """``namespace/name`` of the calling workload."""
+    opened: int
+    closed: dict[str, int]
+    """By Envoy's response flags (UF, UH, UO, NR, ...); empty where all went well."""
+    received: int
+    """Bytes from clients; likewise ``sent`` to them."""
+    sent: int
+    seconds: float
+    """Sum of the durations of those that are closed."""
+
+
 class Stats(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A worker's numbers. Counters only grow; gauges are as of now."""
 
@@ -167,6 +190,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pid: int
     generation: int
     requests: tuple[RequestCounts, ...] = ()
+    tcp: tuple[TcpCounts, ...] = ()
     counters: dict[str, int] = {}
     """Names without prefix or unit rules of their own: ``downstream_connections_total``, ..."""
     gauges: dict[str, float] = {}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import struct_pb2
 
 from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
 from meshd.model.request_policies import MILLION
-from meshd.xds import http_filters, metadata
+from meshd.model.tcp_routes import TcpRoute
+from meshd.xds import http_filters, metadata, tcp_chains
 from meshd.xds.decode import address, over_ads
-from meshd.xds.encode import ACCESS_LOG_SHARE, CONSUMERS
+from meshd.xds.encode import ACCESS_LOG_SHARE, CONSUMERS, TCP_CONSUMERS
 from meshd.xds.packing import seconds, unpack
 from meshd.xds.unsupported import UnsupportedError, only
 
@@ -24,18 +25,23 @@ _HCM_FIELDS = {
     "generate_request_id", "preserve_external_request_id", "server_header_transformation", "upgrade_configs",
     "http_protocol_options",
 }  # fmt: skip
+_FIELDS = {
+    "name", "address", "additional_addresses", "bind_to_port", "traffic_direction", "metadata",
+    "filter_chains", "stat_prefix",
+}  # fmt: skip
+_TCP_FIELDS = {"listener_filters", "listener_filters_timeout"}
+_tcp_routes = msgspec.json.Decoder(tuple[TcpRoute, ...])
 _FACTS = {"service", "failure_policy", "cluster", "forwarded_proto", "fast_path", ACCESS_LOG_SHARE}
 
 
 def listener(message: listener_pb2.Listener) -> Listener:
-    """A listener with one filter chain that ends in HTTP routes or a TCP cluster. Raises UnsupportedError."""
+    """A listener with a filter chain that ends in HTTP routes, or with some that end in clusters.
+
+    Raises UnsupportedError.
+    """
     name = str(message.name)
-    only(
-        message,
-        {"name", "address", "additional_addresses", "bind_to_port", "traffic_direction", "metadata",
-         "filter_chains", "stat_prefix"},
-        name,
-    )  # fmt: skip
+    is_http = _is_http(message)
+    only(message, _FIELDS if is_http else _FIELDS | _TCP_FIELDS, name)
     if not message.HasField("bind_to_port") or message.bind_to_port.value:
         raise UnsupportedError(name, "bind_to_port", "only false: service addresses are captured, not bound")
     first, port = address(message.address, name, "address")
@@ -49,14 +55,16 @@ def listener(message: listener_pb2.Listener) -> Listener:
         addresses.append(ip)
     fields = metadata.own_fields(message.metadata)
     consumers = _consumers(fields.pop(CONSUMERS, None), name)
+    tcp_consumers = _tcp_consumers(fields.pop(TCP_CONSUMERS, None), name)
     metadata.only(fields, _FACTS, name, "metadata")
     service = metadata.text(fields, "service", name, name, "metadata")
     policy = _failure_policy(fields, name)
-    network_filter = _only_filter(message, name)
-    where = "filter_chains[0].filters[0].typed_config"
-    hcm = _HCM()
-    if network_filter.typed_config.Is(hcm.DESCRIPTOR):
-        unpack(network_filter.typed_config, hcm, name, where)
+    if is_http:
+        if tcp_consumers:
+            raise UnsupportedError(name, f"metadata.{TCP_CONSUMERS}", "only of a TCP listener")
+        where = "filter_chains[0].filters[0].typed_config"
+        hcm = _HCM()
+        unpack(_only_filter(message, name).typed_config, hcm, name, where)
         return Listener(
             name=name,
             service=service,
@@ -72,15 +80,49 @@ def listener(message: listener_pb2.Listener) -> Listener:
         )
     if consumers:
         raise UnsupportedError(name, f"metadata.{CONSUMERS}", "only where there are routes")
+    routes = tcp_chains.read(message, name)
+    cluster = metadata.text(fields, "cluster", "", name, "metadata")
+    if "cluster" not in fields and tcp_chains.is_plain(routes):
+        cluster, routes = routes[0].clusters[0].name, ()
+    default = Listener(name="", service="", addresses=(), port=0, protocol=Protocol.TCP)
     return Listener(
         name=name,
         service=service,
         addresses=tuple(addresses),
         port=port,
         protocol=Protocol.TCP,
-        cluster=_tcp_cluster(network_filter, name, where),
+        cluster=cluster,
+        tcp_routes=routes,
+        tcp_consumers=tcp_consumers,
+        hello_timeout=seconds(message, "listener_filters_timeout", default.hello_timeout),
         failure_policy=policy,
+        http=HttpOptions(access_log_share=_access_log_share(fields, name)),
     )
+
+
+def _is_http(message: listener_pb2.Listener) -> bool:
+    """What its first filter says; the others have to be like it."""
+    filters = [each for chain in message.filter_chains[:1] for each in chain.filters[:1]]
+    return any(each.typed_config.Is(_HCM.DESCRIPTOR) for each in filters)
+
+
+def _access_log_share(fields: Mapping[str, struct_pb2.Value], name: str) -> int:
+    return metadata.count(fields, ACCESS_LOG_SHARE, MILLION, MILLION, name, "metadata")
+
+
+def _tcp_consumers(value: struct_pb2.Value | None, name: str) -> tuple[tuple[str, tuple[TcpRoute, ...]], ...]:
+    """The TCP routes for callers of some namespaces."""
+    if value is None:
+        return ()
+    try:
+        return tuple(
+            sorted(
+                (namespace, _tcp_routes.decode(each.string_value))
+                for namespace, each in value.struct_value.fields.items()
+            )
+        )
+    except msgspec.MsgspecError as error:
+        raise UnsupportedError(name, f"metadata.{TCP_CONSUMERS}", str(error)) from None
 
 
 def _failure_policy(fields: Mapping[str, struct_pb2.Value], name: str) -> FailurePolicy:
@@ -113,17 +155,6 @@ def _only_filter(message: listener_pb2.Listener, name: str) -> listener_componen
         )
     only(chain.filters[0], {"name", "typed_config"}, name, "filter_chains[0].filters[0]")
     return chain.filters[0]
-
-
-def _tcp_cluster(network_filter: listener_components_pb2.Filter, name: str, where: str) -> str:
-    proxy = tcp_proxy_pb2.TcpProxy()
-    unpack(network_filter.typed_config, proxy, name, where)
-    only(proxy, {"stat_prefix", "cluster", "idle_timeout"}, name, where)
-    if seconds(proxy, "idle_timeout", 0.0):
-        raise UnsupportedError(name, f"{where}.idle_timeout", "only 0: connections are not proxied")
-    if not proxy.cluster:
-        raise UnsupportedError(name, f"{where}.cluster", "must be set")
-    return str(proxy.cluster)
 
 
 def _route_config_name(hcm: http_connection_manager_pb2.HttpConnectionManager, name: str, where: str) -> str:
@@ -172,6 +203,6 @@ def _http(
         forwarded_for=hcm.use_remote_address.value and not hcm.skip_xff_append,
         forwarded_proto=metadata.flag(facts, "forwarded_proto", True, name, "metadata"),
         request_id=hcm.generate_request_id.value if hcm.HasField("generate_request_id") else True,
-        access_log_share=metadata.count(facts, ACCESS_LOG_SHARE, MILLION, MILLION, name, "metadata"),
+        access_log_share=_access_log_share(facts, name),
         via=hcm.via,
     )

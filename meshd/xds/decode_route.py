@@ -159,12 +159,13 @@ def _match(message: route_components_pb2.RouteMatch, name: str, where: str) -> R
     only(
         message,
         {"path", "prefix", "path_separated_prefix", "safe_regex", "case_sensitive", "headers",
-         "query_parameters"},
+         "query_parameters", "grpc"},
         name,
         where,
     )  # fmt: skip
     if message.HasField("case_sensitive") and not message.case_sensitive.value:
         raise UnsupportedError(name, f"{where}.case_sensitive", "only true")
+    only(message.grpc, set(), name, f"{where}.grpc")
     method = ""
     headers: list[StringMatch] = []
     for i, header in enumerate(message.headers):
@@ -187,7 +188,11 @@ def _match(message: route_components_pb2.RouteMatch, name: str, where: str) -> R
             string_matches.read(parameter.string_match, parameter.name, name, f"{here}.string_match")
         )
     return RouteMatch(
-        path=_path(message, name, where), method=method, headers=tuple(headers), query=tuple(query)
+        path=_path(message, name, where),
+        method=method,
+        headers=tuple(headers),
+        query=tuple(query),
+        grpc=message.HasField("grpc"),
     )
 
 
@@ -197,7 +202,8 @@ def _forward(
     only(
         message,
         {"cluster", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite",
-         "host_rewrite_literal", "timeout", "retry_policy", "request_mirror_policies", "hash_policy"},
+         "host_rewrite_literal", "timeout", "retry_policy", "request_mirror_policies", "hash_policy",
+         "max_stream_duration"},
         name,
         where,
     )  # fmt: skip
@@ -206,6 +212,7 @@ def _forward(
     return Forward(
         clusters=_clusters(message, name, where),
         timeout=seconds(message, "timeout", DEFAULT_ROUTE_TIMEOUT),
+        deadline_limit=_deadline_limit(message, name, where),
         host=message.host_rewrite_literal,
         path=path_rewrites.read(message, path, name, where),
         retry=retries.read(message, name, where),
@@ -214,6 +221,16 @@ def _forward(
         session=session,
         missing_cluster_status=_MISSING_CLUSTER[message.cluster_not_found_response_code],
     )
+
+
+def _deadline_limit(message: route_components_pb2.RouteAction, name: str, where: str) -> float | None:
+    """None: deadlines are not kept, as where Envoy is told nothing of them."""
+    if not message.HasField("max_stream_duration"):
+        return None
+    only(message.max_stream_duration, {"grpc_timeout_header_max"}, name, f"{where}.max_stream_duration")
+    if not message.max_stream_duration.HasField("grpc_timeout_header_max"):
+        return None
+    return seconds(message.max_stream_duration, "grpc_timeout_header_max", 0.0)
 
 
 def _clusters(

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, protocol_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.v3 import percent_pb2
 from google.protobuf import wrappers_pb2
@@ -22,20 +22,23 @@ from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.request_policies import MILLION
 from meshd.model.routes import DirectResponse, RouteConfig
-from meshd.xds import encode_route, http_filters, metadata
+from meshd.xds import encode_route, http_filters, metadata, tcp_chains
 from meshd.xds.packing import duration, number, pack
 from meshd.xds.policies import balancing, health_checks, limits, outliers
 
 CONSUMERS = "consumers"
 """The fact of a listener that names the RouteConfiguration for the callers of each namespace with its own."""
+TCP_CONSUMERS = "tcp_consumers"
+"""The same of a TCP listener: its TCP routes for the callers of each namespace, in JSON."""
 HCM_FILTER = "envoy.filters.network.http_connection_manager"
-TCP_FILTER = "envoy.filters.network.tcp_proxy"
 HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 LATENCY_FACTOR, HEALTH_PORT = "outlier_latency_factor", "health_check_port"
 """Facts of a cluster: Outlier.latency_factor, HealthCheck.port."""
 ACCESS_LOG_SHARE = "access_log_share"
 """The fact of a listener: HttpOptions.access_log_share."""
+_HELLO_SECONDS = 15.0
+"""listener_filters_timeout where it is not set."""
 _MAX_WEIGHT = 2**32 - 1
 _DIRECT_RESPONSE_BYTES = 4096
 """RouteConfiguration.max_direct_response_body_size_bytes where it is not set."""
@@ -55,11 +58,13 @@ def ads() -> config_source_pb2.ConfigSource:
 
 
 def listener(model: Listener) -> listener_pb2.Listener:
-    """A listener with one filter chain: HTTP with routes over RDS, or TCP to the cluster."""
+    """A listener: HTTP with routes over RDS, or TCP with a filter chain for each of its routes."""
     facts: dict[str, str | bool | int | Mapping[str, str]] = {
         "service": model.service,
         "failure_policy": model.failure_policy.value,
     }
+    if model.http.access_log_share != MILLION:
+        facts[ACCESS_LOG_SHARE] = model.http.access_log_share
     if model.protocol is Protocol.HTTP:
         facts["cluster"] = model.cluster
         if not model.http.forwarded_proto:
@@ -68,16 +73,19 @@ def listener(model: Listener) -> listener_pb2.Listener:
             facts["fast_path"] = False
         if model.consumers:
             facts[CONSUMERS] = dict(model.consumers)
-        if model.http.access_log_share != MILLION:
-            facts[ACCESS_LOG_SHARE] = model.http.access_log_share
         network_filter = listener_components_pb2.Filter(name=HCM_FILTER, typed_config=pack(_http(model)))
+        chains = [listener_components_pb2.FilterChain(filters=[network_filter])]
+    elif model.tcp_routes:
+        facts["cluster"] = model.cluster
+        chains = list(tcp_chains.write(model.name, model.tcp_routes))
     else:
-        proxy = tcp_proxy_pb2.TcpProxy(
-            stat_prefix=model.name, cluster=model.cluster, idle_timeout=duration(0)
-        )
-        network_filter = listener_components_pb2.Filter(name=TCP_FILTER, typed_config=pack(proxy))
+        chains = [tcp_chains.plain(model.name, model.cluster)]
+    if model.tcp_consumers:
+        facts[TCP_CONSUMERS] = {
+            namespace: msgspec.json.encode(routes).decode() for namespace, routes in model.tcp_consumers
+        }
     first, *further = model.addresses
-    return listener_pb2.Listener(
+    message = listener_pb2.Listener(
         name=model.name,
         address=_address(first, model.port),
         additional_addresses=[
@@ -86,8 +94,13 @@ def listener(model: Listener) -> listener_pb2.Listener:
         bind_to_port=wrappers_pb2.BoolValue(value=False),
         traffic_direction=base_pb2.TrafficDirection.OUTBOUND,
         metadata=metadata.write(facts),
-        filter_chains=[listener_components_pb2.FilterChain(filters=[network_filter])],
+        filter_chains=chains,
     )
+    if any(route.server_names for route in model.tcp_routes):
+        message.listener_filters.append(tcp_chains.inspector())
+    if model.hello_timeout != _HELLO_SECONDS:
+        message.listener_filters_timeout.CopyFrom(duration(model.hello_timeout))
+    return message
 
 
 def _http(model: Listener) -> http_connection_manager_pb2.HttpConnectionManager:

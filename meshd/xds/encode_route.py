@@ -97,6 +97,8 @@ def _match(model: RouteMatch) -> route_components_pb2.RouteMatch:
             for q in model.query
         ],
     )
+    if model.grpc:
+        message.grpc.SetInParent()
     if isinstance(model.path, PathExact):
         message.path = model.path.value
     elif not isinstance(model.path, PathPrefix):
@@ -133,6 +135,8 @@ def _forward(model: Forward, match: RouteMatch) -> route_components_pb2.RouteAct
         action.cluster = single.name
     else:
         action.weighted_clusters.clusters.extend(_weighted(c) for c in model.clusters)
+    if model.deadline_limit is not None:
+        action.max_stream_duration.grpc_timeout_header_max.CopyFrom(duration(model.deadline_limit))
     if model.host:
         action.host_rewrite_literal = model.host
     retries.write(action, model.retry)

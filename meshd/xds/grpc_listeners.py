@@ -1,9 +1,9 @@
 """Services as gRPC's own xDS clients look for them: ``xds:///web.default.svc.cluster.local:8080``.
 
 Such a client asks for a listener of the name in its target, and wants in it the routes that it shall follow
-itself (gRPC proposal A27). Of these it knows matches, clusters and their shares, timeouts and hash policies
-(A28, A31, A42); what else a route says is for a proxy, and left out. A route that changes the path or the
-host, or does not forward, cannot be followed: calls that match it fail (A36).
+itself (gRPC proposal A27). Of these it knows matches, clusters and their shares, timeouts, hash policies and
+retries by gRPC status (A28, A31, A42, A44); what else a route says is for a proxy, and left out. A route that
+changes the path or the host, or does not forward, cannot be followed: calls that match it fail (A36).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from meshd.model.routes import (
 )
 from meshd.xds import encode_route
 from meshd.xds.http_filters import ROUTER
-from meshd.xds.packing import duration, pack
+from meshd.xds.packing import duration, number, pack
+from meshd.xds.policies import retries
 from meshd.xds.resources import LISTENER, ROUTE_CONFIG, Resource, ResourceSet
 from meshd.xds.resources import pack as pack_resource
 
@@ -114,6 +115,8 @@ def _route(model: Route) -> route_components_pb2.Route | None:
     """A route; None: it takes no call."""
     full = encode_route.route(model)
     message = route_components_pb2.Route(name=full.name, match=full.match)
+    # All of its calls are.
+    message.match.ClearField("grpc")
     if not _match_path(message.match, model.match):
         return None
     action = model.action
@@ -127,8 +130,12 @@ def _route(model: Route) -> route_components_pb2.Route | None:
         for share in full.route.weighted_clusters.clusters:
             route.weighted_clusters.clusters.add(name=share.name, weight=share.weight)
     route.hash_policy.extend(full.route.hash_policy)
-    if action.timeout:
-        route.max_stream_duration.max_stream_duration.CopyFrom(duration(action.timeout))
+    if limits := [each for each in (action.timeout, action.deadline_limit) if each]:
+        route.max_stream_duration.max_stream_duration.CopyFrom(duration(min(limits)))
+    if action.retry is not None and action.retry.attempts and action.retry.grpc_statuses:
+        route.retry_policy.retry_on = ",".join(retries.grpc_conditions(action.retry))
+        route.retry_policy.num_retries.CopyFrom(number(action.retry.attempts))
+        retries.write_backoff(route.retry_policy, action.retry)
     return message
 
 

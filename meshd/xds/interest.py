@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Iterable
 
-from meshd.model.listeners import Listener, Protocol
+from meshd.model.listeners import Listener
 from meshd.model.snapshot import Snapshot
 
 
@@ -21,7 +21,7 @@ class Want(enum.Enum):
 
 
 class Interest:
-    """A client's. Unless it is in everything, HTTP listeners begin as KNOWN; others are USED."""
+    """A client's. Unless it is in everything, listeners begin as KNOWN."""
 
     def __init__(self, everything: bool = True) -> None:
         self.everything = everything
@@ -53,21 +53,17 @@ class Interest:
         """The listener with the names of all that is to be held for it."""
         if self.everything:
             return listener
-        if self._of_listener(listener) is Want.KNOWN:
+        if self._of(listener.name) is Want.KNOWN:
             return listener.as_cold()
         return listener.for_callers(self._namespaces)
 
     def in_force(self, held: Snapshot) -> Snapshot:
         """Of what is held, that which may be in force."""
-        kept = [each for each in held.listeners.values() if self._of_listener(each) is Want.KEPT]
+        kept = [each for name, each in held.listeners.items() if self._of(name) is Want.KEPT]
         if self.everything or not kept:
             return held
         listeners = {**held.listeners, **{each.name: each.as_cold() for each in kept}}
         return Snapshot(held.generation, listeners, held.route_configs, held.clusters, held.endpoints)
-
-    def _of_listener(self, listener: Listener) -> Want:
-        # The kernel picks their endpoints, for the first connection as for every other.
-        return Want.USED if listener.protocol is Protocol.TCP else self._of(listener.name)
 
     def _of(self, name: str) -> Want:
         return self._wants.get(name, Want.KNOWN)

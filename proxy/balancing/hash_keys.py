@@ -48,6 +48,11 @@ def hasher(keys: tuple[HashKey, ...]) -> Hasher:
     return hashed
 
 
+def address_hash(address: bytes) -> int | None:
+    """Of a connection's source (Network::HashPolicyImpl, source_ip); None where it has no address."""
+    return xxh64_intdigest(address) if address else None
+
+
 def _method(key: HashKey) -> Hasher:
     match key:
         case HashHeader(name="host" | ":authority"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from typing import NamedTuple
 
 from meshd import netns
 from meshd.model.clusters import Cluster, Endpoint
@@ -13,11 +14,23 @@ from proxy.in_force import EndpointKey
 from proxy.runtime import Runtime
 
 
+class Marks(NamedTuple):
+    """SO_MARKs of upstream sockets, which keep capture away from them; 0: none."""
+
+    carried: int = 0
+    """Of those over which the kernel may carry requests."""
+    plain: int = 0
+
+
+NO_MARKS = Marks()
+
+
 class Caller:
     """One workload that this worker serves. The namespaces' fds stay their owner's."""
 
-    def __init__(self, runtime: Runtime, workload: Workload, netns_fd: int, home_fd: int, mark: int) -> None:
-        """``mark``: SO_MARK of upstream sockets, which keeps capture away from them; 0: none."""
+    def __init__(
+        self, runtime: Runtime, workload: Workload, netns_fd: int, home_fd: int, marks: Marks = NO_MARKS
+    ) -> None:
         self.runtime = runtime
         self.source: str
         """``namespace/name``."""
@@ -26,8 +39,10 @@ class Caller:
         self.renew(workload)
         self._netns_fd = netns_fd
         self._home_fd = home_fd
-        self._mark = mark
+        self._marks = marks
         self._pools: dict[EndpointKey, Pool] = {}
+        self.relayed = 0
+        """TCP connections that are routed as a whole, and have a server."""
 
     def renew(self, workload: Workload) -> None:
         """Take over a workload's name and addresses."""
@@ -54,11 +69,18 @@ class Caller:
 
     def open_socket(self, family: socket.AddressFamily) -> socket.socket:
         """A non-blocking TCP socket in the workload's namespace. Raises OSError."""
+        return self._socket(family, self._marks.carried)
+
+    def open_plain_socket(self, family: socket.AddressFamily) -> socket.socket:
+        """The same, for a connection of which the kernel never carries anything. Raises OSError."""
+        return self._socket(family, self._marks.plain)
+
+    def _socket(self, family: socket.AddressFamily, mark: int) -> socket.socket:
         with netns.entered(self._netns_fd, self._home_fd):
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            if self._mark:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
+            if mark:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
             sock.close()
@@ -79,7 +101,7 @@ class Caller:
 
     def connections(self) -> int:
         """Open upstream connections."""
-        return sum(len(pool) for pool in self._pools.values())
+        return sum(len(pool) for pool in self._pools.values()) + self.relayed
 
     def close(self) -> None:
         """Close all upstream connections."""

@@ -88,6 +88,10 @@ class ClientConnection(asyncio.Protocol, ABC):
         """Runtime's sweep: act on what has taken too long."""
 
     @abstractmethod
+    def drain(self) -> None:
+        """The worker is about to end: end as soon as that harms nobody."""
+
+    @abstractmethod
     def _cancel(self) -> None:
         """The client is gone: so is what it asked for."""
 

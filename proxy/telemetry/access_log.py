@@ -37,6 +37,7 @@ class AccessLogEntry:
         "path",
         "protocol",
         "request_id",
+        "requested_server_name",
         "route",
         "source",
         "start",
@@ -73,11 +74,13 @@ class AccessLogEntry:
         upstream_local_address: str = "",
         downstream_local_address: str = "",
         downstream_remote_address: str = "",
+        requested_server_name: str = "",
     ) -> None:
         """``start``: seconds since the epoch. ``duration``, ``upstream_service_time``: seconds.
 
         ``path``: as the client sent it, with its query. ``status``: 0 when no response was begun.
-        Byte counts are of bodies.
+        Byte counts are of bodies, or of all that went over a TCP connection. ``requested_server_name``: a TLS
+        client's.
         """
         self.start = start
         self.method = method
@@ -93,6 +96,7 @@ class AccessLogEntry:
         self.forwarded_for = forwarded_for
         self.user_agent = user_agent
         self.request_id = request_id
+        self.requested_server_name = requested_server_name
         self.authority = authority
         self.route = route
         self.source = source
@@ -164,5 +168,6 @@ def format_json(entry: AccessLogEntry) -> str:
             "upstream_local_address": _json_text(entry.upstream_local_address),
             "downstream_local_address": _json_text(entry.downstream_local_address),
             "downstream_remote_address": _json_text(entry.downstream_remote_address),
+            "requested_server_name": _json_text(entry.requested_server_name),
         }
     )

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from meshd.agent.explain import CannotExplainError, explain
+from meshd.agent.explain import explain
+from meshd.agent.explained import CannotExplainError
 from meshd.agent.matching import find_route
 from meshd.agent.views import route_views
 from meshd.cli.explain import explanation_text
@@ -242,7 +243,7 @@ def test_what_the_node_and_the_service_say_comes_first() -> None:
 def test_services_that_are_none() -> None:
     for service, message in (
         ("web", "there is no service default/web; there are shop/web:80"),
-        ("shop/db", "service shop/db has no HTTP port: its connections are opaque TCP"),
+        ("shop/db", "service shop/db has no HTTP port: ask without METHOD and PATH"),
         ("other/thing", "there is no service other/thing"),
         ("shop/web:81", "there is no service shop/web:81; there are shop/db:5432, shop/web:80"),
     ):

@@ -49,7 +49,11 @@ def test_the_layout_is_complete(datapath: Datapath) -> None:
             assert layout.structs[shape.key].size == shape.key_size
         if shape.value:
             assert layout.structs[shape.value].size == shape.value_size
-    assert layout.enums["protocol"] == {"PROTOCOL_HTTP": 1, "PROTOCOL_TCP": 2}
+    assert layout.enums["protocol"] == {
+        "PROTOCOL_HTTP": 1,
+        "PROTOCOL_TCP": 2,
+        "PROTOCOL_TCP_RELAYED": 3,
+    }
 
 
 def test_json_keeps_everything(datapath: Datapath) -> None:

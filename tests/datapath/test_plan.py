@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from meshd.datapath.errors import CaptureError
 from meshd.datapath.services.plan import (
+    Handling,
     Installed,
     Operation,
     PutService,
@@ -128,7 +129,9 @@ def test_every_step_is_safe_and_the_last_is_the_snapshot(history: list[Snapshot]
                 entry = maps.services[vip]
                 if entry.id == planned.result.ids[name]:
                     assert entry.rules == rules.get(name, 0)
-                    assert entry.protocol is (Protocol.HTTP if each.cold else each.protocol)
+                    http = each.protocol is Protocol.HTTP
+                    other = Handling.TCP_RELAYED if each.cold else Handling.TCP
+                    assert entry.handling is (Handling.HTTP if http else other)
         assert maps.services == planned.result.services
         slots = {
             (number, each.generation, slot)

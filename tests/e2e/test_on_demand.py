@@ -129,21 +129,29 @@ def _serve(sock: socket.socket) -> None:
 
 
 def test_a_node_holds_what_is_called_from_the_first_call_on(bed: Bed) -> None:
-    # Of opaque TCP the kernel picks the endpoints: they are always there.
-    assert bed.used() == {"opaque"}
-    assert bed.held() == ({"opaque"}, set())
-    assert bed.asked("near", OPAQUE) == b"server"
-    assert bed.node.status().demand.asked == 0
+    assert bed.used() == set()
+    assert bed.held() == (set(), set())
 
     assert bed.asked("near", VIPS["web"]) == b"server"
-    assert bed.used() == {"opaque", "web"}
+    assert bed.used() == {"web"}
     # The service's own cluster is for when no worker lives; the routes are those of who is on the node.
-    assert bed.held() == ({"opaque", "web", "backend"}, {"web", "web/far"})
+    assert bed.held() == ({"web", "backend"}, {"web", "web/far"})
     assert bed.asked("far", VIPS["web"]) == b"far"
     status = bed.node.status()
     assert (status.demand.asked, status.demand.fulfilled, status.demand.waiting) == (1, 1, 0)
-    assert (status.demand.known, status.demand.used) == (5, 2)
+    assert (status.demand.known, status.demand.used) == (5, 1)
     assert status.control.nacks == 0
+
+
+def test_of_opaque_tcp_the_first_connection_is_relayed_and_later_ones_are_the_kernels(bed: Bed) -> None:
+    before = bed.node.status().capture.counters
+    assert bed.asked("near", OPAQUE) == b"server"
+    eventually(lambda: "opaque" in bed.used(), SECONDS)
+    first = bed.node.status().capture.counters
+    assert (first["captured"] - before["captured"], first["balanced"] - before["balanced"]) == (1, 0)
+    assert bed.asked("near", OPAQUE) == b"server"
+    later = bed.node.status().capture.counters
+    assert (later["captured"] - first["captured"], later["balanced"] - first["balanced"]) == (0, 1)
 
 
 def test_a_route_that_moves_meets_a_cluster_that_is_there(bed: Bed) -> None:
@@ -157,7 +165,7 @@ def test_a_route_that_moves_meets_a_cluster_that_is_there(bed: Bed) -> None:
             def is_held(to: str = to) -> bool:
                 client.sendall(get())
                 assert read_response(client)[1] == b"server"
-                return bed.held()[0] == {"opaque", "web", to}
+                return bed.held()[0] - {"opaque"} == {"web", to}
 
             eventually(is_held, SECONDS)
 
@@ -198,12 +206,12 @@ def test_what_is_used_no_more_goes_and_comes_back(bed: Bed) -> None:
         assert read_response(client)[1] == b"server"
         bed.node.replace_agent("--unused-after", "0.5", "--keep-unused", "0.5")
         # Whoever is connected uses it, whether he says something or not.
-        eventually(lambda: bed.held() == ({"opaque", "web", "backend"}, {"web", "web/far"}), SECONDS)
-        assert bed.used() == {"opaque", "web"}
+        eventually(lambda: bed.held() == ({"web", "backend"}, {"web", "web/far"}), SECONDS)
+        assert bed.used() == {"web"}
         client.sendall(get())
         assert read_response(client)[1] == b"server"
-    eventually(lambda: bed.held() == ({"opaque"}, set()), SECONDS)
-    assert bed.asked("near", OPAQUE) == b"server"
+    eventually(lambda: bed.held() == (set(), set()), SECONDS)
     for _ in range(3):
+        assert bed.asked("near", OPAQUE) == b"server"
         assert bed.asked("near", VIPS["web"]) == b"server"
-        eventually(lambda: bed.used() == {"opaque"}, SECONDS)
+        eventually(lambda: bed.used() == set(), SECONDS)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from meshd.gateway.translate import Translation, translate
 from meshd.kube.collection import Collection
-from meshd.kube.httproute import HTTPRoute
+from meshd.kube.grpcroute import RequestRoute
+from meshd.kube.objects import Key
 from meshd.model.routes import Route
 from meshd.model.status import Condition, ObjectStatus
 
@@ -46,13 +47,29 @@ def endpoint_slice(service: str, *endpoints: Mapping[str, object], **fields: obj
     }
 
 
-def http_route(*rules: Mapping[str, object], name: str = "r", **fields: object) -> Object:
+def grpc_route(*rules: Mapping[str, object], name: str = "g", **fields: object) -> Object:
+    return http_route(*rules, name=name, kind="GRPCRoute", **fields)
+
+
+def call(service: str = "", method: str = "", kind: str = "Exact", **fields: object) -> Object:
+    """A rule with one match and web:80 as its backend, unless said otherwise."""
+    match: Object = (
+        {"method": {"type": kind, "service": service, "method": method}} if service + method else {}
+    )
+    if "headers" in fields:
+        match["headers"] = fields.pop("headers")
+    return {"matches": [match], "backendRefs": [{"name": "web", "port": 80}], **fields}
+
+
+def http_route(
+    *rules: Mapping[str, object], name: str = "r", kind: str = "HTTPRoute", **fields: object
+) -> Object:
     metadata = {"name": name, "namespace": fields.pop("namespace", "default")}
     if "created" in fields:
         metadata["creationTimestamp"] = fields.pop("created")
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "HTTPRoute",
+        "kind": kind,
         "metadata": metadata,
         "spec": {"parentRefs": [PARENT], "rules": list(rules), **fields},
     }
@@ -66,7 +83,7 @@ def rule(path: str = "/", kind: str = "PathPrefix", **fields: object) -> Object:
     return {"matches": [match], "backendRefs": [{"name": "web", "port": 80}], **fields}
 
 
-def translated(*objects: Object, last: Mapping[tuple[str, str], HTTPRoute] | None = None) -> Translation:
+def translated(*objects: Object, last: Mapping[Key, RequestRoute] | None = None) -> Translation:
     text = "---\n".join(json.dumps(item) + "\n" for item in objects)
     return translate(Collection().update({"all.yaml": text}), last or {})
 

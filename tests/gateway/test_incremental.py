@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 from meshd.gateway.incremental import Translator
 from meshd.gateway.translate import translate
 from meshd.kube.collection import Collection
-from meshd.kube.httproute import HTTPRoute
+from meshd.kube.grpcroute import RequestRoute
 from meshd.kube.objects import Key
+from meshd.kube.routepolicy import GROUPS
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.status import ObjectStatus
-from tests.gateway.manifests import endpoint_slice, http_route, rule, service
+from tests.gateway.manifests import call, endpoint_slice, grpc_route, http_route, rule, service
 
 SERVICES = ("a", "b", "c")
 Object = Mapping[str, object]
@@ -32,7 +34,10 @@ def _slice(name: str, address: int) -> Object:
 def _route(name: str, parent: str, backend: str, namespace: str, prefix: str) -> Object:
     ref = {"group": "", "kind": "Service", "name": parent, "namespace": "default"}
     to = {"name": backend, "namespace": "default", "port": 80}
-    return http_route(rule(prefix, backendRefs=[to]), name=name, namespace=namespace, parentRefs=[ref])
+    fields: dict[str, Any] = {"name": name, "namespace": namespace, "parentRefs": [ref]}
+    if prefix == "call":
+        return grpc_route(call(backendRefs=[to]), **fields)
+    return http_route(rule(prefix, backendRefs=[to]), **fields)
 
 
 def _grant(source: str) -> Object:
@@ -52,8 +57,7 @@ def _policy(kind: str, name: str, targets: list[tuple[str, str]], created: int) 
         "UpstreamPolicy": {"loadBalancing": {"type": "Random"}, "healthCheck": {"tcp": {}}},
         "RoutePolicy": {"fault": {"abort": {"status": 503}}},
     }
-    groups = {"Service": "", "HTTPRoute": "gateway.networking.k8s.io"}
-    refs = [{"group": groups[to], "kind": to, "name": target} for to, target in targets]
+    refs = [{"group": GROUPS[to], "kind": to, "name": target} for to, target in targets]
     return {
         "apiVersion": "meshd.io/v1alpha1",
         "kind": kind,
@@ -68,7 +72,7 @@ OBJECTS = st.one_of(
     st.builds(_slice, NAMES, st.integers(1, 3)),
     st.builds(
         _route, st.sampled_from("rs"), NAMES, NAMES, st.sampled_from(("default", "other")),
-        st.sampled_from(("/", "/x", "bad")),
+        st.sampled_from(("/", "/x", "bad", "call")),
     ),
     st.builds(_grant, st.sampled_from(("other", "nobody"))),
     st.builds(
@@ -81,7 +85,7 @@ OBJECTS = st.one_of(
         st.lists(
             st.one_of(
                 st.tuples(st.just("Service"), NAMES),
-                st.tuples(st.just("HTTPRoute"), st.sampled_from("rs")),
+                st.tuples(st.sampled_from(("HTTPRoute", "GRPCRoute")), st.sampled_from("rs")),
             ),
             min_size=1, max_size=2, unique=True,
         ),
@@ -98,7 +102,7 @@ def test_steps_come_to_the_same_as_all_at_once(edits: list[tuple[str, list[Objec
     collection, translator = Collection(), Translator()
     files: dict[str, str] = {}
     snapshot = Snapshot()
-    accepted: Mapping[tuple[str, str], HTTPRoute] = {}
+    accepted: Mapping[Key, RequestRoute] = {}
     statuses: dict[Key, ObjectStatus] = {}
     for name, content in edits:
         files.pop(f"{name}.yaml", None)

@@ -258,9 +258,9 @@ def test_aliases_do_not_explode() -> None:
 
 
 def test_kinds_that_are_meant_for_us_and_not_supported_are_not_silent() -> None:
-    grpc = edited(ROUTE, "HTTPRoute", "GRPCRoute")
-    assert one_problem(grpc) == ("kind", "GRPCRoute is not supported for Services yet; it has no effect")
-    assert parse(edited(grpc, 'group: "", kind: Service, ', "")).objects == ()
+    udp = edited(ROUTE, "HTTPRoute", "UDPRoute")
+    assert one_problem(udp) == ("kind", "UDPRoute is not supported for Services yet; it has no effect")
+    assert parse(edited(udp, 'group: "", kind: Service, ', "")).objects == ()
     own = edited(edited(SERVICE, "kind: Service", "kind: Retries"), "v1", "meshd.io/v1alpha1")
     assert one_problem(own) == ("kind", "there is no Retries in meshd.io/v1alpha1; it has no effect")
 
@@ -313,3 +313,49 @@ def test_mangled_objects_never_raise(text: str, path: tuple[str, ...], value: ob
     parsed = parse(yaml.safe_dump(raw))
     for item in parsed.objects:
         assert item.object is not None or any(p.severity is Severity.ERROR for p in item.problems)
+
+
+GRPC_ROUTE = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: g}
+spec:
+  parentRefs: [{group: "", kind: Service, name: web}]
+  rules:
+  - matches: [{method: {service: demo.Echo, method: Say}}]
+    backendRefs: [{name: web, port: 80}]
+"""
+METHOD = "{service: demo.Echo, method: Say}"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "{service: foo.Test.Example, method: Login}",
+        "{service: .foo.Test, type: Exact}",
+        "{method: Login_2}",
+        "{type: RegularExpression, service: 'demo[.].*', method: .*}",
+    ],
+)
+def test_methods_as_the_api_has_them(method: str) -> None:
+    (parsed,) = parse(edited(GRPC_ROUTE, METHOD, method)).objects
+    assert (parsed.key, parsed.problems) == (Key("GRPCRoute", "default", "g"), ())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "what"),
+    [
+        (METHOD, "{type: Exact}", "method", "service or method must be set, or both"),
+        (METHOD, "{service: .*}", "method.service", "'.*' can be the name of no service"),
+        (METHOD, "{method: a/b}", "method.method", "'a/b' can be the name of no method"),
+        (
+            METHOD,
+            "{method: '(', type: RegularExpression}",
+            "method.method",
+            "regular expression '(': missing ): ( (RE2 syntax)",
+        ),
+        (f"method: {METHOD}", "path: {value: /a}", "path", "no such field; it does nothing"),
+    ],
+)
+def test_methods_that_are_none(old: str, new: str, where: str, what: str) -> None:
+    assert one_problem(edited(GRPC_ROUTE, old, new)) == (f"spec.rules[0].matches[0].{where}", what)

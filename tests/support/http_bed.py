@@ -21,7 +21,7 @@ from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, Weighte
 from meshd.model.snapshot import Delta
 from meshd.model.wire import RequestCounts
 from meshd.model.workload import Workload
-from proxy.exchanges.caller import Caller
+from proxy.exchanges.caller import Caller, Marks
 from proxy.exchanges.downstream import Downstream
 from proxy.runtime import Runtime
 from proxy.telemetry.access_log import AccessLogEntry
@@ -99,22 +99,21 @@ class Bed:
         self._loop.set_exception_handler(lambda _, context: self.errors.append(repr(context)))
         self.runtime = Runtime(self.log)
         workload = Workload(uid="u", namespace="default", name="client", netns="", ips=("10.1.0.7",))
-        self.caller = Caller(self.runtime, workload, home, home, self._mark())
+        self.caller = Caller(self.runtime, workload, home, home, self._marks())
         server = await self._listen(delta)
         self._ready.set_result(None)
         await self._done.wait()
         server.close()
-        for timed in tuple(self.runtime.timed):
-            if isinstance(timed, Downstream):
-                timed.close_at_once()
+        for connection in tuple(self.runtime.connections):
+            connection.close_at_once()
         self.caller.close()
         self.runtime.close()
         await asyncio.sleep(0.01)
         os.close(home)
 
-    def _mark(self) -> int:
-        """SO_MARK of upstream sockets; 0: none."""
-        return 0
+    def _marks(self) -> Marks:
+        """Of upstream sockets."""
+        return Marks()
 
     async def _listen(self, delta: Delta) -> asyncio.Server:
         """Put the first config in force, and accept clients."""

@@ -75,12 +75,16 @@ class MeshNode:
             return subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def replace_agent(self, *options: str) -> None:
-        """Kill the agent, and start another in its place, with these options besides. Raises MeshNodeError."""
+        """Kill the agent, and start another in its place, with more options. Raises MeshNodeError."""
         self._agent.kill()
         self._agent.wait()
         self._command += options
         self._agent = self._start()
-        self._until(lambda: (found := self._view("status", StatusView)) and found.control.synced, "restart")
+        self._until(self._is_synced, "start again")
+
+    def _is_synced(self) -> bool:
+        status = self._view("status", StatusView)
+        return status is not None and status.control.synced
 
     def __enter__(self) -> MeshNode:
         return self

@@ -102,6 +102,12 @@ ROUTES: dict[str, Route] = {
             )
         ),
     ),
+    "grpc": Route(
+        name="grpc",
+        match=RouteMatch(grpc=True),
+        action=_to(deadline_limit=10.0, retry=Retry(grpc_statuses=(1, 4, 8, 13, 14))),
+    ),
+    "deadline": Route(name="deadline", action=_to(deadline_limit=0.0)),
     "per-try": Route(
         name="per-try",
         action=_to(retry=Retry(attempts=0, connect_failure=False, per_try_timeout=1.0, backoff=0.0)),
@@ -159,7 +165,7 @@ def routes() -> tuple[Route, ...]:
     return tuple(
         Route(
             name=route.name,
-            match=RouteMatch(path=PathPrefix(f"/{name}")),
+            match=RouteMatch(path=PathPrefix(f"/{name}"), grpc=route.match.grpc),
             action=route.action,
             cors=route.cors,
             fault=route.fault,

@@ -104,7 +104,10 @@ ROUTES: list[tuple[str, Callable[[route_components_pb2.Route], object]]] = [
     ("match.prefix", lambda m: setattr(m.match, "prefix", "/a")),
     ("match.path_specifier", lambda m: m.match.ClearField("path_separated_prefix")),
     ("match.case_sensitive", lambda m: m.match.case_sensitive.SetInParent()),
-    ("match.grpc", lambda m: m.match.grpc.SetInParent()),
+    (
+        "route.max_stream_duration.grpc_timeout_header_offset",
+        lambda m: m.route.max_stream_duration.grpc_timeout_header_offset.SetInParent(),
+    ),
     ("match.safe_regex", lambda m: setattr(m.match.safe_regex, "regex", "(")),
     ("match.headers[0].invert_match", lambda m: m.match.headers.add(name="x", invert_match=True)),
     ("match.headers[0].string_match", lambda m: m.match.headers.add(name="x").string_match.SetInParent()),

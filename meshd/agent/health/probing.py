@@ -9,13 +9,23 @@ import os
 from dataclasses import dataclass
 
 import aiohttp
+import grpc
 import yarl
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from meshd.agent.health.probe_state import ProbeResult
-from meshd.model.cluster_policies import HealthCheck, HttpProbe, TcpProbe
+from meshd.model.cluster_policies import GrpcProbe, HealthCheck, HttpProbe, TcpProbe
 
 USER_AGENT = "meshd-probe"
 _MAX_HEAD_BYTES = 8190
+_SCHEMES = ("ipv4", "ipv6")
+_CHANNEL_OPTIONS = (
+    # A connection of its own, as for every probe.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),
+    ("grpc.primary_user_agent", USER_AGENT),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,8 @@ async def probe(session: aiohttp.ClientSession, target: Target) -> ProbeResult:
             match target.check.probe:
                 case HttpProbe() as http:
                     return await _ask(session, target, http)
+                case GrpcProbe() as call:
+                    return await _call(target, call)
                 case TcpProbe():
                     await _connect(target)
                     return ProbeResult()
@@ -72,16 +84,39 @@ async def probe(session: aiohttp.ClientSession, target: Target) -> ProbeResult:
 
 async def _ask(session: aiohttp.ClientSession, target: Target, http: HttpProbe) -> ProbeResult:
     url = yarl.URL(f"http://{target.authority}{http.path}", encoded=True)
-    headers = {"host": host_field(target, http), "user-agent": USER_AGENT}
+    headers = {"host": host_field(target, http.host), "user-agent": USER_AGENT}
     async with session.get(url, headers=headers, allow_redirects=False) as answer:
         if any(first <= answer.status <= last for first, last in http.statuses):
             return ProbeResult()
         return ProbeResult(f"HTTP status {answer.status}", certain=True)
 
 
-def host_field(target: Target, http: HttpProbe) -> str:
-    """What Host says. A name with "/" cannot stand there (RFC 9110, 7.2)."""
-    name = http.host or target.cluster
+async def _call(target: Target, call: GrpcProbe) -> ProbeResult:
+    options = (
+        *_CHANNEL_OPTIONS,
+        ("grpc.default_authority", host_field(target, call.authority)),
+    )
+    async with grpc.aio.insecure_channel(
+        f"{_SCHEMES[':' in target.address]}:{target.authority}", options
+    ) as channel:
+        question = health_pb2.HealthCheckRequest(service=call.service)
+        try:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(question)
+        except grpc.aio.AioRpcError as error:
+            # What the channel says itself of a connection that is none looks like a server's answer.
+            status = error.code()
+            certain = status is not grpc.StatusCode.UNAVAILABLE
+            details = " ".join((error.details() or "").split())[:200]
+            return ProbeResult(f"gRPC status {status.name}{f': {details}' if details else ''}", certain)
+    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+        return ProbeResult()
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return ProbeResult(f"it says {status}", certain=True)
+
+
+def host_field(target: Target, name: str) -> str:
+    """What Host says; ``name``: by the policy. A name with "/" cannot stand there (RFC 9110, 7.2)."""
+    name = name or target.cluster
     return target.authority if "/" in name else name
 
 

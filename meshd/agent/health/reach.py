@@ -16,6 +16,7 @@ def clusters_in_reach(snapshot: Snapshot, namespaces: Collection[str]) -> frozen
         for namespace in namespaces:
             seen = listener.seen_from(namespace)
             found.add(seen.cluster)
+            found.update(cluster.name for route in seen.tcp_routes for cluster in route.clusters)
             route_configs.add(seen.route_config)
     for name in route_configs:
         found.update(_led_to(snapshot, name))

@@ -11,6 +11,7 @@ from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Layout
 from meshd.datapath.rules.maps import RuleMaps
 from meshd.datapath.services.plan import (
+    Handling,
     Installed,
     Operation,
     PutService,
@@ -22,7 +23,7 @@ from meshd.datapath.services.plan import (
     plan,
 )
 from meshd.datapath.services.slots import Target
-from meshd.model.listeners import FailurePolicy, Protocol
+from meshd.model.listeners import FailurePolicy
 from meshd.model.snapshot import Snapshot
 
 
@@ -40,7 +41,7 @@ class ServiceMaps:
         self._endpoint_key = layout.codec("endpoint_key", "service", "generation", "slot")
         self._address_port = layout.codec("address_port", "address", "port")
         protocols, policies = layout.enums["protocol"], layout.enums["failure_policy"]
-        self._protocols = {each: protocols["PROTOCOL_" + each.name] for each in Protocol}
+        self._protocols = {each: protocols["PROTOCOL_" + each.name] for each in Handling}
         self._policies = {each: policies["FAILURE_POLICY_" + each.name] for each in FailurePolicy}
         self._installed = self._read()
 
@@ -81,7 +82,7 @@ class ServiceMaps:
             case PutService(vip, entry):
                 self._services[self._address_port.pack(*vip)] = self._service.pack(
                     *entry[:4],
-                    self._protocols[entry.protocol],
+                    self._protocols[entry.handling],
                     self._policies[entry.failure_policy],
                     entry.rules,
                 )

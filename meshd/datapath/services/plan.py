@@ -7,6 +7,7 @@ again when it misses the slot (bpf/balance.h).
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -23,6 +24,14 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
+class Handling(enum.Enum):
+    """What the kernel does with a service's connections: enum protocol of bpf/types.h, by name."""
+
+    HTTP = "http"
+    TCP = "tcp"
+    TCP_RELAYED = "tcp-relayed"
+
+
 class ServiceEntry(NamedTuple):
     """One value of the ``services`` map."""
 
@@ -30,7 +39,7 @@ class ServiceEntry(NamedTuple):
     generation: int
     first_slot: int
     slots: int
-    protocol: Protocol
+    handling: Handling
     failure_policy: FailurePolicy
     rules: int = 0
     """Fingerprint of the rules by which the kernel carries its requests; 0: it carries none."""
@@ -249,6 +258,11 @@ def _entry(
     listener: Listener, number: int, generation: int, table: SlotTable, vip: Target, rules: int
 ) -> ServiceEntry:
     first, count = (0, len(table.ipv4)) if vip.ipv4 else (len(table.ipv4), len(table.ipv6))
+    return ServiceEntry(number, generation, first, count, _handling(listener), listener.failure_policy, rules)
+
+
+def _handling(listener: Listener) -> Handling:
+    if listener.protocol is Protocol.HTTP:
+        return Handling.HTTP
     # Of one that is only known the proxy asks for the rest.
-    protocol = Protocol.HTTP if listener.cold else listener.protocol
-    return ServiceEntry(number, generation, first, count, protocol, listener.failure_policy, rules)
+    return Handling.TCP_RELAYED if listener.is_relayed or listener.cold else Handling.TCP

@@ -9,7 +9,7 @@ from __future__ import annotations
 from envoy.config.core.v3 import health_check_pb2
 from envoy.type.v3 import http_pb2, range_pb2
 
-from meshd.model.cluster_policies import HealthCheck, HttpProbe, TcpProbe
+from meshd.model.cluster_policies import GrpcProbe, HealthCheck, HttpProbe, TcpProbe
 from meshd.xds.packing import duration, number, seconds, wrapped
 from meshd.xds.unsupported import UnsupportedError, only
 
@@ -27,6 +27,10 @@ def write(model: HealthCheck) -> health_check_pb2.HealthCheck:
     )
     if isinstance(model.probe, TcpProbe):
         message.tcp_health_check.SetInParent()
+    elif isinstance(model.probe, GrpcProbe):
+        message.grpc_health_check.SetInParent()
+        message.grpc_health_check.service_name = model.probe.service
+        message.grpc_health_check.authority = model.probe.authority
     else:
         message.http_health_check.host, message.http_health_check.path = model.probe.host, model.probe.path
         message.http_health_check.expected_statuses.extend(
@@ -40,7 +44,7 @@ def read(message: health_check_pb2.HealthCheck, port: int, name: str, where: str
     only(
         message,
         {"interval", "timeout", "unhealthy_threshold", "healthy_threshold", "no_traffic_interval",
-         "http_health_check", "tcp_health_check"},
+         "http_health_check", "tcp_health_check", "grpc_health_check"},
         name,
         where,
     )  # fmt: skip
@@ -63,11 +67,15 @@ def read(message: health_check_pb2.HealthCheck, port: int, name: str, where: str
     )
 
 
-def _probe(message: health_check_pb2.HealthCheck, name: str, where: str) -> HttpProbe | TcpProbe:
+def _probe(message: health_check_pb2.HealthCheck, name: str, where: str) -> HttpProbe | TcpProbe | GrpcProbe:
     kind = message.WhichOneof("health_checker")
     if kind == "tcp_health_check":
         only(message.tcp_health_check, set(), name, f"{where}.{kind}")
         return TcpProbe()
+    if kind == "grpc_health_check":
+        only(message.grpc_health_check, {"service_name", "authority"}, name, f"{where}.{kind}")
+        grpc = message.grpc_health_check
+        return GrpcProbe(service=grpc.service_name, authority=grpc.authority)
     if kind != "http_health_check":
         raise UnsupportedError(name, f"{where}.health_checker", f"{kind or 'none'} is not supported")
     http, where = message.http_health_check, f"{where}.{kind}"

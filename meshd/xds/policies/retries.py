@@ -9,7 +9,7 @@ from __future__ import annotations
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 
-from meshd.model.request_policies import Retry
+from meshd.model.request_policies import GRPC_CONDITIONS, Retry
 from meshd.xds.packing import duration, number, pack, seconds, wrapped
 from meshd.xds.unsupported import UnsupportedError, only
 
@@ -29,7 +29,8 @@ _IS_CONNECT_FAILURE = _IS_RESET | {_CONNECT_FAILURE, "reset-before-request"}
 """A request over HTTP/1 is out as soon as there is a connection: before it, only connecting can fail."""
 _NEVER = frozenset(("refused-stream",))
 """Only HTTP/2 refuses streams, and clusters that speak it are refused."""
-_CONDITIONS = _IS_CONNECT_FAILURE | _NEVER | _STATUSES_OF.keys() | {_STATUSES}
+_GRPC_STATUS_OF = {name: status for status, name in GRPC_CONDITIONS.items()}
+_CONDITIONS = _IS_CONNECT_FAILURE | _NEVER | _STATUSES_OF.keys() | {_STATUSES} | _GRPC_STATUS_OF.keys()
 _LEAST_BACKOFF = 0.001
 """Seconds; Envoy rounds less up to it, and refuses 0."""
 _BACKOFF = Retry()
@@ -48,19 +49,30 @@ def write(action: route_components_pb2.RouteAction, retry: Retry | None) -> None
         conditions.append(_RESET)
     if retry.statuses:
         conditions.append(_STATUSES)
+    conditions += grpc_conditions(retry)
     policy = action.retry_policy
     policy.retry_on = ",".join(conditions)
     policy.num_retries.CopyFrom(number(retry.attempts))
     policy.retriable_status_codes.extend(retry.statuses)
     if retry.per_try_timeout:
         policy.per_try_timeout.CopyFrom(duration(retry.per_try_timeout))
+    write_backoff(policy, retry)
+    policy.host_selection_retry_max_attempts = _SELECTION_ATTEMPTS
+    predicate = policy.retry_host_predicate.add(name=_PREVIOUS_HOSTS)
+    predicate.typed_config.CopyFrom(pack(previous_hosts_pb2.PreviousHostsPredicate()))
+
+
+def grpc_conditions(retry: Retry) -> list[str]:
+    """The conditions that are gRPC statuses."""
+    return [GRPC_CONDITIONS[status] for status in retry.grpc_statuses]
+
+
+def write_backoff(policy: route_components_pb2.RetryPolicy, retry: Retry) -> None:
+    """Set the waits, where they are not Envoy's own."""
     if (retry.backoff, retry.max_backoff) != (_BACKOFF.backoff, _BACKOFF.max_backoff):
         base = max(retry.backoff, _LEAST_BACKOFF)
         policy.retry_back_off.base_interval.CopyFrom(duration(base))
         policy.retry_back_off.max_interval.CopyFrom(duration(max(retry.max_backoff, base)))
-    policy.host_selection_retry_max_attempts = _SELECTION_ATTEMPTS
-    predicate = policy.retry_host_predicate.add(name=_PREVIOUS_HOSTS)
-    predicate.typed_config.CopyFrom(pack(previous_hosts_pb2.PreviousHostsPredicate()))
 
 
 def read(action: route_components_pb2.RouteAction, name: str, where: str) -> Retry | None:
@@ -93,6 +105,7 @@ def read(action: route_components_pb2.RouteAction, name: str, where: str) -> Ret
         connect_failure=bool(conditions & _IS_CONNECT_FAILURE),
         reset=bool(conditions & _IS_RESET),
         statuses=tuple(sorted(statuses)),
+        grpc_statuses=tuple(sorted(_GRPC_STATUS_OF[each] for each in conditions & _GRPC_STATUS_OF.keys())),
         per_try_timeout=seconds(policy, "per_try_timeout", 0.0),
         backoff=backoff,
         max_backoff=max_backoff,

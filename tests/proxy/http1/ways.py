@@ -26,6 +26,7 @@ from meshd.model.routes import Forward, PathExact, Route, RouteMatch, WeightedCl
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import RequestCounts
 from proxy.arrival import Arrival, Destinations
+from proxy.exchanges.caller import Marks
 from proxy.fast.path import FastPath as WorkersFastPath
 from proxy.routing.listener_rules import listener_rules
 from proxy.telemetry.access_log import AccessLogEntry
@@ -178,8 +179,8 @@ class _FastBed(Bed):
         self.log = _Log()
         self.runtime.access_log = self.log
 
-    def _mark(self) -> int:
-        return self._datapath.mark
+    def _marks(self) -> Marks:
+        return Marks(self._datapath.mark, self._datapath.plain_mark)
 
     async def _listen(self, delta: Delta) -> asyncio.Server:
         fast_path = WorkersFastPath(self.runtime)

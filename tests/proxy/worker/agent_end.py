@@ -95,6 +95,7 @@ class AgentEnd:
         message = Configure(
             node="test",
             mark=datapath.mark,
+            plain_mark=datapath.plain_mark,
             heartbeat_interval=0.2,
             layout=datapath.layout_json,
             access_log=access_log,

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from meshd.model.cluster_policies import (
     Balancing,
+    GrpcProbe,
     HealthCheck,
     HttpProbe,
     LeastRequest,
@@ -35,7 +36,7 @@ balancing: st.SearchStrategy[Balancing] = st.one_of(
     st.builds(Maglev, table_size=st.sampled_from([2, 251, 65537, 5_000_011])),
 )
 _statuses = st.tuples(st.integers(100, 599), st.integers(100, 599)).map(lambda s: (min(s), max(s)))
-_probes: st.SearchStrategy[HttpProbe | TcpProbe] = st.one_of(
+_probes: st.SearchStrategy[HttpProbe | TcpProbe | GrpcProbe] = st.one_of(
     st.builds(
         HttpProbe,
         path=tokens.map(lambda name: f"/{name}"),
@@ -43,6 +44,7 @@ _probes: st.SearchStrategy[HttpProbe | TcpProbe] = st.one_of(
         statuses=st.lists(_statuses, min_size=1, max_size=3).map(tuple),
     ),
     st.just(TcpProbe()),
+    st.builds(GrpcProbe, service=st.just("") | tokens, authority=st.just("") | tokens),
 )
 health_checks = st.builds(
     HealthCheck,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from meshd.model.request_policies import (
+    GRPC_CONDITIONS,
     MILLION,
     Cors,
     Fault,
@@ -43,6 +44,7 @@ def _retries(draw: st.DrawFn) -> Retry:
         connect_failure=reset or draw(st.booleans()),
         reset=reset,
         statuses=tuple(sorted(draw(st.sets(_statuses, max_size=3)))),
+        grpc_statuses=tuple(sorted(draw(st.sets(st.sampled_from(tuple(GRPC_CONDITIONS)))))),
         per_try_timeout=draw(seconds),
         backoff=backoff,
         max_backoff=round(backoff + more, 3),

@@ -27,6 +27,7 @@ from meshd.model.routes import (
     VirtualHost,
     WeightedCluster,
 )
+from meshd.model.tcp_routes import TcpRoute
 from tests.xds.strategies import cluster_policies, request_policies
 from tests.xds.strategies.basic import (
     names,
@@ -102,6 +103,36 @@ http_options = st.builds(
     access_log_share=st.integers(0, MILLION),
     via=st.one_of(st.just(""), tokens),
 )
+
+
+@st.composite
+def tcp_routes(draw: st.DrawFn) -> tuple[TcpRoute, ...]:
+    """The last may be for whatever has no name."""
+    hosts = st.from_regex(r"(\*\.)?[a-z][a-z0-9]{0,5}\.(test|example\.org)", fullmatch=True)
+    several = draw(
+        st.lists(st.lists(hosts, min_size=1, max_size=3), max_size=3, unique_by=lambda each: each[0])
+    )
+    taken: set[str] = set()
+    found = []
+    for names_ in [*several, *draw(st.sampled_from([[], [[]]]))]:
+        fresh = tuple(dict.fromkeys(name for name in names_ if name not in taken))
+        if names_ and not fresh:
+            continue
+        taken.update(fresh)
+        weights = draw(st.lists(st.integers(1, 1_000_000), min_size=2, max_size=3) | st.just([1]))
+        found.append(
+            TcpRoute(
+                name=draw(names),
+                server_names=fresh,
+                clusters=tuple(WeightedCluster(name=draw(names), weight=weight) for weight in weights),
+                idle_timeout=draw(seconds),
+                connect_attempts=draw(st.integers(1, 9)),
+                hash_source=draw(st.booleans()),
+            )
+        )
+    return tuple(found)
+
+
 addresses = st.lists(ips, min_size=1, max_size=3, unique=True).map(tuple)
 listeners = st.one_of(
     st.builds(
@@ -126,6 +157,12 @@ listeners = st.one_of(
         port=ports,
         protocol=st.just(Protocol.TCP),
         cluster=names,
+        tcp_routes=tcp_routes(),
+        tcp_consumers=st.dictionaries(names, tcp_routes(), max_size=2).map(
+            lambda found: tuple(sorted(found.items()))
+        ),
+        hello_timeout=seconds,
+        http=st.builds(HttpOptions, access_log_share=st.integers(0, MILLION)),
         failure_policy=st.sampled_from(FailurePolicy),
     ),
 )
@@ -138,6 +175,7 @@ route_matches = st.builds(
     method=st.sampled_from(["", "GET", "POST"]),
     headers=tuples(string_matches),
     query=tuples(string_matches),
+    grpc=st.booleans(),
 )
 weighted = st.builds(
     WeightedCluster,
@@ -164,6 +202,7 @@ def actions(draw: st.DrawFn, match: RouteMatch) -> Action:
         return Forward(
             clusters=tuple(draw(shares.filter(lambda found: any(c.weight for c in found)))),
             timeout=draw(seconds),
+            deadline_limit=draw(st.none() | seconds),
             retry=draw(st.none() | request_policies.retries),
             mirrors=draw(tuples(request_policies.mirrors)),
             hash_keys=draw(tuples(request_policies.hash_keys)),

@@ -1,0 +1,1 @@
+"""TCP connections that are routed as a whole: none of their bytes is changed."""

@@ -1,0 +1,1 @@
+"""What is read of TLS without its keys."""
