@@ -70,6 +70,8 @@ def test_status_and_lists_say_what_there_is(lab: Lab) -> None:
     assert [worker.state for worker in status.workers] == ["serving"]
     assert not [problem for found in status.objects for problem in found.problems]
     assert {w.name for w in lab.workloads() if w.enrolled} == {"client", "aiohttp", "nginx"}
+    for service in ("nginx", "node"):
+        lab.curl(f"http://{service}/")
     services = {service.name: service for service in lab.services()}
     assert services["default/opaque:9000"].protocol == "tcp"
     assert services["default/closed:80"].failure_policy == "closed"
@@ -77,9 +79,14 @@ def test_status_and_lists_say_what_there_is(lab: Lab) -> None:
     assert "default/headless:8080" not in services
     assert {e.workload for e in lab.endpoints() if e.cluster == "default/node:80"} == {"default/node"}
     assert any(route.service == "default/nginx:80" for route in lab.routes())
+    # What nobody on the node has called it only knows of.
+    assert not services["default/closed:80"].used
+    assert not any(e.cluster == "default/closed:80" for e in lab.endpoints())
 
 
 def test_text_output_has_a_line_for_each_thing(lab: Lab) -> None:
+    for service in ("nginx", "node", "aiohttp"):
+        lab.curl(f"http://{service}/")
     for command in ("status", "services", "routes", "endpoints", "workloads"):
         arguments = [*MESHD, command, "--instance", lab.instance("node1")]
         text = subprocess.run(arguments, capture_output=True, text=True, timeout=20, check=True).stdout
