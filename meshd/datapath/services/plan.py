@@ -7,15 +7,16 @@ again when it misses the slot (bpf/balance.h).
 
 from __future__ import annotations
 
+import dataclasses
 import enum
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from meshd.datapath.services.slots import SlotTable, Target, slot_table, target
 from meshd.model.clusters import EndpointSet
 from meshd.model.listeners import FailurePolicy, Listener, Protocol
-from meshd.model.snapshot import Snapshot
+from meshd.model.snapshot import Snapshot, others
 
 _GENERATIONS = 2**32
 _NO_RULES: Mapping[str, int] = {}
@@ -105,8 +106,10 @@ class Installed:
     users: dict[str, frozenset[str]] = field(default_factory=dict)
     """The listeners whose own cluster it is."""
 
-    def copy(self) -> Installed:
-        """One that can be changed without changing this."""
+    def for_change(self, listeners: bool) -> Installed:
+        """One that can be changed without changing this; ``listeners``: in what follows from them, too."""
+        if not listeners:
+            return dataclasses.replace(self, services=dict(self.services), slots=dict(self.slots))
         return Installed(
             dict(self.services),
             dict(self.slots),
@@ -163,10 +166,10 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot, rules: Mapping[str,
     port, the first by name has it. Raises CaptureError for what the maps cannot express.
     """
     if installed.snapshot is old:
-        result = installed.copy()
+        result = installed.for_change(old.listeners is not new.listeners)
     else:
         result, old = installed.unknown(), Snapshot()
-    affected = set(_others(old.listeners, new.listeners))
+    affected = set(others(old.listeners, new.listeners))
     vips: set[Target] = set() if installed.snapshot is old else set(installed.services)
     for name in affected:
         before, after = old.listeners.get(name), new.listeners.get(name)
@@ -175,7 +178,7 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot, rules: Mapping[str,
     for vip in vips:
         affected.update(result.claims.get(vip, ())[:1])
     for part, other in ((old.clusters, new.clusters), (old.endpoints, new.endpoints)):
-        for cluster in _others(part, other):
+        for cluster in others(part, other):
             affected |= result.users.get(cluster, _NOBODY)
     affected.update(
         name for name in {*result.rules, *rules} if result.rules.get(name, 0) != rules.get(name, 0)
@@ -184,7 +187,7 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot, rules: Mapping[str,
     slots: list[Operation] = []
     services: list[Operation] = []
     obsolete: list[Operation] = []
-    for name in sorted(affected & new.listeners.keys()):
+    for name in sorted(name for name in affected if name in new.listeners):
         listener, number = new.listeners[name], result.ids[name]
         table = _slot_table(listener, new)
         targets = table.ipv4 + table.ipv6
@@ -201,10 +204,10 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot, rules: Mapping[str,
             if result.services.get(vip) != entry:
                 services.append(PutService(vip, entry))
                 result.services[vip] = entry
-    for vip in sorted(vips & result.services.keys() - result.claims.keys()):
+    for vip in sorted(vip for vip in vips if vip in result.services and vip not in result.claims):
         services.append(RemoveService(vip))
         del result.services[vip]
-    for number in sorted(freed & result.slots.keys()):
+    for number in sorted(number for number in freed if number in result.slots):
         gone = result.slots.pop(number)
         obsolete.append(RemoveSlots(number, gone.generation, len(gone.targets)))
     result.snapshot, result.rules = new, {name: number for name, number in rules.items() if number}
@@ -213,13 +216,12 @@ def plan(installed: Installed, old: Snapshot, new: Snapshot, rules: Mapping[str,
 
 def _renumber(result: Installed, affected: Set[str], new: Snapshot) -> Set[int]:
     """Give ids to those that have none. Returns the ids that are not in use any more."""
-    gone = {name for name in affected if name not in new.listeners} & result.ids.keys()
-    if result.snapshot is None:
-        gone = result.ids.keys() - new.listeners.keys()
+    known = affected if result.snapshot is not None else tuple(result.ids)
+    gone = [name for name in known if name in result.ids and name not in new.listeners]
     freed = {result.ids.pop(name) for name in gone}
     if result.snapshot is None:
         freed = {*result.slots, *(entry.id for entry in result.services.values())} - set(result.ids.values())
-    for name in sorted(affected & new.listeners.keys() - result.ids.keys()):
+    for name in sorted(name for name in affected if name in new.listeners and name not in result.ids):
         own = (vip for vip in result.vips[name] if result.claims[vip][0] == name)
         # What an earlier agent put there has no name, only its VIPs.
         found = (result.services[vip].id for vip in own if vip in result.services)
@@ -235,13 +237,6 @@ def _put(index: dict[_K, _V], key: _K, value: _V) -> None:
         index[key] = value
     else:
         index.pop(key, None)
-
-
-def _others(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
-    """The names of what is new, gone or another object: Snapshot.apply keeps what a delta does not touch."""
-    if before is not after:
-        yield from (name for name, value in after.items() if before.get(name) is not value)
-        yield from before.keys() - after.keys()
 
 
 def _slot_table(listener: Listener, snapshot: Snapshot) -> SlotTable:
