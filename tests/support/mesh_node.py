@@ -65,7 +65,8 @@ class MeshNode:
         self._log = Path(self._directory.name) / "agent.log"
         self._command = [
             *MESHD, "agent", "--node", self.instance, "--instance", self.instance,
-            "--control", control, "--workloads", str(self._pods),
+            "--control", control,
+            *(() if "--runtime" in options else ("--workloads", str(self._pods))),
             "--metrics-listen", "127.0.0.1:0", *options,
         ]  # fmt: skip
         self._agent = self._start()
@@ -103,7 +104,11 @@ class MeshNode:
         beside = self._pods / f"{name}.new"
         beside.write_bytes(msgspec.json.encode(workload))
         beside.rename(self._pods / f"{name}.json")
-        self._until(lambda: any(w.uid == name and w.enrolled for w in self._workloads()), f"enrol {name}")
+        self.wait_for_workload(name)
+
+    def wait_for_workload(self, uid: str) -> None:
+        """Until it is captured. Raises MeshNodeError."""
+        self._until(lambda: any(w.uid == uid and w.enrolled for w in self.workloads()), f"enrol {uid}")
 
     def wait_for_services(self, names: Collection[str]) -> None:
         """Until listeners of these names are in force, in every worker too. Raises MeshNodeError."""
@@ -160,7 +165,8 @@ class MeshNode:
         question = urllib.parse.quote(msgspec.json.encode(request).decode())
         return self._view(f"explain?question={question}", ExplanationView)
 
-    def _workloads(self) -> list[WorkloadView]:
+    def workloads(self) -> list[WorkloadView]:
+        """What ``meshd workloads`` shows; empty while the agent does not answer."""
         return self._view("workloads", list[WorkloadView]) or []
 
     def _view(self, name: str, kind: type[_T]) -> _T | None:
