@@ -120,6 +120,8 @@ def _routes(sockets: Sequence[Path], as_json: bool) -> int:
         for r in routes
     ]
     print(table(["NODE", *header] if several else header, rows))
+    if unused := sum(each.demand.known - each.demand.used for each in statuses.values()):
+        print(f"and those of {unused} service ports that are not in use")
     # All nodes have them from one control plane.
     objects = dict.fromkeys(each for several in told.values() for each in several)
     if conditions := [row for each in objects if each.kind == "HTTPRoute" for row in _told(each)]:

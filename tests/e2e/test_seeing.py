@@ -50,12 +50,17 @@ def test_each_request_is_counted_once_with_its_labels(lab: Lab) -> None:
 
 
 def test_health_and_node_metrics(lab: Lab) -> None:
+    lab.curl("http://nginx/")
     samples = _scrape(lab, "node1")
     assert samples["meshd_control_connected"] == [({}, 1.0)]
     (version,) = samples["meshd_xds_version_info"]
     assert version[0]["version"] == lab.status().control.version != ""
     assert samples["meshd_worker_up"] == [({"worker": "0"}, 1.0)]
     assert samples["meshd_workloads"][0][1] == 3
+    services = {labels["state"]: count for labels, count in samples["meshd_subscribed_services"]}
+    assert services["known"] + services["used"] == samples["meshd_services"][0][1]
+    assert services["used"] >= 1
+    assert samples["meshd_demand_seconds_count"][0][1] >= 1
     netns = f"meshd-{lab.name}-node1"
     for path in ("healthz", "readyz"):
         command = ["ip", "netns", "exec", netns, "curl", "-sS", f"http://127.0.0.1:15020/{path}"]
