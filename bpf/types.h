@@ -17,9 +17,10 @@ struct address_port {
 };
 
 enum protocol {
-	PROTOCOL_HTTP = 1,	  /* connections go to the proxy */
-	PROTOCOL_TCP = 2,	  /* connections go to an endpoint that the kernel picks */
-	PROTOCOL_TCP_RELAYED = 3, /* connections go to the proxy, and no socket of theirs is enrolled */
+	PROTOCOL_HTTP = 1, /* connections go to the proxy */
+	PROTOCOL_TCP = 2,  /* connections go to an endpoint that the kernel picks */
+	PROTOCOL_TCP_RELAYED =
+		3, /* connections go to the proxy, and no socket of theirs is enrolled */
 };
 
 enum failure_policy {
