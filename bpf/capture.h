@@ -106,7 +106,8 @@ static __always_inline enum verdict capture(
 	if (!member)
 		return LEAVE;
 	config = settings.lookup(&zero);
-	if (!config || (config->mark && (sk->mark == config->mark || sk->mark == config->plain_mark)))
+	if (!config ||
+		(config->mark && (sk->mark == config->mark || sk->mark == config->plain_mark)))
 		return LEAVE;
 	service = services.lookup(destination);
 	if (!service)
