@@ -249,11 +249,23 @@ class ClientStream:
         received, used = self._interest.in_force(self._received.part(names)), self._used.part(names)
         warmed = warming.warm(received, used, self._expected)
         delta = difference(used, warmed)
+        if self._may_wait(delta):
+            return None
         self._still_open = Names.of(difference(warmed, received))
         if delta == Delta(generation=delta.generation):
             self._open = self._still_open
             return None
         return delta
+
+    def _may_wait(self, delta: Delta) -> bool:
+        """Whether it only brings clusters that nothing in force leads to. What is to lead there brings them."""
+        names = Names.of(delta)
+        return (
+            bool(names.clusters)
+            and not (self._interest.everything or names.listeners or names.route_configs)
+            and self._used.clusters.keys().isdisjoint(names.clusters)
+            and not any(map(self._used.refers_to_cluster, names.clusters))
+        )
 
     def in_force(self, delta: Delta) -> None:
         """What ``change`` returned is in force now. ``change`` may follow from it, as what it has replaced is
