@@ -162,6 +162,8 @@ class ClientStream:
         kind.answered.update(response.removed_resources)
         for resource in response.resources:
             name = str(resource.name)
+            if self._is_unwanted(type_url, name):
+                continue  # sent before the server knew that it is not wanted any more
             try:
                 model = decoder(resource.resource, name)
                 if not isinstance(model, ObjectStatus) and model.name != name:
@@ -185,6 +187,10 @@ class ClientStream:
             tuple(response.removed_resources),
             rejected,
         )
+
+    def _is_unwanted(self, type_url: str, name: str) -> bool:
+        by_name = not self._interest.everything and type_url in (CLUSTER, ENDPOINTS, ROUTE_CONFIG)
+        return by_name and name not in self._kinds[type_url].subscribed
 
     def _keep(self, name: str, model: Model) -> None:
         if isinstance(model, Cluster):
