@@ -86,8 +86,8 @@ class ClientStream:
         """The same."""
         self._open = Names.none()
         """What may have to be put into force: received since the last change, or waiting since before."""
-        self._still_open = Names.none()
-        """What of it remains when the change that was asked for last is in force."""
+        self._tried = Names.none()
+        """What the change that was asked for last has to do with, until it is in force."""
         self._maybe_unreferred: set[str] = set()
         """Route configs that a listener referred to which has changed since subscriptions were looked at."""
         self._maybe_unused: set[str] = set()
@@ -250,21 +250,24 @@ class ClientStream:
 
         Only what has been received is looked at, with what it refers to and what refers to it.
         """
-        names = self._received.referring(self._open) | self._used.referring(self._open)
+        looked_at = self._open = self._open | self._tried
+        self._tried = Names.none()
+        names = self._received.referring(looked_at) | self._used.referring(looked_at)
         names = self._received.referred(names) | self._used.referred(names)
         received, used = self._interest.in_force(self._received.part(names)), self._used.part(names)
         warmed = warming.warm(received, used, self._expected)
         delta = difference(used, warmed)
         if self._may_wait(delta):
             return None
-        self._still_open = Names.of(difference(warmed, received))
+        # From here on it takes what comes until the change is in force.
+        self._open = Names.of(difference(warmed, received))
         if delta == Delta(generation=delta.generation):
-            self._open = self._still_open
             return None
+        self._tried = looked_at
         return delta
 
     def _may_wait(self, delta: Delta) -> bool:
-        """Whether it only brings clusters that nothing in force leads to. What is to lead there brings them."""
+        """Whether it but brings clusters that nothing in force leads to: what is to lead there brings them."""
         names = Names.of(delta)
         return (
             bool(names.clusters)
@@ -284,7 +287,7 @@ class ClientStream:
         for name in replaced.route_configs:
             self._maybe_unused.update(self._used.clusters_of(name))
         self._used.apply(delta)
-        self._open = self._still_open
+        self._tried = Names.none()
         self._to_send += self._subscriptions()
 
     @property

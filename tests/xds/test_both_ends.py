@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -83,6 +85,8 @@ class Session:
     def __init__(self, everything: bool = True) -> None:
         self.client = ClientStream(base_pb2.Node(id="n"), everything)
         self.server = DeltaStream(ResourceSet())
+        self.meanwhile: list[Callable[[], None]] = []
+        """What happens while the next change is being put into force."""
 
     def connect(self, served: ResourceSet) -> None:
         self.server = DeltaStream(served)
@@ -104,20 +108,17 @@ class Session:
     def change(self) -> None:
         """Put into force what may be."""
         while (delta := self.client.change()) is not None:
+            while self.meanwhile:
+                self.meanwhile.pop()()
             self.client.in_force(delta)
+            for request in self.client.requests():
+                self.server.received(request)
             assert whole(self.client.snapshot)
 
-    def want(self, names: set[str], want: Want) -> None:
-        """Something else of some listeners."""
-        self.client.want(names, want)
-        self._wanted()
-
-    def follow(self, namespaces: set[str]) -> None:
-        """Callers of other namespaces."""
-        self.client.follow(namespaces)
-        self._wanted()
-
-    def _wanted(self) -> None:
+    def wanted(self) -> None:
+        """The client wants something else."""
+        while self.meanwhile:
+            self.meanwhile.pop()()
         for request in self.client.requests():
             self.server.received(request)
         self.change()
@@ -152,7 +153,9 @@ def test_whatever_happens_the_config_in_force_is_whole_and_in_the_end_the_newest
 _STEPS = st.one_of(
     st.tuples(st.just("publish"), configs()),
     st.tuples(st.just("reconnect"), st.just(None)),
-    st.tuples(st.just("want"), st.tuples(st.sets(NAMES, min_size=1), st.sampled_from(Want))),
+    st.tuples(
+        st.just("want"), st.tuples(st.sets(NAMES, min_size=1), st.sampled_from(Want), st.booleans())
+    ),
     st.tuples(st.just("callers"), st.sets(CALLERS)),
     st.tuples(st.just("steps"), st.integers(1, 4)),
 )
@@ -174,15 +177,19 @@ def test_whatever_is_wanted_when_only_that_is_held_and_it_is_whole(
         elif what == "reconnect":
             session.connect(resources(newest))
         elif what == "want":
-            names, want = detail
+            names, want, meanwhile = detail
             wants.update(dict.fromkeys(names, want))
-            session.want(names, want)
+            session.meanwhile.insert(0, partial(session.client.want, names, want))
+            if not meanwhile:
+                session.wanted()
         elif what == "callers":
             callers = detail
-            session.follow(callers)
+            session.client.follow(callers)
+            session.wanted()
         else:
             for _ in range(detail):
                 session.step()
+    session.wanted()
     while session.step():
         pass
     assert session.client.synced
