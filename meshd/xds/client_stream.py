@@ -267,7 +267,7 @@ class ClientStream:
         return delta
 
     def _may_wait(self, delta: Delta) -> bool:
-        """Whether it but brings clusters that nothing in force leads to: what is to lead there brings them."""
+        """Whether it only brings clusters that nothing in force leads to: what leads there brings them."""
         names = Names.of(delta)
         return (
             bool(names.clusters)
