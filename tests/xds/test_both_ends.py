@@ -153,9 +153,7 @@ def test_whatever_happens_the_config_in_force_is_whole_and_in_the_end_the_newest
 _STEPS = st.one_of(
     st.tuples(st.just("publish"), configs()),
     st.tuples(st.just("reconnect"), st.just(None)),
-    st.tuples(
-        st.just("want"), st.tuples(st.sets(NAMES, min_size=1), st.sampled_from(Want), st.booleans())
-    ),
+    st.tuples(st.just("want"), st.tuples(st.sets(NAMES, min_size=1), st.sampled_from(Want), st.booleans())),
     st.tuples(st.just("callers"), st.sets(CALLERS)),
     st.tuples(st.just("steps"), st.integers(1, 4)),
 )
