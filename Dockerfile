@@ -23,7 +23,7 @@ RUN /opt/meshd/bin/pip wheel --no-cache-dir --disable-pip-version-check --no-dep
 
 FROM ${DEBIAN}
 RUN apt-get update -q \
- && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3 python3-bpfcc \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends libnghttp2-14 python3 python3-bpfcc \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log /usr/share/doc /usr/share/man \
  && useradd --uid 65532 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin meshd
 COPY --from=build /opt/meshd /opt/meshd

@@ -7,9 +7,9 @@ BIN     := $(VENV)/bin
 SOURCES := meshd proxy tests bench examples fuzz soak
 C_FILES  = $(shell find bpf fuzz tests -name '*.[ch]' -not -path '*/shim/*')
 
-APT      := python3-bpfcc python3-venv iproute2 nftables procps util-linux
+APT      := libnghttp2-14 python3-bpfcc python3-venv iproute2 nftables procps util-linux
 APT_FUZZ := clang-14 libclang-rt-14-dev
-APT_TEST := apache2-utils chromium clang-format-14 curl gcc golang-go libc6-dev nginx-light nodejs openjdk-17-jdk-headless openssl wrk
+APT_TEST := apache2-utils chromium clang-format-14 curl gcc golang-go libc6-dev nghttp2-client nginx-light nodejs openjdk-17-jdk-headless openssl wrk
 # kubectl, unless there is one: others' packages of it are newer than Debian's, and own the same file.
 APT_TEST += $(if $(shell command -v kubectl),,kubernetes-client)
 # The same of the container runtimes.
@@ -54,7 +54,7 @@ format: setup-test
 	$(BIN)/ruff format $(SOURCES)
 	clang-format-14 -i $(C_FILES)
 
-# Each of the two fuzzers stops after so long. What they find is in build/fuzz.
+# Each of the three fuzzers stops after so long. What they find is in build/fuzz.
 FUZZ_SECONDS ?= 900
 FUZZ_FLAGS   := -g -O1 -Wall -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I bpf -I bpf/shim/include
 
@@ -65,6 +65,7 @@ fuzz: setup-test
 	build/fuzz/head -max_total_time=$(FUZZ_SECONDS) -max_len=3000 -dict=fuzz/http.dict -print_final_stats=1 \
 	  -artifact_prefix=build/fuzz/ build/fuzz/corpus fuzz/corpus
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) fuzz/corpus build/fuzz/corpus
+	$(BIN)/python -m fuzz.hellos --seconds $(FUZZ_SECONDS)
 
 # Thousands of connections that end in all ways. SEED=N repeats one, as far as time lets it.
 SOAK_SECONDS ?= 300

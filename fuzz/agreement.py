@@ -99,7 +99,8 @@ class Agreement:
         _same("length", found.content_length, 0 if chunked else response.length)
         _same("persistence", response.keep_alive, True)
         _same("what is the proxy's", (response.has_date, response.via, response.upgrade), (True, -1, b""))
-        written = heads.response_head(response, _NO_EDIT, _ADD_NOTHING, b"", chunked, b"")
+        framing = heads.CHUNKED_FIELD if chunked else None
+        written = heads.response_head(response, _NO_EDIT, _ADD_NOTHING, b"", framing, b"")
         if chunked:
             # The proxy says it last, and in its own letters.
             lines = [line for line in head.split(b"\r\n") if line.lower() != _CHUNKED.lower()]

@@ -12,6 +12,8 @@ from pathlib import Path
 import uvloop
 
 from meshd import log
+from proxy.http2.nghttp2 import LibraryError
+from proxy.http2.session import load_library
 from proxy.worker import Worker
 
 _GC_THRESHOLD = 20_000
@@ -27,6 +29,10 @@ def main() -> None:
     args = parser.parse_args()
     log.configure(args.log_level)
     _raise_open_files()
+    try:
+        load_library()
+    except LibraryError as error:
+        raise SystemExit(f"meshd-proxy: {error}") from None
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)

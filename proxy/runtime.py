@@ -12,6 +12,7 @@ from proxy.exchanges.load import Loads
 from proxy.http1.heads import http_date
 from proxy.http1.request_parser import RequestParser
 from proxy.http1.response_parser import ResponseParser
+from proxy.http2.request_decision import RequestDecisions
 from proxy.in_force import ConfigInForce
 from proxy.node_buckets import NodeBuckets
 from proxy.telemetry.access_log import AccessLogEntry
@@ -74,6 +75,7 @@ class Runtime:
         self.outcomes = Outcomes(self.loop)
         self.requests = RequestParser()
         self.responses = ResponseParser()
+        self.http2_requests = RequestDecisions()
         self.access_log = access_log
         self.random = Random().random
         self.buckets = buckets or NodeBuckets()
@@ -104,6 +106,12 @@ class Runtime:
         self.timed.add(connection)
         self.connections.add(connection)
         self.counters.add("downstream_connections_total")
+
+    def replaced(self, connection: Connection, other: Connection) -> None:
+        """A downstream connection is another one's now."""
+        for several in (self.timed, self.connections):
+            several.discard(connection)
+            several.add(other)
 
     def closed(self, connection: Connection) -> None:
         """A downstream connection is gone."""

@@ -124,7 +124,7 @@ class Answers:
             endpoints=sum(len(endpoints.endpoints) for endpoints in snapshot.endpoints.values()),
             workloads=sum(1 for workload in self._parts.enrolment.view() if workload.enrolled),
             requests=sum(total.count for total in requests.values()),
-            failed_requests=sum(total.count for key, total in requests.items() if key[5] >= 500),
+            failed_requests=sum(total.count for key, total in requests.items() if key.has_failed),
             control=self._control_view(),
             workers=tuple(map(_worker_view, self._parts.workers.slots)),
             capture=self._capture_view(),

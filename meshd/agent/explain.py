@@ -14,10 +14,11 @@ from meshd.agent.policy_text import route_effects
 from meshd.agent.views import action_text, match_text
 from meshd.datapath.rules.compilation import DEFAULT_LIMITS, METHODS, PARSED_FIELDS, CompiledRules, why_upcall
 from meshd.datapath.rules.decision import Carried, Reason, Upcall, decide
+from meshd.model.grpc import CONTENT_TYPE
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.regex import RegexError
 from meshd.model.request_policies import MILLION
-from meshd.model.routes import Forward, PathRegex, Route
+from meshd.model.routes import Forward, PathRegex, Route, RouteConfig
 from meshd.model.snapshot import Snapshot
 from meshd.model.view import ExplainedRequest, ExplanationView
 
@@ -46,6 +47,7 @@ def explain(
     if not request.host:
         request = _with_host(request, listener)
     config = snapshot.route_configs.get(listener.route_config)
+    request = _as_call(request, config)
     filters: tuple[str, ...] = ()
     try:
         found = find_route(config, request) if config else None
@@ -82,6 +84,15 @@ def _with_host(request: ExplainedRequest, listener: Listener) -> ExplainedReques
     namespace, _, name = listener.service.partition("/")
     port = "" if listener.port == 80 else f":{listener.port}"
     return msgspec.structs.replace(request, host=f"{name}.{namespace}{port}")
+
+
+def _as_call(request: ExplainedRequest, config: RouteConfig | None) -> ExplainedRequest:
+    """Where routes are for gRPC, a POST that says nothing of its content is taken for a call."""
+    routes = (route for host in (config.virtual_hosts if config else ()) for route in host.routes)
+    says = any(name == "content-type" for name, _ in request.headers)
+    if says or request.method != "POST" or not any(route.match.grpc for route in routes):
+        return request
+    return msgspec.structs.replace(request, headers=(*request.headers, ("content-type", CONTENT_TYPE)))
 
 
 def _why_proxy(

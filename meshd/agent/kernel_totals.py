@@ -163,7 +163,7 @@ class KernelTotals:
     def _key(self, row: Row) -> RequestKey:
         names = self._rules.get(row.rules) or self._old_rules.get(row.rules, _NEVER)[1]
         source = self._workloads.get(row.netns) or self._old_workloads.get(row.netns, _NOBODY)[1]
-        return (
+        return RequestKey(
             names.service,
             names.routes[row.route] if row.route < len(names.routes) else UNKNOWN,
             names.clusters.get(row.cluster, UNKNOWN),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from meshd.model.grpc import is_grpc
 from meshd.model.regex import Regex
 from meshd.model.request_policies import StringMatch
 from meshd.model.routes import (
@@ -77,6 +78,8 @@ def _path_holds(match: PathMatch, path: str) -> bool:
 
 def _conditions_hold(match: RouteMatch, request: ExplainedRequest) -> bool:
     if match.method not in ("", request.method) or not headers_hold(match.headers, request):
+        return False
+    if match.grpc and not any(is_grpc(value) for value in _values(request.headers, "content-type")[:1]):
         return False
     for parameter in match.query:
         first = _values(_parameters(request.query), parameter.name)[:1]

@@ -14,7 +14,7 @@ from meshd.agent.views import requests_by_service
 from meshd.model.view import DemandView, HealthView, StatusView
 from meshd.model.wire import LATENCY_BUCKETS
 
-_REQUEST_LABELS = ("service", "route", "cluster", "source", "method", "code", "response_flags")
+_REQUEST_LABELS = ("service", "route", "cluster", "source", "method", "code", "response_flags", "grpc_status")
 _DURATION_LABELS = ("service", "route", "cluster")
 
 
@@ -55,8 +55,8 @@ class _Node(Collector):
 
 def _requests(requests: Mapping[RequestKey, RequestTotal]) -> Metric:
     family = CounterMetricFamily("meshd_requests", "Requests answered.", labels=_REQUEST_LABELS)
-    for (service, route, cluster, source, method, status, flags), total in requests.items():
-        family.add_metric((service, route, cluster, source, method, str(status), flags), total.count)
+    for key, total in requests.items():
+        family.add_metric(tuple(map(str, key)), total.count)
     return family
 
 

@@ -5,11 +5,29 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
+from meshd.model.grpc import as_http
 from meshd.model.wire import LATENCY_BUCKETS, RequestCounts, Stats, TcpCounts
 
-RequestKey = tuple[str, str, str, str, str, int, str]
-"""service, route, cluster, source, method, status, flags."""
+
+class RequestKey(NamedTuple):
+    """What requests have in common that are counted together: see RequestCounts."""
+
+    service: str
+    route: str
+    cluster: str
+    source: str
+    method: str
+    status: int
+    flags: str
+    grpc_status: str = ""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the server, or the mesh for it, has answered with an error."""
+        grpc = self.grpc_status
+        return self.status >= 500 or (grpc.isdecimal() and as_http(int(grpc)) >= 500)
 
 
 TcpKey = tuple[str, str, str, str]
@@ -119,7 +137,7 @@ class Totals:
 
 def _add_requests(totals: dict[RequestKey, RequestTotal], rows: Iterable[RequestCounts]) -> None:
     for row in rows:
-        key = (row.service, row.route, row.cluster, row.source, row.method, row.status, row.flags)
+        key = RequestKey(*(getattr(row, field) for field in RequestKey._fields))
         totals.setdefault(key, RequestTotal()).add(row.count, row.seconds, row.buckets)
 
 

@@ -9,7 +9,7 @@ from meshd.agent.health.marks import By, Mark, Marks
 from meshd.agent.totals import RequestKey, RequestTotal, TcpKey, TcpTotal
 from meshd.model.clusters import Endpoint, Health
 from meshd.model.listeners import Listener
-from meshd.model.request_policies import StringMatch
+from meshd.model.request_policies import MILLION, StringMatch
 from meshd.model.routes import (
     Action,
     DirectResponse,
@@ -147,9 +147,12 @@ def _endpoint_view(cluster: str, endpoint: Endpoint, mark: Mark | None, now: flo
 
 def match_text(match: RouteMatch) -> str:
     """A match in a line: ``GET /api/* x-user=tester``."""
-    parts = [match.method or "*", _path_text(match.path)]
+    parts = ["gRPC"] if match.grpc else []
+    parts += [match.method or "*", _path_text(match.path)]
     parts += [string_text(header) for header in match.headers]
     parts += [f"?{string_text(query)}" for query in match.query]
+    if match.share < MILLION:
+        parts.append(f"draw under {percent_text(match.share)}")
     return " ".join(parts)
 
 
@@ -184,6 +187,11 @@ def _path_text(path: PathMatch) -> str:
             return value.rstrip("/") + "/*"
         case PathRegex(value=value):
             return f"~{value}"
+
+
+def percent_text(share: int) -> str:
+    """A share of parts per million, as ``12.5 %``."""
+    return f"{100 * share / MILLION:g} %"
 
 
 def string_text(match: StringMatch) -> str:

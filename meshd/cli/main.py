@@ -11,7 +11,7 @@ from meshd import __version__
 from meshd.cli.errors import CommandError
 
 _DAEMONS = frozenset(("agent", "control"))
-_COMMANDS = ("lab", "status", "explain", "bench", "agent", "control", "check", "cleanup")
+_COMMANDS = ("lab", "status", "explain", "bench", "agent", "control", "check", "cleanup", "grpc_bootstrap")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

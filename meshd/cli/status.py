@@ -13,7 +13,7 @@ from meshd.cli.asking import add_options, agent_sockets, get, print_json
 from meshd.cli.status_text import percentage, status_text, why_left_out
 from meshd.cli.table import table
 from meshd.gateway.route_status import object_status
-from meshd.model.status import ObjectStatus
+from meshd.model.status import ROUTE_KINDS, ObjectStatus
 from meshd.model.view import (
     EndpointView,
     FlowsView,
@@ -91,11 +91,14 @@ def _routes(sockets: Sequence[Path], as_json: bool) -> int:
                     {
                         "node": node,
                         "routes": routes,
-                        "httpRoutes": [
-                            {"namespace": o.namespace, "name": o.name, "status": object_status(o)}
-                            for o in told[node]
-                            if o.kind == "HTTPRoute"
-                        ],
+                        **{
+                            f"{kind.removesuffix('Route').lower()}Routes": [
+                                {"namespace": o.namespace, "name": o.name, "status": object_status(o)}
+                                for o in told[node]
+                                if o.kind == kind
+                            ]
+                            for kind in sorted(ROUTE_KINDS)
+                        },
                         "policies": [
                             {
                                 "kind": o.kind,
@@ -104,7 +107,7 @@ def _routes(sockets: Sequence[Path], as_json: bool) -> int:
                                 "status": object_status(o),
                             }
                             for o in told[node]
-                            if o.kind != "HTTPRoute"
+                            if o.kind not in ROUTE_KINDS
                         ],
                     }
                     for node, routes in answers.items()
@@ -124,10 +127,11 @@ def _routes(sockets: Sequence[Path], as_json: bool) -> int:
         print(f"and those of {unused} service ports that are not in use")
     # All nodes have them from one control plane.
     objects = dict.fromkeys(each for several in told.values() for each in several)
-    if conditions := [row for each in objects if each.kind == "HTTPRoute" for row in _told(each)]:
-        print()
-        print(table(("HTTPROUTE", "PARENT", "ACCEPTED", "RESOLVED REFS", "MESSAGE"), conditions))
-    if conditions := [row for each in objects if each.kind != "HTTPRoute" for row in _told(each)]:
+    for kind in sorted(ROUTE_KINDS):
+        if conditions := [row for each in objects if each.kind == kind for row in _told(each)]:
+            print()
+            print(table((kind.upper(), "PARENT", "ACCEPTED", "RESOLVED REFS", "MESSAGE"), conditions))
+    if conditions := [row for each in objects if each.kind not in ROUTE_KINDS for row in _told(each)]:
         print()
         print(table(("POLICY", "TARGET", "ACCEPTED", "MESSAGE"), conditions))
     return 0
@@ -138,7 +142,7 @@ def _told(of: ObjectStatus) -> Iterator[tuple[str, ...]]:
     for parent in of.parents:
         words = ["yes" if each.status else each.reason for each in parent.conditions]
         message = "; ".join(each.message for each in parent.conditions if each.message)
-        shown = name if of.kind == "HTTPRoute" else f"{of.kind} {name}"
+        shown = name if of.kind in ROUTE_KINDS else f"{of.kind} {name}"
         yield (shown, parent.parent, *words, message or "-")
 
 

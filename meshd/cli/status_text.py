@@ -35,7 +35,7 @@ def _lines(status: StatusView) -> Iterator[str]:
     used = f" ({status.demand.used} in use)" if status.demand.on else ""
     sizes = f"services {status.services}{used}, endpoints {status.endpoints}, workloads {status.workloads}"
     yield f"  Config         {sizes}"
-    yield f"  Requests       {status.requests}, answered with 5xx {status.failed_requests}"
+    yield f"  Requests       {status.requests}, failed (5xx, or such a gRPC status) {status.failed_requests}"
     yield from _health(status.health)
     problems = [line for status_of in status.objects for line in _problems(status_of)]
     problems += [f"{name}: refused: {why}" for name, why in sorted(control.refused.items())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import errno
 import os
@@ -23,6 +24,7 @@ from meshd.datapath.loading.probe import Probe
 from meshd.datapath.loading.programs import CGROUP_PROGRAMS, PROGRAMS
 from meshd.datapath.selftest.outcome import Check, run_self_test
 from meshd.datapath.splicing import watch as splice_watch
+from meshd.libraries import NGHTTP2, why_not_nghttp2
 from meshd.paths import BPF_FS, PIN_ROOT
 
 OLDEST_KERNEL = (5, 18)
@@ -62,6 +64,7 @@ def findings(instance: str, at: Path | None) -> Iterator[Finding]:
     yield _bpf_fs()
     yield from _programs(folder)
     yield from _fast_path()
+    yield _http2()
     try:
         yield _pins(instance, folder)
     except OSError as error:
@@ -187,6 +190,18 @@ def _fast_path() -> Iterator[Finding]:
         )
     else:
         yield Finding("splice watch", Verdict.OK, "calls of splice(2) can be seen")
+
+
+def _http2() -> Finding:
+    """Looked for as the proxy looks for it, which without it does not start."""
+    try:
+        library = ctypes.CDLL(NGHTTP2)
+    except OSError:
+        library = None
+    if why_not := why_not_nghttp2(library):
+        found, _, mend = why_not.rpartition(": " if library is None else "; ")
+        return Finding("libnghttp2", Verdict.FAIL, found, mend)
+    return Finding("libnghttp2", Verdict.OK, NGHTTP2)
 
 
 def _names(checks: Iterable[Check]) -> str:

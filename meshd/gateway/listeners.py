@@ -9,11 +9,12 @@ import msgspec
 from meshd.gateway import options
 from meshd.gateway.options import ServiceOptions
 from meshd.gateway.policies import Merged
-from meshd.gateway.protocols import protocol
+from meshd.gateway.protocols import http_version, protocol
 from meshd.gateway.retries import CONNECT_RETRY
 from meshd.gateway.shaping import Shaping, rate_limit
 from meshd.kube.objects import Service, ServicePort
 from meshd.kube.routepolicy import RoutePolicySpec
+from meshd.model.clusters import HttpVersion
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.request_policies import RateLimit
 from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
@@ -63,7 +64,7 @@ def listener(
                 ),
             )
         return opaque, ()
-    own = attached.get("") or (shaping.of_port(_default_route(name), (key, port.port)),)
+    own = attached.get("") or (shaping.of_port(_default_route(name, port), (key, port.port)),)
     fast_path, routes = _fast_path({**attached, "": own})
     consumers = tuple((each, f"{name}/from/{each}") for each in attached if each)
     found = Listener(
@@ -89,8 +90,12 @@ def _route_config(name: str, routes: tuple[Route, ...], limit: RateLimit | None)
     return RouteConfig(name=name, virtual_hosts=(VirtualHost(name=name, routes=routes, rate_limit=limit),))
 
 
-def _default_route(name: str) -> Route:
-    forward = Forward(clusters=(WeightedCluster(name=name),), retry=CONNECT_RETRY)
+def _default_route(name: str, port: ServicePort) -> Route:
+    """What speaks HTTP/2 may well be gRPC."""
+    deadline_limit = 0.0 if http_version(port) is HttpVersion.HTTP2 else None
+    forward = Forward(
+        clusters=(WeightedCluster(name=name),), retry=CONNECT_RETRY, deadline_limit=deadline_limit
+    )
     return Route(name=DEFAULT_ROUTE, action=forward)
 
 

@@ -24,7 +24,7 @@ _ANY = (2, 0)
 
 
 class Ranked(NamedTuple):
-    """A route with its place among all. Sorts by the place; no two places are equal."""
+    """A route with its place among all. Sorts by the place, which only parts of one rule share."""
 
     specificity: tuple[int, ...]
     """The smaller the more specific; comparable among routes of a kind."""

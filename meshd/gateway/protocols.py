@@ -7,7 +7,8 @@ In this order:
 3. nothing said: HTTP if an HTTPRoute or a GRPCRoute is attached to the port, else opaque TCP.
 
 There is no detection by looking at the first bytes: it stalls protocols in which the server speaks first.
-HTTP/2, gRPC and TLS are carried as opaque TCP.
+Which version of HTTP a client speaks is seen on each connection, for that all begin with a request or with
+HTTP/2's preface. TLS is carried as opaque TCP.
 """
 
 from __future__ import annotations
@@ -15,15 +16,23 @@ from __future__ import annotations
 import enum
 
 from meshd.kube.objects import ServicePort
+from meshd.model.clusters import HttpVersion
 from meshd.model.listeners import Protocol
 
-HTTP = frozenset({"http", "http1", "grpc-web", "kubernetes.io/ws"})
-"""Spoken as HTTP/1.1."""
-OTHER = frozenset({
-    "tcp", "tls", "https", "http2", "h2c", "grpc", "mongo", "mysql", "redis", "udp",
-    "kubernetes.io/h2c", "kubernetes.io/wss",
-})  # fmt: skip
-"""Known, and not HTTP/1.1 in clear text."""
+HTTP_VERSIONS = {
+    "http": HttpVersion.SAME,
+    "grpc-web": HttpVersion.SAME,
+    "http1": HttpVersion.HTTP1,
+    "kubernetes.io/ws": HttpVersion.HTTP1,
+    "http2": HttpVersion.HTTP2,
+    "h2c": HttpVersion.HTTP2,
+    "grpc": HttpVersion.HTTP2,
+    "kubernetes.io/h2c": HttpVersion.HTTP2,
+}
+"""What is HTTP in clear text, and what its servers are spoken to in: what only says HTTP, in what the client
+speaks, as without a mesh; WebSocket begins as HTTP/1.1 (KEP-3726)."""
+OTHER = frozenset({"tcp", "tls", "https", "mongo", "mysql", "redis", "udp", "kubernetes.io/wss"})
+"""Known, and not HTTP in clear text."""
 
 
 class Declared(enum.Enum):
@@ -36,14 +45,24 @@ class Declared(enum.Enum):
 
 def declared(port: ServicePort) -> Declared:
     """What a port is declared to speak."""
+    said = _said(port)
+    if said in HTTP_VERSIONS:
+        return Declared.HTTP
+    return Declared.OPAQUE if said in OTHER or port.app_protocol else Declared.NOTHING
+
+
+def http_version(port: ServicePort) -> HttpVersion:
+    """What a port's servers are spoken to in, where it is treated as HTTP."""
+    return HTTP_VERSIONS.get(_said(port), HttpVersion.SAME)
+
+
+def _said(port: ServicePort) -> str:
+    """The protocol's name in what the owner wrote, in lower case; empty: nothing was said."""
     if port.app_protocol:
-        return Declared.HTTP if port.app_protocol.lower() in HTTP else Declared.OPAQUE
+        return port.app_protocol.lower()
     if port.name == "grpc-web" or port.name.startswith("grpc-web-"):
-        return Declared.HTTP
-    prefix = port.name.partition("-")[0].lower()
-    if prefix in HTTP:
-        return Declared.HTTP
-    return Declared.OPAQUE if prefix in OTHER else Declared.NOTHING
+        return "grpc-web"
+    return port.name.partition("-")[0].lower()
 
 
 def protocol(port: ServicePort, has_routes: bool) -> Protocol:

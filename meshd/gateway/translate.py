@@ -108,6 +108,8 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
             continue
         cluster = upstreams.cluster(service, port, build.policies)
         name = cluster.name
+        if message := upstreams.unasked(service, port, build.policies):
+            problems.append(Problem(field=f"spec.ports[{i}]", message=message, severity=Severity.WARNING))
         build.clusters[name] = cluster
         check = cluster.health_check
         # In xDS the port that is probed is each endpoint's affair.
@@ -128,6 +130,7 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
         connections = build.connections.routes((key, port.port))
         found, configs = listener(service, port, free, routes, connections, policies, build.shaping, said)
         build.listeners[name] = found
+        problems += upstreams.session_affinity(service, port, found.protocol, build.policies)
         build.route_configs.update((config.name, config) for config in configs)
         if found.protocol is Protocol.HTTP or (found.is_relayed and options.says_of_connections(policies)):
             build.useful.update(dict.fromkeys(policies.names, True))

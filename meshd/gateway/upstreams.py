@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshd.gateway.policies import Policies
+from meshd.gateway.protocols import http_version
 from meshd.kube import upstreampolicy as kube
 from meshd.kube.duration import seconds
 from meshd.kube.loadbalancing import HashOn, LoadBalancing
@@ -25,8 +26,10 @@ from meshd.model.cluster_policies import (
     SlowStart,
     TcpProbe,
 )
-from meshd.model.clusters import Cluster
+from meshd.model.clusters import Cluster, HttpVersion
+from meshd.model.listeners import Protocol
 from meshd.model.request_policies import HashCookie, HashHeader, HashKey, HashQuery, HashSource
+from meshd.model.status import Problem, Severity
 
 HashKeys = Mapping[str, tuple[HashKey, ...]]
 """By cluster, of those that have any."""
@@ -37,20 +40,36 @@ def cluster_name(service: Service, port: ServicePort) -> str:
     return f"{service.metadata.namespace}/{service.metadata.name}:{port.port}"
 
 
+def unasked(service: Service, port: ServicePort, policies: Policies) -> str:
+    """What a policy asks of a port that contradicts what the port speaks; empty: nothing."""
+    spec, names = policies.upstream((service.metadata.namespace, service.metadata.name), port.name)
+    check = spec.health_check if spec is not None else None
+    if check is None or check.grpc is None or http_version(port) is not HttpVersion.HTTP1:
+        return ""
+    said = port.app_protocol or port.name
+    return f"speaks {said}, so that {' and '.join(names)} cannot have it probed by gRPC: it is not probed"
+
+
 def cluster(service: Service, port: ServicePort, policies: Policies) -> Cluster:
-    """A port of a Service as a cluster."""
+    """A port of a Service as a cluster. What is ``unasked`` is left out."""
     name = cluster_name(service, port)
     spec, names = policies.upstream((service.metadata.namespace, service.metadata.name), port.name)
+    plain = Cluster(
+        name=name,
+        http_version=http_version(port),
+        balancing=RingHash() if _is_sticky(service) else RoundRobin(),
+    )
     if spec is None:
-        return Cluster(name=name)
-    plain = Cluster(name=name)
+        return plain
     balancing = spec.load_balancing
     timeouts = spec.timeouts
+    check = spec.health_check if not unasked(service, port, policies) else None
     return Cluster(
         name=name,
+        http_version=plain.http_version,
         balancing=_balancing(balancing) if balancing else plain.balancing,
         panic_percent=balancing.panic_threshold if balancing else plain.panic_percent,
-        health_check=_health_check(spec.health_check, _dns_name(service)) if spec.health_check else None,
+        health_check=_health_check(check, _dns_name(service)) if check else None,
         outlier=_outlier(spec.outlier_detection) if spec.outlier_detection else None,
         limits=_limits(spec.limits) if spec.limits else plain.limits,
         connect_timeout=seconds(timeouts.connect) if timeouts else plain.connect_timeout,
@@ -65,9 +84,12 @@ def hash_keys(services: Mapping[tuple[str, str], Service], policies: Policies) -
     for key, service in services.items():
         for port in service.spec.ports:
             spec = policies.upstream(key, port.name).spec
-            if spec is not None and spec.load_balancing is not None and spec.load_balancing.hash_on:
-                keys = tuple(_hash_key(each) for each in spec.load_balancing.hash_on)
+            said = spec.load_balancing if spec is not None else None
+            if said is not None and said.hash_on:
+                keys = tuple(_hash_key(each) for each in said.hash_on)
                 found[cluster_name(service, port)] = keys
+            elif said is None and _is_sticky(service):
+                found[cluster_name(service, port)] = (HashSource(),)
     return found
 
 
@@ -80,6 +102,30 @@ def idle_timeouts(services: Mapping[tuple[str, str], Service], policies: Policie
             if spec is not None and spec.timeouts is not None:
                 found[cluster_name(service, port)] = seconds(spec.timeouts.idle)
     return found
+
+
+def session_affinity(
+    service: Service, port: ServicePort, protocol: Protocol, policies: Policies
+) -> tuple[Problem, ...]:
+    """Warnings where sessionAffinity is not kept on a captured port."""
+    if not _is_sticky(service):
+        return ()
+    spec, names = policies.upstream((service.metadata.namespace, service.metadata.name), port.name)
+    why = ""
+    if protocol is not Protocol.HTTP:
+        why = f"port {port.port} is opaque TCP, of which each connection is balanced by itself"
+    elif spec is not None and spec.load_balancing is not None:
+        why = f"{' and '.join(names)} says how port {port.port} is balanced"
+    if not why:
+        return ()
+    message = f"ClientIP does nothing here: {why}"
+    return (Problem(field="spec.sessionAffinity", message=message, severity=Severity.WARNING),)
+
+
+def _is_sticky(service: Service) -> bool:
+    """A client's requests are to go to one endpoint. kube-proxy remembers which, for a time; with several
+    proxies that would be several, so here it follows from the address."""
+    return service.spec.session_affinity == "ClientIP"
 
 
 def _hash_key(source: HashOn) -> HashKey:

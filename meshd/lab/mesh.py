@@ -23,6 +23,7 @@ from meshd.paths import run_dir
 _logger = logging.getLogger("meshd.lab.mesh")
 
 CONTROL_PORT = 15010
+CONTROL = f"{FABRIC_ADDRESS}:{CONTROL_PORT}"
 _ENROL_SECONDS = 5.0
 _START_SECONDS = 15.0
 _ANSWER_SECONDS = 2.0
@@ -49,7 +50,7 @@ _workloads = msgspec.json.Decoder(list[_Enrolment])
 def control_daemon(lab: Lab, cgroup_root: Path) -> Daemon:
     """The control plane, in the fabric's network namespace."""
     command = [sys.executable, "-m", "meshd", "control"]
-    command += ["--manifests", str(lab.manifests), "--listen", f"{FABRIC_ADDRESS}:{CONTROL_PORT}"]
+    command += ["--manifests", str(lab.manifests), "--listen", CONTROL]
     group = cgroup_root / lab.cgroup / "control"
     group.mkdir(exist_ok=True)
     return Daemon("control", command, Sandbox(group, lab.netns("fabric")), lab.log("control"))
@@ -67,7 +68,7 @@ class NodeMesh(Carrier):
         group = node_group / "agent"
         group.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "meshd", "agent", "--node", node]
-        command += ["--control", f"{FABRIC_ADDRESS}:{CONTROL_PORT}", "--cgroup", str(node_group)]
+        command += ["--control", CONTROL, "--cgroup", str(node_group)]
         command += ["--instance", lab.instance(node), "--runtime", "netns", "--workloads", str(self._folder)]
         command += ["--workers", str(options.workers), "--metrics-listen", "127.0.0.1:15020"]
         command += ["--fast-path", options.fast_path]

@@ -16,7 +16,7 @@ MAX_NODES = 16
 MODES = ("meshd", "sidecar", "node-proxy", "node-proxy-sockmap", "none")
 """Who carries the pods' traffic to services."""
 
-HOSTS_FILE = "hosts"
+HOSTS_FILE, GRPC_BOOTSTRAP_FILE = "hosts", "grpc-bootstrap.json"
 """In a pod's folder."""
 
 _LAB_NAME = re.compile(r"[a-z0-9]{1,12}")

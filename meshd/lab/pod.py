@@ -20,12 +20,14 @@ from meshd.lab.container import ContainerRun
 from meshd.lab.decisions.addressing import NodeNet
 from meshd.lab.decisions.environment import environment, expanded
 from meshd.lab.decisions.podview import Phase, PodView
-from meshd.lab.manifests.objects import Container
-from meshd.lab.names import HOSTS_FILE, env_file, log_file
+from meshd.lab.manifests.objects import GRPC_XDS_ENABLED, GRPC_XDS_KEY, Container
+from meshd.lab.mesh import CONTROL
+from meshd.lab.names import GRPC_BOOTSTRAP_FILE, HOSTS_FILE, env_file, log_file
 from meshd.lab.probing import Prober
 from meshd.lab.system import cgroup, netspace, network, process
 from meshd.lab.system.process import Surroundings
 from meshd.lab.system.sandbox import Sandbox
+from meshd.xds.grpc_bootstrap import FILE_VARIABLE, Client, bootstrap
 
 _logger = logging.getLogger("meshd.lab.pod")
 
@@ -45,6 +47,11 @@ class Places(msgspec.Struct, frozen=True):
     def hosts(self) -> Path:
         """The file that stands in for /etc/hosts."""
         return self.folder / HOSTS_FILE
+
+    @property
+    def grpc_bootstrap(self) -> Path:
+        """How gRPC clients find the control plane, where the pod wants them to."""
+        return self.folder / GRPC_BOOTSTRAP_FILE
 
     def log(self, container: str) -> Path:
         """A container's output."""
@@ -118,6 +125,11 @@ class PodRun:
             or ("terminating" if self._terminating else waiting or ("" if runs else "starting")),
         )
 
+    @property
+    def _has_grpc_xds(self) -> bool:
+        """Whether its gRPC clients are to find services themselves, be it in the mesh or not."""
+        return self._view.annotations.get(GRPC_XDS_KEY) == GRPC_XDS_ENABLED
+
     async def _run(self) -> None:
         view, places = self._view, self.places
         try:
@@ -154,6 +166,9 @@ class PodRun:
         places.folder.mkdir(parents=True, exist_ok=True)
         places.cgroup.mkdir(parents=True, exist_ok=True)
         places.hosts.touch()
+        if self._has_grpc_xds:
+            client = Client(view.name, view.namespace, view.node)
+            places.grpc_bootstrap.write_bytes(bootstrap(CONTROL, client))
         await network.make_pod(places.netns, places.node_netns, self._node, self.number)
         self.wired = True
         await self._publish()  # names and services work before the first container runs
@@ -174,6 +189,8 @@ class PodRun:
 
     def _container(self, spec: Container, sandbox: Sandbox, restart_policy: str) -> ContainerRun:
         base = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        if self._has_grpc_xds:
+            base[FILE_VARIABLE] = str(self.places.grpc_bootstrap)
         env = environment(spec, self._view, base)
         (self.places.folder / env_file(spec.name)).write_bytes(msgspec.json.encode(env))
         expanded_spec = msgspec.structs.replace(

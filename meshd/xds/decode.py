@@ -15,9 +15,9 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import struct_pb2
 
-from meshd.model.cluster_policies import HealthCheck, Outlier
-from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
-from meshd.xds import metadata
+from meshd.model.cluster_policies import GrpcProbe, HealthCheck, Outlier
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health, HttpVersion
+from meshd.xds import http_versions, metadata
 from meshd.xds.encode import HEALTH_PORT, HTTP_PROTOCOL_OPTIONS, LATENCY_FACTOR
 from meshd.xds.packing import seconds, unpack, wrapped
 from meshd.xds.policies import balancing, health_checks, limits, outliers
@@ -80,15 +80,21 @@ def cluster(message: cluster_pb2.Cluster) -> Cluster:
         raise UnsupportedError(name, "eds_cluster_config.service_name", "must be the cluster's name")
     facts = metadata.own_fields(message.metadata)
     metadata.only(facts, {HEALTH_PORT, LATENCY_FACTOR, metadata.POLICIES}, name, "metadata")
+    where = f"typed_extension_protocol_options[{HTTP_PROTOCOL_OPTIONS}]"
+    options = _http_options(message, where)
+    version, health_check = http_versions.read(options, name, where), _health_check(message, facts)
+    if version is HttpVersion.HTTP1 and health_check and isinstance(health_check.probe, GrpcProbe):
+        raise UnsupportedError(name, "health_checks[0].grpc_health_check", "only where HTTP/2 is spoken")
     return Cluster(
         name=name,
+        http_version=version,
         balancing=balancing.read(message),
         panic_percent=_panic_percent(message),
-        health_check=_health_check(message, facts),
+        health_check=health_check,
         outlier=_outlier(message, facts),
         limits=limits.read(message.circuit_breakers, name, "circuit_breakers"),
         connect_timeout=seconds(message, "connect_timeout", DEFAULT_CONNECT_TIMEOUT),
-        idle_timeout=_upstream_idle_timeout(message),
+        idle_timeout=seconds(options.common_http_protocol_options, "idle_timeout", DEFAULT_IDLE_TIMEOUT),
         policies=metadata.texts(facts, metadata.POLICIES, name, "metadata"),
     )
 
@@ -124,30 +130,28 @@ def _outlier(message: cluster_pb2.Cluster, facts: Mapping[str, struct_pb2.Value]
     return outliers.read(message.outlier_detection, latency, name, "outlier_detection")
 
 
-def _upstream_idle_timeout(message: cluster_pb2.Cluster) -> float:
-    """What the upstream protocol options say, which must be HTTP/1.1."""
-    name, where = str(message.name), "typed_extension_protocol_options"
+def _http_options(message: cluster_pb2.Cluster, where: str) -> http_protocol_options_pb2.HttpProtocolOptions:
+    """What the cluster says of HTTP; its defaults where it says nothing."""
+    name = str(message.name)
     for key in message.typed_extension_protocol_options:
         if key != HTTP_PROTOCOL_OPTIONS:
-            raise UnsupportedError(name, f"{where}[{key}]", "not supported")
-    if HTTP_PROTOCOL_OPTIONS not in message.typed_extension_protocol_options:
-        return DEFAULT_IDLE_TIMEOUT
-    where = f"{where}[{HTTP_PROTOCOL_OPTIONS}]"
+            raise UnsupportedError(name, f"typed_extension_protocol_options[{key}]", "not supported")
     options = http_protocol_options_pb2.HttpProtocolOptions()
-    unpack(message.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS], options, name, where)
-    only(options, {"common_http_protocol_options", "explicit_http_config"}, name, where)
-    only(
-        options.common_http_protocol_options, {"idle_timeout"}, name, f"{where}.common_http_protocol_options"
-    )
-    explicit = options.explicit_http_config
-    only(explicit, {"http_protocol_options"}, name, f"{where}.explicit_http_config")
-    only(
-        explicit.http_protocol_options,
-        {"enable_trailers"},
-        name,
-        f"{where}.explicit_http_config.http_protocol_options",
-    )
-    return seconds(options.common_http_protocol_options, "idle_timeout", DEFAULT_IDLE_TIMEOUT)
+    if HTTP_PROTOCOL_OPTIONS in message.typed_extension_protocol_options:
+        unpack(message.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS], options, name, where)
+        only(
+            options,
+            {"common_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config"},
+            name,
+            where,
+        )
+        only(
+            options.common_http_protocol_options,
+            {"idle_timeout"},
+            name,
+            f"{where}.common_http_protocol_options",
+        )
+    return options
 
 
 def endpoints(message: endpoint_pb2.ClusterLoadAssignment) -> EndpointSet:

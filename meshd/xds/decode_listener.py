@@ -23,7 +23,7 @@ _HCM_FIELDS = {
     "codec_type", "stat_prefix", "rds", "http_filters", "common_http_protocol_options", "stream_idle_timeout",
     "request_headers_timeout", "max_request_headers_kb", "use_remote_address", "skip_xff_append", "via",
     "generate_request_id", "preserve_external_request_id", "server_header_transformation", "upgrade_configs",
-    "http_protocol_options",
+    "http_protocol_options", "http2_protocol_options",
 }  # fmt: skip
 _FIELDS = {
     "name", "address", "additional_addresses", "bind_to_port", "traffic_direction", "metadata",
@@ -190,6 +190,7 @@ def _http(
         name,
         f"{where}.http_protocol_options",
     )
+    only(hcm.http2_protocol_options, {"allow_connect"}, name, f"{where}.http2_protocol_options")
     default = HttpOptions()
     return HttpOptions(
         idle_timeout=seconds(hcm.common_http_protocol_options, "idle_timeout", default.idle_timeout),

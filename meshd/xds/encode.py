@@ -14,7 +14,6 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.v3 import percent_pb2
 from google.protobuf import wrappers_pb2
 
@@ -22,7 +21,7 @@ from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.request_policies import MILLION
 from meshd.model.routes import DirectResponse, RouteConfig
-from meshd.xds import encode_route, http_filters, metadata, tcp_chains
+from meshd.xds import encode_route, http_filters, http_versions, metadata, tcp_chains
 from meshd.xds.packing import duration, number, pack
 from meshd.xds.policies import balancing, health_checks, limits, outliers
 
@@ -121,10 +120,12 @@ def _http(model: Listener) -> http_connection_manager_pb2.HttpConnectionManager:
         generate_request_id=wrappers_pb2.BoolValue(value=options.request_id),
         preserve_external_request_id=True,
         via=options.via,
-        # What our proxy does unasked: leaves the Server field alone; WebSocket, HTTP/1.0, trailers.
+        # What our proxy does unasked: leaves the Server field alone; WebSocket, also over HTTP/2, HTTP/1.0,
+        # trailers.
         server_header_transformation=hcm.PASS_THROUGH,
         upgrade_configs=[hcm.UpgradeConfig(upgrade_type="websocket")],
         http_protocol_options=protocol_pb2.Http1ProtocolOptions(accept_http_10=True, enable_trailers=True),
+        http2_protocol_options=http_versions.http2(),
     )
 
 
@@ -143,15 +144,9 @@ def route_config(model: RouteConfig) -> route_pb2.RouteConfiguration:
 
 
 def cluster(model: Cluster) -> cluster_pb2.Cluster:
-    """A cluster whose endpoints come by EDS, speaking HTTP/1.1 upstream; TCP proxying ignores that."""
-    options = http_protocol_options_pb2.HttpProtocolOptions(
-        common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
-            idle_timeout=duration(model.idle_timeout)
-        ),
-        explicit_http_config=http_protocol_options_pb2.HttpProtocolOptions.ExplicitHttpConfig(
-            http_protocol_options=protocol_pb2.Http1ProtocolOptions(enable_trailers=True)
-        ),
-    )
+    """A cluster whose endpoints come by EDS; TCP proxying ignores what is said of HTTP."""
+    options = http_versions.write(model.http_version)
+    options.common_http_protocol_options.idle_timeout.CopyFrom(duration(model.idle_timeout))
     facts: dict[str, str | bool | float | Sequence[str] | Mapping[str, str]] = {}
     message = cluster_pb2.Cluster(
         name=model.name,

@@ -15,6 +15,7 @@ _REQUESTS = Resource.REQUESTS  # an enum's attributes are slow in Python 3.11
 
 _UNANSWERED = {
     response_flags.joined(Flag.UPSTREAM_TERMINATED): 503,
+    response_flags.joined(Flag.UPSTREAM_RESET): 503,
     response_flags.joined(Flag.UPSTREAM_PROTOCOL_ERROR): 503,
     response_flags.joined(Flag.UPSTREAM_TIMEOUT): 504,
 }

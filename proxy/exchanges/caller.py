@@ -9,9 +9,13 @@ from typing import NamedTuple
 from meshd import netns
 from meshd.model.clusters import Cluster, Endpoint
 from meshd.model.workload import Workload
+from proxy.exchanges.http1_pool import Http1Pool
+from proxy.exchanges.http2_pool import Http2Pool
 from proxy.exchanges.pool import Pool
-from proxy.in_force import EndpointKey
+from proxy.exchanges.server_version import speaks_http2
 from proxy.runtime import Runtime
+
+_PoolKey = tuple[str, str, int, bool]
 
 
 class Marks(NamedTuple):
@@ -40,7 +44,7 @@ class Caller:
         self._netns_fd = netns_fd
         self._home_fd = home_fd
         self._marks = marks
-        self._pools: dict[EndpointKey, Pool] = {}
+        self._pools: dict[_PoolKey, Pool] = {}
         self.relayed = 0
         """TCP connections that are routed as a whole, and have a server."""
 
@@ -59,12 +63,13 @@ class Caller:
         """The workload's own address of that family, else of the other; empty where it has none."""
         return self._addresses[6 if ipv6 else 4] or self._addresses[4 if ipv6 else 6]
 
-    def pool(self, cluster: Cluster, endpoint: Endpoint) -> Pool:
-        """The connections to an endpoint."""
-        key = (cluster.name, endpoint.address, endpoint.port)
+    def pool(self, cluster: Cluster, endpoint: Endpoint, http2: bool) -> Pool:
+        """The connections to an endpoint, for requests that its cluster gets in HTTP/2, or in HTTP/1.1."""
+        key = (cluster.name, endpoint.address, endpoint.port, http2)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = Pool(self.runtime, cluster, endpoint, self.open_socket)
+            kind = Http2Pool if http2 else Http1Pool
+            pool = self._pools[key] = kind(self.runtime, cluster, endpoint, self.open_socket)
         return pool
 
     def open_socket(self, family: socket.AddressFamily) -> socket.socket:
@@ -91,8 +96,10 @@ class Caller:
         """Drain the pools of endpoints that take no new requests; forget those that are empty."""
         config = self.runtime.config
         for key, pool in tuple(self._pools.items()):
-            if config.is_usable(key):
-                pool.renew(config.snapshot.clusters[key[0]])
+            http2 = key[3]
+            cluster = config.snapshot.clusters.get(key[0])
+            if cluster is not None and speaks_http2(cluster, http2) == http2 and config.is_usable(key[:3]):
+                pool.renew(cluster)
             elif pool.is_empty():
                 pool.close()
                 del self._pools[key]

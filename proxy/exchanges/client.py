@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from proxy.exchanges.caller import Caller
 from proxy.exchanges.pool import Pool
 from proxy.exchanges.upstream import Upstream
+from proxy.http1.field_values import Field
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
 from proxy.in_force import ListenerState
@@ -21,15 +23,18 @@ class Relay(Protocol):
     """Whether the client may send another request after it."""
     done: bool
     passed: int
-    """Bytes of body so far, as the server framed them."""
+    """Bytes of body so far, as the server framed them: by the response's ``length``."""
     surplus: bool
     """Whether the server sent bytes beyond the response."""
 
     def pass_on(self, data: bytes, at: int) -> bytes:
         """What the client gets for ``data`` from ``at`` on; first of all, the head. Raises BodyError."""
 
-    def close(self) -> bytes | None:
-        """The server has closed: what completes the response; None: it is cut off."""
+    def end(self, trailers: Sequence[Field]) -> bytes | None:
+        """The server sends no more: what completes the response; None: it is cut off.
+
+        ``trailers``: of a body that is CONTENT, which is complete; another one tells its end and them itself.
+        """
 
 
 class Client(Protocol):

@@ -89,7 +89,7 @@ class ClientConnection(asyncio.Protocol, ABC):
 
     @abstractmethod
     def drain(self) -> None:
-        """The worker is about to end: end as soon as that harms nobody."""
+        """End when what is in flight has ended."""
 
     @abstractmethod
     def _cancel(self) -> None:
@@ -104,6 +104,16 @@ class ClientConnection(asyncio.Protocol, ABC):
         self._hold = ReadHold(self._transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
         self.runtime.opened(self)
+
+    def take_over(self, other: ClientConnection) -> None:
+        """Go on with another one's connection, which speaks another protocol from here on."""
+        self._transport = other._transport
+        self._hold = other._hold
+        self.eof = other.eof
+        self.write_paused = other.write_paused
+        self.written = other.written
+        self.runtime.replaced(other, self)
+        self._transport.set_protocol(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is gone."""

@@ -11,7 +11,8 @@ from proxy.exchanges import failures
 from proxy.exchanges.client import Client
 from proxy.exchanges.load import Resource
 from proxy.exchanges.pool import LimitReachedError, Pool
-from proxy.exchanges.upstream import Upstream
+from proxy.exchanges.server import Server
+from proxy.exchanges.server_version import speaks_http2
 from proxy.http1.refusal import Refusal
 from proxy.routing.affinity import Affinity
 
@@ -22,7 +23,7 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 class Passenger(Protocol):
     """Who waits for a connection, and is told once what became of that."""
 
-    def begin(self, upstream: Upstream) -> None:
+    def begin(self, upstream: Server) -> None:
         """Here it is."""
 
     def connect_failed(self, refusal: Refusal) -> None:
@@ -38,10 +39,26 @@ class Passenger(Protocol):
 class Destination:
     """One request's. Holds the endpoint's count while the request is out to it."""
 
-    __slots__ = ("_affinity", "_balancer", "_client", "_counted", "_failed", "_passenger", "endpoint", "pool")
+    __slots__ = (
+        "_affinity",
+        "_balancer",
+        "_client",
+        "_counted",
+        "_failed",
+        "_http2",
+        "_passenger",
+        "endpoint",
+        "pool",
+    )
 
-    def __init__(self, client: Client, balancer: Balancer, affinity: Affinity | None = None) -> None:
-        """``affinity``: what ties the request to an endpoint; None: nothing does."""
+    def __init__(
+        self, client: Client, balancer: Balancer, http2: bool, affinity: Affinity | None = None
+    ) -> None:
+        """``http2``: whether the request came in HTTP/2.
+
+        ``affinity``: what ties the request to an endpoint; None: nothing does.
+        """
+        self._http2 = http2
         self._affinity = affinity
         self._client = client
         self._balancer = balancer
@@ -73,7 +90,8 @@ class Destination:
         self.endpoint = endpoint
         self._counted = True
         self._balancer.started(endpoint)
-        self.pool = client.caller.pool(self._cluster, endpoint)
+        cluster = self._cluster
+        self.pool = client.caller.pool(cluster, endpoint, speaks_http2(cluster, self._http2))
         return None
 
     def pick_again(self) -> Refusal | None:
@@ -114,15 +132,10 @@ class Destination:
             None if self.pool.load.has_room(Resource.REQUESTS, limit) else self._full(f"requests ({limit})")
         )
 
-    def idle_connection(self, method: str) -> Upstream | None:
-        """One that waits for a request, or None."""
-        upstream = self._idle()
-        if method not in IDEMPOTENT:
-            # It must not be sent twice, so look twice at the connection.
-            while upstream is not None and upstream.has_ended():
-                upstream.abort()
-                upstream = self._idle()
-        return upstream
+    def at_once(self, method: str) -> Server | None:
+        """Who takes a request now, or None."""
+        own = self._client.own_connection(self.pool)
+        return own or self.pool.take(careful=method not in IDEMPOTENT)
 
     def connect(self, passenger: Passenger) -> Refusal | None:
         """Get one that is not there yet. ``passenger`` hears of it later, unless it is refused at once."""
@@ -133,16 +146,13 @@ class Destination:
         self._passenger = passenger
         return None
 
-    def _idle(self) -> Upstream | None:
-        return self._client.own_connection(self.pool) or self.pool.take()
-
     def _full(self, what: str) -> Refusal:
         self._client.runtime.counters.add("upstream_overflows_total")
         return failures.overflow(self.pool.cluster.name, what)
 
     # -- for the pool --------------------------------------------------------------------------------
 
-    def connected(self, upstream: Upstream) -> bool:
+    def connected(self, upstream: Server) -> bool:
         """The connection stands. False: it is not wanted any more."""
         passenger, self._passenger = self._passenger, None
         if passenger is None:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Sequence
 
 from meshd.model.request_policies import Retry
 from proxy.exchanges import failures
 from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.client import Client
 from proxy.exchanges.destination import IDEMPOTENT, Destination
+from proxy.exchanges.dispatched import Dispatched
 from proxy.exchanges.exchange_state import DISPATCH_WAYS, DispatchState
 from proxy.exchanges.kept_request import KeptRequest
-from proxy.exchanges.retries import Retries
+from proxy.exchanges.loss import Kind, Loss
+from proxy.exchanges.retries import Retries, asks_for
 from proxy.exchanges.retry_state import Cause
-from proxy.exchanges.upstream import Upstream, User
+from proxy.exchanges.server import Server
+from proxy.exchanges.upstream import Upstream
+from proxy.http1.field_values import Field
 from proxy.http1.refusal import Refusal
-from proxy.http1.request import Request
-from proxy.http1.response_heads import ResponseHeads
-from proxy.http1.response_parser import Response, ResponseError
+from proxy.http1.response_parser import Response
 from proxy.http1.response_relay import response_is_whole
-from proxy.telemetry.response_flags import Flag
 
 _NEW = DispatchState.NEW
 _CONNECTING = DispatchState.CONNECTING
@@ -29,26 +30,8 @@ _WAITING = DispatchState.WAITING
 _OVER = DispatchState.OVER
 
 
-class Dispatched(User, Protocol):
-    """The exchange whose request is dispatched."""
-
-    request: Request
-    request_done: bool
-    """Whether the request's last byte has come."""
-    upstream: Upstream | None
-    """The connection that the request is on."""
-
-    def interim(self, response: Response) -> None:
-        """A 1xx response has come, and another one follows."""
-
-    def respond(self, response: Response, data: bytes, at: int) -> None:
-        """The final response, which ``data`` from ``at`` on follows."""
-
-    def mark(self, flag: Flag) -> None:
-        """What comes next, a response or a failure, is the last word, for a reason that the log tells."""
-
-    def fail(self, refusal: Refusal) -> None:
-        """There is no response to be had."""
+MAX_REPLAYS = 8
+"""Times that a request is sent again that its servers have not touched; they may all be going."""
 
 
 class Dispatch:
@@ -58,10 +41,9 @@ class Dispatch:
         "_attempt",
         "_client",
         "_exchange",
-        "_heads",
         "_kept",
         "_policy",
-        "_replayed",
+        "_replays",
         "_retries",
         "_state",
         "_timer",
@@ -86,9 +68,9 @@ class Dispatch:
         self._client = client
         self._attempt: Attempt | None = None
         """What is out, if anything is."""
-        self._heads: ResponseHeads
         self._kept = kept
-        self._replayed = False
+        self._replays = 0
+        """Times that it was sent again because it was not the first time for anybody."""
         self._policy = retry
         """None: there is no other try."""
         self._retries: Retries | None = None
@@ -111,7 +93,10 @@ class Dispatch:
     def resume(self, upstream: Upstream | None) -> None:
         """Wait for the answer to what is out on ``upstream`` already; None: it is gone: ``lost`` follows."""
         self._to(_WAITING)
-        self._await_answer(upstream)
+        self._exchange.upstream = upstream
+        if upstream is not None:
+            upstream.expect_answer(self._exchange, self._exchange.request.head.method)
+            self._hold_if_paused(upstream)
 
     def more(self, data: bytes) -> None:
         """More of the request's body."""
@@ -125,6 +110,15 @@ class Dispatch:
         if upstream is not None:
             upstream.write(data)
             if self._exchange.request_done and self._state is _WAITING:
+                self._limit_try()
+
+    def end(self, trailers: Sequence[Field]) -> None:
+        """The end of a body that is CONTENT."""
+        self._kept.trailers = trailers
+        upstream = self._exchange.upstream
+        if upstream is not None:
+            upstream.end(trailers)
+            if self._state is _WAITING:
                 self._limit_try()
 
     def leave(self) -> None:
@@ -149,7 +143,7 @@ class Dispatch:
         if refusal is not None:
             self._exchange.fail(refusal)
             return
-        upstream = destination.idle_connection(self._exchange.request.head.method)
+        upstream = destination.at_once(self._exchange.request.head.method)
         if upstream is not None:
             self.begin(upstream)
         else:
@@ -183,77 +177,85 @@ class Dispatch:
 
     # -- an answer -----------------------------------------------------------------------------------
 
-    def begin(self, upstream: Upstream) -> None:
-        """The request has its connection."""
+    def begin(self, upstream: Server) -> None:
+        """The request has who takes it."""
         self._to(_WAITING)
-        if self.destination is not None and self.destination.endpoint is not None:
+        kept = self._kept
+        assert self.destination is not None
+        assert kept.head is not None
+        if self.destination.endpoint is not None:
             self._attempt = Attempt(upstream.pool, self.destination.endpoint)
-        self._await_answer(upstream)
-        upstream.write(self._kept.read())
+        self._exchange.upstream = upstream
+        upstream.send(self._exchange, self._exchange.as_of_now(kept.head), kept.read())
+        if kept.trailers is not None:
+            upstream.end(kept.trailers)
+        self._hold_if_paused(upstream)
         if not upstream.write_paused:
             self._client.release_for_upstream()
         if self._exchange.request_done:
             self._limit_try()
 
-    def _await_answer(self, upstream: Upstream | None) -> None:
-        exchange, client = self._exchange, self._client
-        self._heads = ResponseHeads(client.runtime.responses, exchange.request.head.method)
-        exchange.upstream = upstream
-        if upstream is not None:
-            upstream.exchange = exchange
-            if client.write_paused:
-                upstream.hold()
+    def _hold_if_paused(self, upstream: Server) -> None:
+        if self._client.write_paused:
+            upstream.hold()
 
-    def read(self, data: bytes) -> None:
-        """Bytes from the server: interim responses, and the final one's head."""
-        at = 0
-        while True:
-            try:
-                response, data, at = self._heads.read(data, at)
-            except ResponseError as error:
-                self._part()
-                self._try_failed(Cause.RESET, failures.bad_response(str(error)))
-                return
-            if response is None:
-                return
-            if response.status >= 200 or response.status == 101:
-                if self._attempt is not None:
-                    self._attempt.answered(response.status)
-                if not self._is_retried(response, data, at):
-                    self._to(_OVER)
-                    self._kept.drop()
-                    self._exchange.respond(response, data, at)
-                return
-            # The next server's might say otherwise. Envoy does not try again after it, either.
-            self._give_up_retries()
-            self._exchange.interim(response)
+    def interim(self) -> None:
+        """A response has come that is not the last: the next server's might say otherwise, so there is none.
 
-    def lost(self) -> None:
-        """The connection is gone, and no final response has come.
+        Envoy does not try again after it, either.
+        """
+        self._give_up_retries()
+
+    def is_answered(self, response: Response, data: bytes, at: int) -> bool:
+        """Whether a final response is the client's; else another one follows. ``data``: what follows it."""
+        if self._attempt is not None:
+            self._attempt.answered(self._exchange.counted_as(response))
+        if self._is_retried(response, data, at):
+            return False
+        self._to(_OVER)
+        self._kept.drop()
+        return True
+
+    def lost(self, loss: Loss) -> None:
+        """No final response has come, and none comes of where the request is.
 
         RFC 9112, 9.3.1: a server may close an idle connection at any time. A request on a reused one that may
-        be sent twice is not lost: it is sent once more, on a new connection.
+        be sent twice is not lost: it is sent once more, on a new connection. Where the route has requests
+        tried again after such an end, that is one of its tries. Likewise, but always, what an HTTP/2 server
+        says not to have touched (RFC 9113, 8.7).
         """
         upstream, self._exchange.upstream = self._exchange.upstream, None
-        reused = upstream is None or upstream.reused  # the kernel uses no new ones
-        if (
-            not reused
-            or self._heads.has_begun
-            or self._replayed
-            or not self._kept.is_whole
-            or self._exchange.request.head.method not in IDEMPOTENT
-        ):
-            self._try_failed(Cause.RESET, failures.closed_unanswered())
+        if not self._is_replayed(loss, upstream):
+            refusal = loss.unbegun
+            if loss.kind is Kind.CLOSED and upstream is not None and upstream.is_answering:
+                refusal = failures.bad_response("it ended within its head")
+            self._try_failed(Cause.RESET, refusal)
             return
         assert self.destination is not None
         self._end_attempt()
-        self._replayed = True
+        self._replays += 1
         self._client.runtime.counters.add("upstream_replays_total")
-        refusal = self.destination.pick_again()
-        if refusal is not None:
-            self._exchange.fail(refusal)
+        unavailable = self.destination.pick_again()
+        if unavailable is not None:
+            self._exchange.fail(unavailable)
+        elif loss.kind is Kind.UNTOUCHED:
+            self._use_or_connect(self.destination)
         else:
             self._connect(self.destination)
+
+    def _is_replayed(self, loss: Loss, upstream: Server | None) -> bool:
+        if not self._kept.is_whole or self.destination is None:
+            return False
+        if loss.kind is Kind.UNTOUCHED:
+            return self._replays < MAX_REPLAYS
+        return (
+            loss.kind is Kind.CLOSED
+            and not self._replays
+            and not (self._policy is not None and self._policy.reset)
+            and self._exchange.request.head.method in IDEMPOTENT
+            # The kernel uses no new ones.
+            and (upstream is None or (upstream.reused and not upstream.is_answering))
+        )
 
     def _limit_try(self) -> None:
         if self._try_seconds and self._timer is None:
@@ -279,14 +281,12 @@ class Dispatch:
     def _is_retried(self, response: Response, data: bytes, at: int) -> bool:
         """Whether a final response is one that the policy has the client not see. Then it is forgotten."""
         policy = self._policy
-        if self._retries is None and (policy is None or response.status not in policy.statuses):
+        if policy is None or response.status == 101 or not asks_for(policy, response):
+            if self._retries is not None:
+                self._retries.succeed()
             return False
         retries = self._made_retries()
-        if retries is None:
-            return False
-        if response.status == 101 or not retries.asks_for(response):
-            retries.succeed()
-            return False
+        assert retries is not None
         if not self._may_try_again(retries):
             return False
         self._end_attempt()
@@ -340,16 +340,14 @@ class Dispatch:
             self._attempt = None
 
     def _part(self, is_ended: bool = False) -> None:
-        """Leave the connection. ``is_ended``: its server has no more to say, so that it can be used again."""
+        """Leave the server. ``is_ended``: it has no more to say, so that its connection can be used again."""
         upstream, self._exchange.upstream = self._exchange.upstream, None
         if upstream is None:
             return
-        upstream.exchange = None
         if is_ended and self._exchange.request_done:
-            upstream.release()
-            upstream.pool.release(upstream)
+            upstream.finish(True, None)
         else:
-            upstream.abort()
+            upstream.leave()
 
     def _to(self, state: DispatchState) -> None:
         assert state in DISPATCH_WAYS[self._state], f"{self._state} to {state}"

@@ -20,6 +20,8 @@ from proxy.http1 import heads, responses
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
+from proxy.http2.downstream import Http2Downstream
+from proxy.http2.session import PREFACE
 from proxy.in_force import ListenerState
 from proxy.routing.header_edit import Edit
 from proxy.runtime import Runtime
@@ -30,6 +32,9 @@ MAX_PIPELINED_BYTES = 64 * 1024
 """Of requests that wait for the one before; beyond it the client is not read from."""
 FIRST_BYTE_SECONDS = 60.0
 """A new connection that says nothing for so long waits for the server to speak first: not HTTP."""
+
+_PREFACE_HEAD = PREFACE[: PREFACE.index(b"SM")]
+"""As much of it as looks like a request's head."""
 
 _IDLE = ConnectionState.IDLE
 _HEAD = ConnectionState.HEAD
@@ -180,6 +185,9 @@ class Downstream(ClientConnection):
             if end < 4:
                 self._begin_head(data[at:])
                 break
+            if data[at:end] == _PREFACE_HEAD and at == self._requests == 0:
+                self._become_http2().greeted(data)
+                return
             try:
                 if end - at > self.listener.options.max_request_head_bytes:
                     raise first_bytes.head_too_large(
@@ -188,6 +196,9 @@ class Downstream(ClientConnection):
                 request = self.runtime.requests.parse(data[at:end])
             except Refusal as refusal:
                 self._refuse(refusal, data[at:end])
+                return
+            if request.h2c is not None:
+                self._become_http2().upgraded(request, request.h2c, data, end)
                 return
             at = self._exchange_for(request, data, end)
             if self._state is not _IDLE or self.write_paused:
@@ -210,6 +221,19 @@ class Downstream(ClientConnection):
             # 4 GiB later the kernel's count of bytes will be what it was when it was armed.
             self.fast.disarm()
         return at
+
+    def _become_http2(self) -> Http2Downstream:
+        """HTTP/2 from here on: another object has the connection, and this one hears nothing more of it."""
+        self._serving = False
+        self._to(_CLOSED)
+        if self.fast is not None:
+            self.fast.closed()
+            self.fast = None
+        http2 = Http2Downstream(
+            self.runtime, self.caller, self.listener, self.local, self.remote, self.ipv6, self._present
+        )
+        http2.take_over(self)
+        return http2
 
     def _next(self) -> None:
         """Go on with what has been kept."""
@@ -384,7 +408,7 @@ class Downstream(ClientConnection):
             refusal, answer, counter = other
             self.runtime.counters.add(counter)
         self.write(answer)
-        first_bytes.record(self, refusal, head)
+        first_bytes.record(self, refusal, *first_bytes.method_and_target(head))
         self._linger()
 
     # -- time ----------------------------------------------------------------------------------------

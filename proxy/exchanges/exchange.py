@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
+from meshd.model.grpc import of_http
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import Source
 from proxy.exchanges import failures
@@ -14,12 +16,18 @@ from proxy.exchanges.destination import Destination
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.exchanges.filtering import Filtering
-from proxy.exchanges.kept_request import MAX_KEPT_BODY_BYTES, KeptRequest
+from proxy.exchanges.kept_request import KeptRequest
+from proxy.exchanges.loss import Loss
 from proxy.exchanges.mirroring import MirroredRequest, mirror
+from proxy.exchanges.outgoing import Outgoing, outgoing
 from proxy.exchanges.report import Account, report
-from proxy.exchanges.upstream import Upstream
+from proxy.exchanges.retry_state import kept_bytes, try_seconds
+from proxy.exchanges.server import Server
+from proxy.grpc.answers import trailers_only
+from proxy.grpc.call import call_of, http_status
 from proxy.http1 import heads
-from proxy.http1.body import BodyError, UntilCloseBody, body_of
+from proxy.http1.body import BodyError, OpenBody, body_of
+from proxy.http1.field_values import Field
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
@@ -46,14 +54,17 @@ class Exchange:
     __slots__ = (
         "_affinity",
         "_body",
+        "_call",
         "_client",
         "_copies",
+        "_deadline",
         "_decision",
         "_filtering",
         "_last_activity",
         "_relay",
         "_response_keeps_alive",
         "_timeout",
+        "_trailers",
         "_upstream_eof",
         "account",
         "dispatch",
@@ -74,16 +85,22 @@ class Exchange:
         self.state = _NEW
         self.account = Account(started)
         self.dispatch: Dispatch | None = None
-        self.upstream: Upstream | None = None
+        self.upstream: Server | None = None
         self.edit: Edit = NO_EDIT
         """What is done to the head of the answer, whoever gives it."""
         self._decision: ForwardTo
         self._affinity: Affinity | None = None
         self._filtering: Filtering | None = None
         self._copies: tuple[MirroredRequest, ...] = ()
+        self._trailers: Sequence[Field] | None = None
+        """The request's, after a body that is CONTENT, when it has ended."""
         self._relay: Relay
         self._response_keeps_alive = False
         self._timeout: asyncio.TimerHandle | None = None
+        self._call = call_of(request.head)
+        """None: it is not gRPC."""
+        self._deadline: asyncio.TimerHandle | None = None
+        """Of a call that is held to one."""
         self._last_activity = client.runtime.now
         self._upstream_eof = False
 
@@ -130,7 +147,8 @@ class Exchange:
         if isinstance(decision, Answer):
             self.account.flags = response_flags.with_earlier(self.account.flags, decision.flags)
             self.account.details = decision.details
-            self._answer(decision.status, decision.headers, decision.body)
+            body = decision.body if self._call is None else decision.message
+            self._answer(decision.status, decision.headers, body)
         else:
             self._decision = decision
             self.account.cluster = decision.cluster
@@ -169,6 +187,23 @@ class Exchange:
             self._filtering.more(taken)
         return end
 
+    def end_request(self, trailers: Sequence[Field] = ()) -> None:
+        """The end of a request's body that is CONTENT, or of what a tunnel's client sends."""
+        if self.state is _TUNNEL:
+            self.tunnel_eof()
+            return
+        body = self._body
+        assert body is not None
+        body.closed()
+        self._last_activity = self._client.runtime.now
+        self.request_done = True
+        self._trailers = trailers
+        for copy in self._copies:
+            copy.end(trailers)
+        if self.dispatch is not None:
+            self.dispatch.end(trailers)
+            self._arm_timeout()
+
     def _send(self, body: bytes) -> None:
         """Send the request on its way. ``body``: what has come of its body."""
         decision = self._decision
@@ -177,56 +212,55 @@ class Exchange:
         if balancer is None:
             self.fail(failures.no_cluster(decision.cluster, decision.missing_cluster_status))
             return
-        dispatch = self._write_down(balancer, body)
+        head = self._write_down(balancer, body)
+        self._arm_deadline()
         if self.request_done:
             self._arm_timeout()
         self._to(_DISPATCHED)
-        dispatch.start()
+        assert self.dispatch is not None
+        self.dispatch.start()
         # Of what goes nowhere there is no copy, and none of what may become a tunnel.
         if decision.mirrors and self.state is not _ENDED and not self.request.upgrade:
-            self._copies = mirror(
-                client, decision, self.request.head.method, self.account.sent or [], body, self.request_done
-            )
+            self._copies = mirror(client, decision, head, body, self.request_done, self._trailers)
 
-    def _write_down(self, balancer: Balancer, body: bytes) -> Dispatch:
-        """The request as it goes to a server."""
+    def _write_down(self, balancer: Balancer, body: bytes) -> Outgoing:
+        """The request as it goes to a server, and its dispatch."""
         decision, request, client = self._decision, self.request, self._client
-        fields = self.account.sent = heads.request_fields(
-            request,
-            decision.host,
-            decision.request_edit,
-            client.listener.options,
-            client.forwarded_for(),
-        )
-        head = heads.request_head(request.head.method, decision.target, fields)
-        retry, limit, try_seconds = decision.retry, 0, 0.0
-        if retry is not None:
-            if retry.attempts and (retry.reset or retry.statuses):
-                limit = MAX_KEPT_BODY_BYTES
-            # As in Envoy: the route's own timeout would come first.
-            if not 0 < decision.timeout <= retry.per_try_timeout:
-                try_seconds = retry.per_try_timeout
-        destination = Destination(client, balancer, self._affinity)
-        kept = KeptRequest(head, body, limit)
-        dispatch = self.dispatch = Dispatch(self, client, destination, kept, retry, try_seconds)
-        return dispatch
+        head = outgoing(request, decision, client)
+        self.account.sent = head.fields
+        retry = decision.retry
+        kept = KeptRequest(head, body, kept_bytes(retry))
+        kept.trailers = self._trailers
+        destination = Destination(client, balancer, request.http2, self._affinity)
+        self.dispatch = Dispatch(self, client, destination, kept, retry, try_seconds(retry, decision.timeout))
+        return head
+
+    def as_of_now(self, head: Outgoing) -> Outgoing:
+        """The request's head as it is sent at this moment: with what is left of its deadline."""
+        call = self._call
+        if call is None or call.seconds is None:
+            return head
+        passed = time.monotonic() - self.account.started
+        return head._replace(fields=call.with_what_is_left(head.fields, passed))
 
     # -- the response --------------------------------------------------------------------------------
 
-    def upstream_data(self, data: bytes) -> None:
-        """Bytes from the server."""
-        self._last_activity = self._client.runtime.now
-        if self.state is _DISPATCHED and self.dispatch is not None:
-            self.dispatch.read(data)
-        else:
-            self._pass_on(data, 0)
+    def counted_as(self, response: Response) -> int:
+        """The status that a final response counts as for its endpoint's ejection."""
+        return response.status if self._call is None else http_status(response.status, response.fields)
 
-    def interim(self, response: Response) -> None:
-        """A 1xx response has come, and another one follows."""
+    def upstream_interim(self, response: Response) -> None:
+        """Server: a 1xx response, which another one follows."""
+        self._last_activity = self._client.runtime.now
+        if self.dispatch is not None:
+            self.dispatch.interim()
         self._client.interim(self.request, response)
 
-    def respond(self, response: Response, data: bytes, at: int) -> None:
-        """The final response, which ``data`` from ``at`` on follows."""
+    def upstream_responds(self, response: Response, data: bytes, at: int) -> None:
+        """Server: the final response, which ``data`` from ``at`` on follows."""
+        self._last_activity = self._client.runtime.now
+        if self.dispatch is not None and not self.dispatch.is_answered(response, data, at):
+            return
         if response.status == 101:
             self._switch(response, data, at)
             return
@@ -235,6 +269,11 @@ class Exchange:
         self._response_keeps_alive = response.keep_alive
         self._relay = self._client.begin(self.request, response, self._response_edit())
         self._pass_on(data, at)
+
+    def upstream_data(self, data: bytes) -> None:
+        """Server: more of the response's body."""
+        self._last_activity = self._client.runtime.now
+        self._pass_on(data, 0)
 
     def mark(self, flag: Flag) -> None:
         """What comes next, a response or a failure, is the last word, for a reason that the log tells."""
@@ -249,6 +288,8 @@ class Exchange:
 
     def _response_begins(self, response: Response) -> None:
         self.account.status = response.status
+        if self._call is not None:
+            self._call.read(response.fields)
         if self._client.runtime.access_log is not None:
             self.account.service_time = time.monotonic() - self.account.started
 
@@ -264,25 +305,27 @@ class Exchange:
         else:
             self._client.write(out)
 
-    def upstream_eof(self) -> bool:
-        """The server has sent its last byte; True keeps our direction to it open."""
+    def upstream_end(self, trailers: Sequence[Field]) -> bool:
+        """Server: it sends no more; True keeps our direction to it open."""
         if self.state is _TUNNEL:
             self._upstream_eof = True
             self._client.write_eof()
             self._end_tunnel()
             return self.state is _TUNNEL
         if self.state is _STREAMING:
-            last = self._relay.close()
+            if self._call is not None:
+                self._call.read(trailers)
+            last = self._relay.end(trailers)
             if last is not None:
                 self._complete(last)
         return False
 
-    def upstream_lost(self) -> None:
-        """The connection to the server is gone, and the exchange was not at its end."""
+    def upstream_lost(self, loss: Loss) -> None:
+        """Server: no more comes, and the exchange was not at its end."""
         if self.state is _DISPATCHED and self.dispatch is not None:
-            self.dispatch.lost()
+            self.dispatch.lost(loss)
         elif self.state in (_STREAMING, _TUNNEL):
-            self.fail(failures.truncated())
+            self.fail(loss.begun)
 
     # -- the tunnel ----------------------------------------------------------------------------------
 
@@ -294,7 +337,7 @@ class Exchange:
         self._to(_TUNNEL)
         self._disarm_timeout()
         self._response_begins(response)
-        self._body = UntilCloseBody()
+        self._body = OpenBody()
         self.request_done = False
         self._relay = self._client.switch(response, self._response_edit())
         self._pass_on(data, at)
@@ -315,7 +358,7 @@ class Exchange:
         if self._upstream_eof and self._client.eof:
             upstream = self._end()
             if upstream is not None:
-                upstream.close()
+                upstream.finish(False, None)
             self._client.exchange_ended(False, b"")
 
     # -- flow control --------------------------------------------------------------------------------
@@ -355,7 +398,10 @@ class Exchange:
             self._client.cut()
         else:
             headers = self.edit.of_answer((*heads.PLAIN_TEXT, *refusal.headers))
-            self._answer(refusal.status, headers, heads.message_body(refusal.message))
+            body = heads.message_body(refusal.message)
+            if self._call is not None:
+                body = body.rstrip()  # it is no line of its own there
+            self._answer(refusal.status, headers, body, refusal.grpc_status)
 
     def cancel(self) -> None:
         """The client is gone."""
@@ -365,8 +411,13 @@ class Exchange:
             self.account.details = response_flags.DOWNSTREAM_REMOTE_DISCONNECT
             self._abort()
 
-    def _answer(self, status: int, headers: Headers, body: bytes) -> None:
+    def _answer(self, status: int, headers: Headers, body: bytes, grpc_status: int | None = None) -> None:
         """End with a response of our own."""
+        if self._call is not None:
+            told = of_http(status) if grpc_status is None else grpc_status
+            headers = trailers_only(told, headers, body)
+            status, body = 200, b""
+            self._call.answered(told)
         self.account.status = status
         self.account.bytes_sent = len(body)
         self._abort()
@@ -379,22 +430,18 @@ class Exchange:
         keep_alive = relay.keep_alive and request_done
         upstream = self._end()
         if upstream is not None:
-            if relay.surplus or not self._response_keeps_alive or not request_done:
-                upstream.close()
-            else:
-                upstream.release()
-                if not keep_alive or not self._client.keep(upstream):
-                    upstream.pool.release(upstream)
+            is_clean = self._response_keeps_alive and request_done and not relay.surplus
+            upstream.finish(is_clean, self._client if keep_alive else None)
         self._client.exchange_ended(keep_alive, last)
 
     def _abort(self) -> None:
-        """End, and the upstream connection with it."""
+        """End, and what is out to a server with it."""
         upstream = self._end()
         if upstream is not None:
-            upstream.abort()
+            upstream.leave()
 
-    def _end(self) -> Upstream | None:
-        """Settle the accounts; returns the upstream connection, detached."""
+    def _end(self) -> Server | None:
+        """Settle the accounts; returns who had the request, whom to tell is the caller's."""
         if self.state in (_STREAMING, _TUNNEL):
             self.account.bytes_sent = self._relay.passed
         self._to(_ENDED)
@@ -406,11 +453,11 @@ class Exchange:
         upstream, self.upstream = self.upstream, None
         destination = None if self.dispatch is None else self.dispatch.destination
         endpoint = None if destination is None else destination.endpoint
+        if self._call is not None:
+            self.account.grpc_status = self._call.counted(self.account.status)
         report(self._client, self.request, self.account, endpoint, upstream, self.logged)
         if self.dispatch is not None:
             self.dispatch.leave()
-        if upstream is not None:
-            upstream.exchange = None
         return upstream
 
     # -- time ----------------------------------------------------------------------------------------
@@ -432,6 +479,21 @@ class Exchange:
         if self._timeout is not None:
             self._timeout.cancel()
             self._timeout = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _arm_deadline(self) -> None:
+        call = self._call
+        if call is None:
+            return
+        call.limit(self._decision.deadline_limit)
+        if call.seconds is not None:
+            left = max(0.0, self.account.started + call.seconds - time.monotonic())
+            self._deadline = self._client.runtime.loop.call_later(left, self._past_deadline, call.seconds)
+
+    def _past_deadline(self, seconds: float) -> None:
+        self.fail(failures.deadline(seconds, self.is_request_done()))
 
     def _timed_out(self) -> None:
         self.fail(failures.route_timeout(self._decision.timeout))

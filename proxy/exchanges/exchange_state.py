@@ -83,7 +83,8 @@ DISPATCH_WAYS: dict[DispatchState, frozenset[DispatchState]] = {
     # To itself: the endpoint could not be reached, and another is tried.
     DispatchState.CONNECTING: frozenset((*_ON_ITS_WAY, DispatchState.BACKOFF)),
     DispatchState.BACKOFF: frozenset(_ON_ITS_WAY),
-    # Back to CONNECTING: a reused connection that died before it answered is replaced, once.
-    DispatchState.WAITING: frozenset((DispatchState.CONNECTING, DispatchState.BACKOFF, DispatchState.OVER)),
+    # Back to CONNECTING: a reused connection that died before it answered is replaced, once. To itself: the
+    # server has not touched the request, and another stream takes it.
+    DispatchState.WAITING: frozenset((*_ON_ITS_WAY, DispatchState.BACKOFF)),
     DispatchState.OVER: frozenset(),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from meshd.model import grpc
 from meshd.model.clusters import Endpoint
 from proxy.http1.refusal import Refusal
 from proxy.telemetry import response_flags
@@ -37,10 +38,28 @@ def no_connection(endpoint: Endpoint, reason: str, timed_out: bool) -> Refusal:
 
 
 def closed_unanswered() -> Refusal:
-    """The server ended the connection before the first byte of its answer, or within its head."""
+    """The server ended the connection before the first byte of its answer.
+
+    503, as in Envoy: there is no response that could be bad (RFC 9110, 15.6.3), and the next try may well get
+    one (15.6.4). So has the Gateway API's HTTPRouteRetryConnectionError it.
+    """
     message = "the server closed the connection before it answered"
     flags = response_flags.joined(Flag.UPSTREAM_TERMINATED)
-    return Refusal(502, message, flags, response_flags.UPSTREAM_RESET_BEFORE_RESPONSE)
+    return Refusal(503, message, flags, response_flags.UPSTREAM_RESET_BEFORE_RESPONSE)
+
+
+def reset_unanswered(code: str) -> Refusal:
+    """The server reset the request's stream before its answer; ``code``: its name (RFC 9113, 7)."""
+    message = f"the server reset the request: {code}"
+    flags = response_flags.joined(Flag.UPSTREAM_RESET)
+    return Refusal(503, message, flags, response_flags.UPSTREAM_REMOTE_RESET)
+
+
+def reset_within(code: str) -> Refusal:
+    """The server reset the stream after its answer had begun."""
+    message = f"the server reset the response: {code}"
+    flags = response_flags.joined(Flag.UPSTREAM_RESET)
+    return Refusal(503, message, flags, response_flags.UPSTREAM_REMOTE_RESET_AFTER_RESPONSE)
 
 
 def bad_response(reason: str) -> Refusal:
@@ -61,6 +80,14 @@ def route_timeout(seconds: float) -> Refusal:
     message = f"no complete response within {seconds:g} s"
     flags = response_flags.joined(Flag.UPSTREAM_TIMEOUT)
     return Refusal(504, message, flags, response_flags.RESPONSE_TIMEOUT)
+
+
+def deadline(seconds: float, request_done: bool) -> Refusal:
+    """A gRPC call's own time is over."""
+    message = f"the call was not complete within its deadline, {seconds:g} s"
+    flags = response_flags.joined(Flag.DURATION_TIMEOUT)
+    status = 504 if request_done else 408
+    return Refusal(status, message, flags, response_flags.MAX_DURATION, grpc_status=grpc.DEADLINE_EXCEEDED)
 
 
 def try_timeout(seconds: float) -> Refusal:

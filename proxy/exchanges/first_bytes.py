@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from typing import TYPE_CHECKING
 
-from proxy.exchanges.client import Client
 from proxy.http1 import heads
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import malformed
@@ -13,8 +13,10 @@ from proxy.telemetry import response_flags
 from proxy.telemetry.access_log import AccessLogEntry, is_logged
 from proxy.telemetry.response_flags import Flag
 
+if TYPE_CHECKING:
+    from proxy.exchanges.client_connection import ClientConnection
+
 _FLAGS = response_flags.joined(Flag.DOWNSTREAM_PROTOCOL_ERROR)
-_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n"  # RFC 9113, 3.4
 _TLS_HANDSHAKE = 0x16
 _TLS_ALERT = bytes((0x15, 3, 1, 0, 2, 2, 40))
 """A fatal handshake_failure (RFC 8446, 6): the client reports that, and not a puzzling end of stream."""
@@ -30,9 +32,6 @@ def refused_early(data: bytes | bytearray) -> tuple[Refusal, bytes, str] | None:
     """Whether the first bytes show another protocol: why, what to answer (may be empty), and the counter."""
     if data[0] == _TLS_HANDSHAKE:
         return _TLS, _TLS_ALERT, "downstream_tls_on_http_total"
-    if data.startswith(_HTTP2_PREFACE):
-        refusal = Refusal(505, "HTTP/2 is not spoken here", _FLAGS, response_flags.LOW_VERSION)
-        return refusal, answer(refusal), "downstream_http2_preface_total"
     if not _may_begin_method(data) or _REQUEST_LINE.match(data) is None:
         return _NOT_HTTP, answer(_NOT_HTTP), "downstream_not_http_total"
     return None
@@ -63,14 +62,20 @@ def partial_head(data: bytes | bytearray, limit: int) -> Refusal | None:
 def head_too_large(data: bytes | bytearray, limit: int) -> Refusal:
     """414 if the request line alone is over the limit, else 431 (RFC 9110, 15.5.15; RFC 6585, 5)."""
     if 0 <= data.find(b"\r\n") <= limit:
-        message = f"the request's head is over {limit} bytes"
-        return Refusal(431, message, _FLAGS, response_flags.HEADERS_TOO_LARGE)
+        return fields_too_large(limit)
     return Refusal(414, f"the request's target is over {limit} bytes", _FLAGS, response_flags.INVALID_URL)
 
 
-def record(client: Client, refusal: Refusal, head: bytes) -> None:
-    """Count and log what was refused before it was a request."""
-    method, target = _method_and_target(head)
+def fields_too_large(limit: int) -> Refusal:
+    """431: the fields are too many, or too long (RFC 6585, 5)."""
+    message = f"the request's head is over {limit} bytes"
+    return Refusal(431, message, _FLAGS, response_flags.HEADERS_TOO_LARGE)
+
+
+def record(
+    client: ClientConnection, refusal: Refusal, method: str, target: str, protocol: str = "HTTP/1.1"
+) -> None:
+    """Count and log what was refused before it was a request. ``method``, ``target``: as far as known."""
     runtime = client.runtime
     service = client.listener.listener.name
     source = client.caller.source
@@ -82,7 +87,7 @@ def record(client: Client, refusal: Refusal, head: bytes) -> None:
                 start=time.time(),
                 method=method,
                 path=target,
-                protocol="HTTP/1.1",
+                protocol=protocol,
                 status=refusal.status,
                 duration=0.0,
                 flags=refusal.flags,
@@ -103,7 +108,8 @@ def _may_begin_method(data: bytes | bytearray) -> bool:
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
-def _method_and_target(head: bytes) -> tuple[str, str]:
+def method_and_target(head: bytes) -> tuple[str, str]:
+    """What a head's first line says; empty where it is no request's."""
     words = head.split(b"\r\n", 1)[0].split(b" ")
     if len(words) != 3 or words[0].translate(None, _TOKEN):
         return "", ""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from proxy.exchanges.outgoing import Outgoing
+from proxy.http1.field_values import Field
+
 MAX_KEPT_BODY_BYTES = 1024 * 1024
 """Of a body, for a route that sends requests again: Envoy's per_connection_buffer_limit_bytes."""
 
@@ -9,16 +14,22 @@ MAX_KEPT_BODY_BYTES = 1024 * 1024
 class KeptRequest:
     """Its head and what has come of its body."""
 
-    __slots__ = ("_head", "_more", "_room", "is_whole", "limit")
+    __slots__ = ("_body", "_more", "_room", "head", "is_whole", "limit", "trailers")
 
-    def __init__(self, head: bytes, body: bytes, limit: int) -> None:
-        """``limit``: bytes of body; what has gone out beyond them is not kept, and nothing before it."""
-        self._head = head + body if body else head
+    def __init__(self, head: Outgoing | None, body: bytes, limit: int) -> None:
+        """``head``: None: it is not known, and cannot be sent again.
+
+        ``limit``: bytes of body; what has gone out beyond them is not kept, and nothing before it.
+        """
+        self.head = head
+        self._body = body
         self._more: list[bytes] = []
         self._room = limit - len(body)
         self.limit = limit
-        self.is_whole = bool(head)
+        self.is_whole = head is not None
         """Nothing of what has come is missing: it can be sent again."""
+        self.trailers: Sequence[Field] | None = None
+        """After a body that is CONTENT, when it has ended."""
 
     def add(self, data: bytes, is_sent: bool) -> None:
         """More of its body has come. What has not been sent is kept in any case."""
@@ -29,14 +40,14 @@ class KeptRequest:
             self._more.append(data)
 
     def read(self) -> bytes:
-        """All of it; empty where it has been dropped."""
+        """All that has come of the body; empty where it has been dropped."""
         if self._more:
-            self._head += b"".join(self._more)
+            self._body += b"".join(self._more)
             self._more.clear()
-        return self._head
+        return self._body
 
     def drop(self) -> None:
         """It will not be sent again."""
-        self._head = b""
+        self._body = b""
         self._more.clear()
         self.is_whole = False

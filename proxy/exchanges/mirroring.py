@@ -10,14 +10,14 @@ from proxy.exchanges import failures
 from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.client import Client
 from proxy.exchanges.destination import Destination
-from proxy.exchanges.upstream import Upstream
+from proxy.exchanges.loss import Loss
+from proxy.exchanges.outgoing import Outgoing
+from proxy.exchanges.server import Server
 from proxy.filters.shadow import drawn, shadow_fields
-from proxy.http1 import heads
 from proxy.http1.body import Body, BodyError, body_of
 from proxy.http1.field_values import Field
 from proxy.http1.refusal import Refusal
-from proxy.http1.response_heads import ResponseHeads
-from proxy.http1.response_parser import Response, ResponseError
+from proxy.http1.response_parser import Response
 from proxy.routing.decision import ForwardTo
 from proxy.runtime import Runtime
 
@@ -38,35 +38,40 @@ class _State(enum.Enum):
 
 
 def mirror(
-    client: Client, decision: ForwardTo, method: str, fields: Sequence[Field], body: bytes, whole: bool
+    client: Client,
+    decision: ForwardTo,
+    request: Outgoing,
+    body: bytes,
+    whole: bool,
+    trailers: Sequence[Field] | None,
 ) -> tuple[MirroredRequest, ...]:
     """Send copies of a request to the clusters that its route mirrors to, each to its share.
 
-    ``fields``: as they go to the request's own server. ``body``: what has come of its body; ``whole``: that
-    is all.
+    ``request``: as it goes to its own server. ``body``: what has come of it; ``whole``: that is all.
+    ``trailers``: after it, where it is CONTENT and at its end.
     """
     clusters = drawn(decision.mirrors, client.runtime.random)
     if not clusters:
         return ()
-    data = heads.request_head(method, decision.target, shadow_fields(fields)) + body
+    request = request._replace(fields=shadow_fields(request.fields))
     copies = []
     for name in clusters:
-        destination = _destination(client, name)
+        destination = _destination(client, name, request.http2)
         if destination is not None:
-            copy = MirroredRequest(client.runtime, destination, method, data, whole)
+            copy = MirroredRequest(client.runtime, destination, request, body, whole, trailers)
             copy.start(decision.timeout or DEFAULT_SECONDS)
             copies.append(copy)
     return tuple(copies)
 
 
-def _destination(client: Client, cluster: str) -> Destination | None:
+def _destination(client: Client, cluster: str, http2: bool) -> Destination | None:
     """None: there is nowhere to go, or no room for one more."""
     runtime = client.runtime
     balancer = runtime.config.balancers.get(cluster)
     if runtime.mirrored >= MAX_MIRRORED:
         runtime.counters.add("mirrored_requests_dropped_total")
         return None
-    destination = None if balancer is None else Destination(client, balancer)
+    destination = None if balancer is None else Destination(client, balancer, http2)
     if destination is None or destination.pick() is not None:
         runtime.counters.add("mirrored_requests_failed_total")
         return None
@@ -85,26 +90,34 @@ class MirroredRequest:
         "_body",
         "_deadline",
         "_destination",
-        "_heads",
         "_keep_alive",
+        "_request",
         "_runtime",
         "_state",
+        "_trailers",
         "_unsent",
         "_upstream",
         "_whole",
     )
 
     def __init__(
-        self, runtime: Runtime, destination: Destination, method: str, data: bytes, whole: bool
+        self,
+        runtime: Runtime,
+        destination: Destination,
+        request: Outgoing,
+        body: bytes,
+        whole: bool,
+        trailers: Sequence[Field] | None,
     ) -> None:
-        """``data``: the head and what has come of the body; ``whole``: that is all."""
+        """As ``mirror``'s."""
         self._runtime = runtime
         self._destination = destination
-        self._heads = ResponseHeads(runtime.responses, method)
-        self._unsent = data
+        self._request = request
+        self._unsent = body
+        self._trailers = trailers
         self._whole = whole
         self._state = _State.CONNECTING
-        self._upstream: Upstream | None = None
+        self._upstream: Server | None = None
         self._attempt: Attempt | None = None
         self._body: Body | None = None
         self._keep_alive = False
@@ -117,7 +130,7 @@ class MirroredRequest:
         runtime.counters.add("mirrored_requests_total")
         self._deadline = runtime.loop.call_later(seconds, self._fail, failures.route_timeout(seconds))
         # None that the client's flow keeps: those are for its own requests.
-        upstream = self._destination.pool.take()
+        upstream = self._destination.pool.take(careful=False)
         if upstream is not None:
             self.begin(upstream)
         elif (refusal := self._destination.connect(self)) is not None:
@@ -135,6 +148,15 @@ class MirroredRequest:
         if len(self._unsent) > MAX_UNSENT_BYTES:
             self._give_up("mirrored_requests_dropped_total")
 
+    def end(self, trailers: Sequence[Field]) -> None:
+        """The end of a request's body that is CONTENT."""
+        if self._state is _State.OVER:
+            return
+        self._whole = True
+        self._trailers = trailers
+        if self._upstream is not None and not self._unsent:
+            self._upstream.end(trailers)
+
     def abandon(self) -> None:
         """The request has ended before its last byte came: so does the copy."""
         if not self._whole and self._state is not _State.OVER:
@@ -142,14 +164,16 @@ class MirroredRequest:
 
     # -- for the destination -------------------------------------------------------------------------
 
-    def begin(self, upstream: Upstream) -> None:
-        """It has its connection."""
+    def begin(self, upstream: Server) -> None:
+        """It has who takes it."""
         self._state = _State.WAITING
         self._upstream = upstream
         assert self._destination.endpoint is not None
         self._attempt = Attempt(upstream.pool, self._destination.endpoint)
-        upstream.exchange = self
-        self._write_unsent()
+        unsent, self._unsent = self._unsent, b""
+        upstream.send(self, self._request, unsent)
+        if self._trailers is not None:
+            upstream.end(self._trailers)
 
     def connect_failed(self, refusal: Refusal) -> None:
         """It cannot be had; another one is not tried."""
@@ -172,44 +196,43 @@ class MirroredRequest:
         """It has caught up."""
         self._write_unsent()
 
-    def upstream_data(self, data: bytes) -> None:
-        """Bytes of the answer, which nobody wants; only their end matters."""
-        try:
-            at = 0
-            while self._state is _State.WAITING:
-                response, data, at = self._heads.read(data, at)
-                if response is None:
-                    return
-                if response.status == 101:
-                    self._fail(failures.bad_response("the server changed protocols unasked"))
-                elif response.status >= 200:
-                    self._begin(response)
-            if self._state is _State.READING:
-                self._read(data, at)
-        except (ResponseError, BodyError) as error:
-            self._fail(failures.bad_response(str(error)))
+    def upstream_interim(self, response: Response) -> None:
+        """A 1xx response, which another one follows."""
 
-    def upstream_eof(self) -> bool:
-        """The server has sent its last byte; never True: ours has no use any more."""
-        if self._state is _State.READING and self._body is not None and self._body.closed():
-            self._keep_alive = False
-            self._end()
-        return False
-
-    def upstream_lost(self) -> None:
-        """The connection is gone."""
-        self._fail(failures.closed_unanswered())
-
-    def _begin(self, response: Response) -> None:
+    def upstream_responds(self, response: Response, data: bytes, at: int) -> None:
+        """The answer, which nobody wants; only its end matters."""
+        if response.status == 101:
+            self._fail(failures.bad_response("the server changed protocols unasked"))
+            return
         self._state = _State.READING
         if self._attempt is not None:
             self._attempt.answered(response.status)
         self._keep_alive = response.keep_alive
         self._body = body_of(response.length)
+        self._read(data, at)
+
+    def upstream_data(self, data: bytes) -> None:
+        """More of its body."""
+        self._read(data, 0)
+
+    def upstream_end(self, trailers: Sequence[Field]) -> bool:
+        """The server has sent its last byte; never True: ours has no use any more."""
+        if self._state is _State.READING and self._body is not None and self._body.closed():
+            self._end()
+        return False
+
+    def upstream_lost(self, loss: Loss) -> None:
+        """No more comes."""
+        self._upstream = None
+        self._fail(loss.unbegun)
 
     def _read(self, data: bytes, at: int) -> None:
         body = self._body
-        end = at if body is None else body.feed(data, at)
+        try:
+            end = at if body is None else body.feed(data, at)
+        except BodyError as error:
+            self._fail(failures.bad_response(str(error)))
+            return
         if body is None or body.done:
             self._keep_alive = self._keep_alive and end == len(data)
             self._end()
@@ -218,6 +241,8 @@ class MirroredRequest:
         if self._upstream is not None and self._unsent:
             unsent, self._unsent = self._unsent, b""
             self._upstream.write(unsent)
+            if self._trailers is not None:
+                self._upstream.end(self._trailers)
 
     # -- the end -------------------------------------------------------------------------------------
 
@@ -245,8 +270,7 @@ class MirroredRequest:
             self._attempt.end()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            upstream.exchange = None
             if self._keep_alive and self._whole:
-                upstream.pool.release(upstream)
+                upstream.finish(True, None)
             else:
-                upstream.abort()
+                upstream.leave()

@@ -6,7 +6,7 @@ import time
 
 from meshd.model.clusters import Endpoint
 from proxy.exchanges.client import Client
-from proxy.exchanges.upstream import Upstream
+from proxy.exchanges.server import Server
 from proxy.http1.field_values import Field
 from proxy.http1.request import Request
 from proxy.telemetry import response_flags
@@ -23,6 +23,7 @@ class Account:
         "details",
         "drawn",
         "flags",
+        "grpc_status",
         "route",
         "sent",
         "service_time",
@@ -42,6 +43,8 @@ class Account:
         self.route = ""
         self.cluster = ""
         self.flags = ""
+        self.grpc_status = ""
+        """Of a gRPC call, as the metrics have it (RequestCounts.grpc_status)."""
         self.details = response_flags.VIA_UPSTREAM
         self.bytes_received = 0
         """Of the request's body; likewise ``bytes_sent`` of the response's."""
@@ -55,7 +58,7 @@ def report(
     request: Request,
     account: Account,
     endpoint: Endpoint | None,
-    upstream: Upstream | None,
+    upstream: Server | None,
     logged: bool,
 ) -> None:
     """Count an exchange, and log it where there is a log.
@@ -76,6 +79,7 @@ def report(
         account.status,
         account.flags,
         seconds,
+        account.grpc_status,
     )
 
 
@@ -84,7 +88,7 @@ def _entry(
     request: Request,
     account: Account,
     endpoint: Endpoint | None,
-    upstream: Upstream | None,
+    upstream: Server | None,
     seconds: float,
 ) -> AccessLogEntry:
     get = request.head.headers.get
@@ -93,10 +97,11 @@ def _entry(
         start=time.time() - seconds,
         method=request.head.method,
         path=request.target,
-        protocol="HTTP/1.0" if request.http10 else "HTTP/1.1",
+        protocol=request.protocol,
         status=account.status,
         duration=seconds,
         flags=account.flags,
+        grpc_status=account.grpc_status,
         details=account.details,
         bytes_received=account.bytes_received,
         bytes_sent=account.bytes_sent,

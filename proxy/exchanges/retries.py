@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from meshd.model.request_policies import Retry
-from proxy.exchanges import retry_budget
+from proxy.exchanges import retry_budget, retry_state
 from proxy.exchanges.load import Load, Resource
 from proxy.exchanges.pool import Pool
 from proxy.exchanges.retry_state import RetryState
+from proxy.grpc.call import status_in
 from proxy.http1.response_parser import Response
 from proxy.telemetry.response_flags import Flag
 from proxy.telemetry.stats import Counters
@@ -22,10 +23,6 @@ class Retries:
         self._load: Load | None = None
         """In which the try that is out is counted."""
         self.state = RetryState(policy)
-
-    def asks_for(self, response: Response) -> bool:
-        """Whether the policy wants another try after a final response."""
-        return self.state.asks_for(response.status) and not _is_rate_limit(response)
 
     def why_not(self, pool: Pool) -> Flag | None:
         """Why there may be no other try, after one to ``pool``'s cluster; None: it is allowed, and is out."""
@@ -53,6 +50,12 @@ class Retries:
         if self._load is not None:
             self._load.remove(Resource.RETRIES)
             self._load = None
+
+
+def asks_for(policy: Retry, response: Response) -> bool:
+    """Whether a policy wants another try after a final response."""
+    status = status_in(response.fields) if policy.grpc_statuses else None
+    return retry_state.asks_for(policy, response.status, status) and not _is_rate_limit(response)
 
 
 def _is_rate_limit(response: Response) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from meshd.model.request_policies import Retry
+from proxy.exchanges.kept_request import MAX_KEPT_BODY_BYTES
 
 
 class Cause(enum.Enum):
@@ -14,6 +15,14 @@ class Cause(enum.Enum):
     """There was no connection to be had: nothing has been sent."""
     RESET = "reset"
     """No whole head of a response came: the server went, what it sent is none, or the try's time ran out."""
+
+
+def asks_for(policy: Retry, status: int, grpc_status: str | None) -> bool:
+    """Whether a policy wants another try after such a response (RetryStateImpl::wouldRetryFromHeaders).
+
+    ``grpc_status``: that its head tells, in decimal; None: it tells none.
+    """
+    return status in policy.statuses or (grpc_status is not None and int(grpc_status) in policy.grpc_statuses)
 
 
 class RetryState:
@@ -30,10 +39,6 @@ class RetryState:
         """Whether the policy wants another try after such a failure (RetryStateImpl::wouldRetryFromReset)."""
         policy = self._policy
         return policy.reset or (cause is Cause.CONNECT and policy.connect_failure)
-
-    def asks_for(self, status: int) -> bool:
-        """Whether the policy wants another try after such a response."""
-        return status in self._policy.statuses
 
     @property
     def has_begun(self) -> bool:
@@ -72,3 +77,17 @@ class RetryState:
     def _interval(self) -> float:
         policy = self._policy
         return min(policy.max_backoff, policy.backoff * 2.0 ** min(self._tries - 1, 64))
+
+
+def kept_bytes(policy: Retry | None) -> int:
+    """How much of a request's body is kept to be sent again, beside what came before it was sent."""
+    if policy is None or not policy.attempts or not (policy.reset or policy.statuses or policy.grpc_statuses):
+        return 0
+    return MAX_KEPT_BODY_BYTES
+
+
+def try_seconds(policy: Retry | None, timeout: float) -> float:
+    """A try's time for a response's head; 0: no limit. ``timeout``: the route's, which would come first."""
+    if policy is None or 0 < timeout <= policy.per_try_timeout:  # as in Envoy
+        return 0.0
+    return policy.per_try_timeout

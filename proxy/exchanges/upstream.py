@@ -1,17 +1,30 @@
-"""One connection to a server: carries one exchange at a time, or waits in its pool for the next."""
+"""One HTTP/1.1 connection to a server: carries one exchange at a time, or waits in its pool for the next."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from meshd.datapath.flows.arming import ArmingTable
+from proxy.exchanges import loss
+from proxy.exchanges.loss import Loss
+from proxy.exchanges.outgoing import Outgoing
 from proxy.exchanges.read_hold import KERNEL_READS, OTHER_SIDE, ReadHold
+from proxy.exchanges.server import User
+from proxy.exchanges.sockets import has_something, local_name
 from proxy.fast.epoll_set import EpollSet
+from proxy.http1 import heads
+from proxy.http1.body import CONTENT
+from proxy.http1.chunks import chunk, last_chunk
+from proxy.http1.field_values import Field
+from proxy.http1.response_heads import ResponseHeads
+from proxy.http1.response_parser import ResponseError
 
 if TYPE_CHECKING:
-    from proxy.exchanges.pool import Pool
+    from proxy.exchanges.client import Client
+    from proxy.exchanges.http1_pool import Http1Pool
     from proxy.fast.flow import FastFlow
 
 WRITE_HIGH_BYTES = 64 * 1024
@@ -19,30 +32,13 @@ WRITE_HIGH_BYTES = 64 * 1024
 WRITE_LOW_BYTES = 16 * 1024
 
 
-class User(Protocol):
-    """Who has a connection for the time of a request and its answer."""
-
-    def upstream_data(self, data: bytes) -> None:
-        """Bytes from the server."""
-
-    def upstream_eof(self) -> bool:
-        """The server has sent its last byte; True keeps our direction to it open."""
-
-    def upstream_lost(self) -> None:
-        """The connection is gone."""
-
-    def upstream_write_paused(self) -> None:
-        """The server does not keep up."""
-
-    def upstream_write_resumed(self) -> None:
-        """The server has caught up."""
-
-
 class Upstream(asyncio.Protocol):
-    """The proxy's end of a connection to a server (U)."""
+    """The proxy's end of a connection to a server (U): the Server of each of its requests."""
 
     __slots__ = (
+        "_chunks",
         "_entered_at",
+        "_heads",
         "_hold",
         "_sock",
         "_transport",
@@ -58,12 +54,16 @@ class Upstream(asyncio.Protocol):
         "written",
     )
 
-    def __init__(self, pool: Pool, sock: socket.socket) -> None:
+    def __init__(self, pool: Http1Pool, sock: socket.socket) -> None:
         self.pool = pool
         self._sock = sock
         self._transport: asyncio.Transport
         self.exchange: User | None = None
         """Whose it is at the moment; None: idle."""
+        self._heads: ResponseHeads | None = None
+        """Of the answer; None: its final head has come."""
+        self._chunks = False
+        """Whether the request's body is content that is to be sent in chunks."""
         self.flow: FastFlow | None = None
         """Whose client the kernel may use it for, while it is idle; None: it is in its pool."""
         self.written = 0
@@ -91,9 +91,8 @@ class Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the server."""
         self.received += len(data)
-        exchange = self.exchange
-        if exchange is not None:
-            exchange.upstream_data(data)
+        if self.exchange is not None:
+            self.deliver(data)
         elif self.flow is not None:
             self.flow.upstream_data(self, data)
         else:
@@ -102,22 +101,52 @@ class Upstream(asyncio.Protocol):
             self.pool.discard(self)
             self.abort()
 
+    def deliver(self, data: bytes) -> None:
+        """Bytes of the answer to whoever has the connection."""
+        exchange = self.exchange
+        assert exchange is not None
+        if self._heads is None:
+            exchange.upstream_data(data)
+        else:
+            self._read_heads(self._heads, exchange, data)
+
+    def _read_heads(self, heads: ResponseHeads, exchange: User, data: bytes) -> None:
+        at = 0
+        while self.exchange is exchange:
+            try:
+                response, data, at = heads.read(data, at)
+            except ResponseError as error:
+                self._lose(loss.broken(str(error)))
+                self.abort()
+                return
+            if response is None:
+                return
+            if response.status >= 200 or response.status == 101:
+                self._heads = None
+                exchange.upstream_responds(response, data, at)
+                return
+            exchange.upstream_interim(response)
+
     def eof_received(self) -> bool:
         """asyncio: the server has sent its last byte. True keeps our direction open."""
         if self.exchange is not None:
-            return self.exchange.upstream_eof()
+            return self.exchange.upstream_end(())
         if self.flow is not None:
             self.flow.upstream_ended(self)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is gone."""
-        exchange, self.exchange = self.exchange, None
         self.pool.lost(self)
-        if exchange is not None:
-            exchange.upstream_lost()
+        if self.exchange is not None:
+            self._lose(loss.closed())
         elif self.flow is not None:
             self.flow.upstream_ended(self)
+
+    def _lose(self, why: Loss) -> None:
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.upstream_lost(why)
 
     def pause_writing(self) -> None:
         """asyncio: too much waits to be sent."""
@@ -131,15 +160,70 @@ class Upstream(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.upstream_write_resumed()
 
-    def write(self, data: bytes) -> None:
-        """Send."""
+    # -- as an exchange's server ---------------------------------------------------------------------
+
+    @property
+    def is_answering(self) -> bool:
+        """Server: whether a byte of a response has come."""
+        return self._heads is None or self._heads.has_begun
+
+    def expect_answer(self, user: User, method: str) -> None:
+        """``user`` has a request of ``method`` out on it, or is about to."""
+        self.exchange = user
+        self._heads = ResponseHeads(self.pool.runtime.responses, method)
+        self._chunks = False
+
+    def skip_head(self) -> None:
+        """The kernel has brought the client the answer's head: what comes is the rest of its body."""
+        self._heads = None
+
+    def send(self, user: User, request: Outgoing, body: bytes) -> None:
+        """Server: send the request's head and what has come of its body."""
+        self.expect_answer(user, request.method)
+        fields = request.fields
+        if request.length == CONTENT and not any(name.lower() == b"content-length" for name, _ in fields):
+            self._chunks = True
+            fields = [*fields, (b"Transfer-Encoding", b"chunked")]
+            body = chunk(body)
+        data = heads.request_head(request.method, request.target, fields)
+        if body:
+            data += body
         self.written += len(data)
         self._transport.write(data)
 
+    def write(self, data: bytes) -> None:
+        """Server: more of the body."""
+        if self._chunks:
+            data = chunk(data)
+        self.written += len(data)
+        self._transport.write(data)
+
+    def end(self, trailers: Sequence[Field]) -> None:
+        """Server: the end of a body that is content."""
+        if self._chunks:
+            data = last_chunk(trailers)
+            self.written += len(data)
+            self._transport.write(data)
+
     def write_eof(self) -> None:
-        """Say that no more will be sent."""
+        """Server: say that no more will be sent."""
         if not self._transport.is_closing():
             self._transport.write_eof()
+
+    def finish(self, is_clean: bool, client: Client | None) -> None:
+        """Server: the answer has ended."""
+        self.exchange = None
+        if not is_clean:
+            self.close()
+            return
+        self.release()
+        if client is None or not client.keep(self):
+            self.pool.release(self)
+
+    def leave(self) -> None:
+        """Server: nobody wants the answer, or the rest of it."""
+        self.exchange = None
+        self.abort()
 
     def hold(self) -> None:
         """Stop to read: the client does not keep up."""
@@ -169,13 +253,7 @@ class Upstream(asyncio.Protocol):
 
     def has_ended(self) -> bool:
         """Whether the server closed it or spoke unasked, and the loop has not told us yet."""
-        try:
-            self._sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
+        return has_something(self._sock)
 
     def is_known(self, table: ArmingTable) -> bool:
         """Whether the kernel can use it; it is made to know it if need be. While nothing is out on it."""
@@ -204,11 +282,7 @@ class Upstream(asyncio.Protocol):
 
     def local_address(self) -> str:
         """``address:port`` of our end."""
-        try:
-            name = self._sock.getsockname()
-        except OSError:
-            return ""
-        return f"[{name[0]}]:{name[1]}" if self._sock.family is socket.AF_INET6 else f"{name[0]}:{name[1]}"
+        return local_name(self._sock)
 
     def close(self) -> None:
         """Close after what waits has been sent."""

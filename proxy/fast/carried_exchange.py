@@ -53,7 +53,7 @@ class CarriedExchange(Exchange):
         """
         self._to(ExchangeState.DISPATCHED)
         if balancer is None:
-            self.dispatch = Dispatch(self, self._client, None, KeptRequest(b"", b"", 0), None, 0.0)
+            self.dispatch = Dispatch(self, self._client, None, KeptRequest(None, b"", 0), None, 0.0)
         else:
             if self._body is not None:
                 self.account.bytes_received = self._body.feed(body)

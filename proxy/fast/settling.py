@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from meshd.datapath.flows.table import Carried
-from proxy.exchanges import failures
+from proxy.exchanges import failures, loss
 from proxy.exchanges.upstream import Upstream
 from proxy.fast import carried_request
 from proxy.fast.carried_exchange import CarriedExchange
@@ -170,12 +170,13 @@ class Settling:
         if state == responses["RESPONSE_UPCALLED"] and not kernel.is_begun(carried):
             exchange = self._adopt(carried, upstream)
             if exchange is not None:
-                exchange.upstream_data(data)
+                upstream.deliver(data)
         elif connection is not None and connection.response == responses["RESPONSE_SPILLED"]:
             exchange = self._adopt(carried, upstream)
             if exchange is not None:
                 exchange.go_on(carried_request.rest_of_chunks(), connection.status, connection.carried)
-                exchange.upstream_data(data)
+                upstream.skip_head()
+                upstream.deliver(data)
         else:
             upstream.abort()
             self._fail(carried, failures.closed_unanswered(), connection.status if connection else 0)
@@ -227,7 +228,7 @@ class Settling:
             return
         exchange = self._adopt(carried, None, self._kernel.sent(carried))
         if exchange is not None:
-            exchange.upstream_lost()
+            exchange.upstream_lost(loss.closed())
 
     def _fail(self, carried: Carried, refusal: Refusal, status: int) -> None:
         """Answer it, or cut its answer off if that has begun."""

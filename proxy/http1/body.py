@@ -1,11 +1,14 @@
-"""Where an HTTP/1.1 message's body ends (RFC 9112, 6 and 7). No I/O; bytes are inspected, not kept.
+"""Where a message's body ends (RFC 9112, 6 and 7). No I/O; bytes are inspected, not kept.
 
-``feed`` says how many of the bytes belong to the body, so that whoever relays passes them on as they are.
+``feed`` says how many of the bytes belong to the body, so that whoever relays passes them on as they are. A
+body goes through the proxy as its sender framed it, and who sends it on in another framing takes it apart.
 """
 
 from __future__ import annotations
 
 import re
+
+from proxy.http1.field_values import Field
 
 MAX_CHUNK_LINE_BYTES = 4096
 """A chunk's size line with its extensions."""
@@ -47,8 +50,8 @@ class LengthBody:
         return self.done
 
 
-class UntilCloseBody:
-    """A response's body that ends with its connection."""
+class OpenBody:
+    """A body whose bytes do not tell its end: its connection's end does, or HTTP/2's END_STREAM."""
 
     __slots__ = ("done",)
 
@@ -62,7 +65,7 @@ class UntilCloseBody:
         return len(data)
 
     def closed(self) -> bool:
-        """As LengthBody.closed; this is how such a body ends."""
+        """As LengthBody.closed; this, or the like of it, is how such a body ends."""
         self.done = True
         return True
 
@@ -70,7 +73,7 @@ class UntilCloseBody:
 class ChunkedBody:
     """A body in chunks, with its trailer section (RFC 9112, 7.1). Strict: CRLF only, no bare LF."""
 
-    __slots__ = ("_in_data", "_line", "_remaining", "_trailer_bytes", "done")
+    __slots__ = ("_in_data", "_line", "_remaining", "_trailer_bytes", "done", "trailers")
 
     def __init__(self) -> None:
         self.done = False
@@ -78,6 +81,8 @@ class ChunkedBody:
         self._remaining = 0  # of the chunk's data and the CRLF after it
         self._line = b""  # the part that has come of a size or trailer line
         self._trailer_bytes = -1  # -1: not in the trailer section yet
+        self.trailers: list[Field] = []
+        """The fields of the trailer section, as far as it has come."""
 
     def feed(self, data: bytes, start: int = 0, payload: list[bytes] | None = None) -> int:
         """As LengthBody.feed. Raises BodyError."""
@@ -149,18 +154,22 @@ class ChunkedBody:
             raise BodyError(f"the trailer section is over {MAX_TRAILER_BYTES} bytes")
         if _TRAILER_LINE.fullmatch(line[:-2]) is None:
             raise BodyError("a trailer field is malformed")
+        name, _, value = line[:-2].partition(b":")
+        self.trailers.append((name, value.strip(b" \t")))
 
 
-Body = LengthBody | UntilCloseBody | ChunkedBody
+Body = LengthBody | OpenBody | ChunkedBody
 
 CHUNKED = -1
 UNTIL_CLOSE = -2
+CONTENT = -3
+"""Nothing but content; that it has ended is told apart, with its trailers (HTTP/2)."""
 
 
 def body_of(length: int) -> Body | None:
-    """A message's body, about to begin. ``length``: in bytes, or CHUNKED, or UNTIL_CLOSE; 0: None."""
+    """A message's body, about to begin. ``length``: in bytes, or CHUNKED, UNTIL_CLOSE or CONTENT; 0: None."""
     if length == 0:
         return None
     if length > 0:
         return LengthBody(length)
-    return ChunkedBody() if length == CHUNKED else UntilCloseBody()
+    return ChunkedBody() if length == CHUNKED else OpenBody()

@@ -13,6 +13,8 @@ from proxy.http1.response_parser import PERSISTENCE, Response
 from proxy.routing import header_edit
 from proxy.routing.header_edit import Edit
 
+UPGRADE_TO_H2C = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"upgrade"))
 
 _request_ids = random.Random()  # unique, not secret: a UUID of version 4 in form only
@@ -83,17 +85,17 @@ def request_head(method: str, target: str, fields: list[Field]) -> bytes:
     return f"{method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape") + _lines(fields)
 
 
-def response_head(
-    response: Response, edit: Edit, options: HttpOptions, date: bytes, chunked: bool, connection: bytes
-) -> bytes:
-    """A final response's head for the client.
+def response_fields(
+    response: Response, edit: Edit, options: HttpOptions, date: bytes, with_persistence: bool
+) -> list[Field]:
+    """A final response's fields for the client, but for what frames it there.
 
-    ``date``: for a response that has none (RFC 9110, 6.6.1). ``chunked``: how its body will be sent.
-    ``connection``: the Connection field's value; empty: no such field.
+    ``date``: for a response that has none (RFC 9110, 6.6.1). ``with_persistence``: those that tell that the
+    server's connection lives on are true of the client's, too.
     """
     fields = response.fields.copy()
     via_at = response.via
-    if connection and response.persistence:
+    if response.persistence and not with_persistence:
         fields = without(fields, PERSISTENCE)
         via_at = next((i for i, field in enumerate(fields) if field[0].lower() == b"via"), -1)
     if not response.has_date:
@@ -103,13 +105,34 @@ def response_head(
         via_at = next((i for i, field in enumerate(fields) if field[0].lower() == b"via"), -1)
     if options.via:
         _append(fields, via_at, b"via", options.via.encode())
-    if chunked:
-        fields.append((b"Transfer-Encoding", b"chunked"))
+    return fields
+
+
+def response_head(
+    response: Response,
+    edit: Edit,
+    options: HttpOptions,
+    date: bytes,
+    framing: Field | None,
+    connection: bytes,
+) -> bytes:
+    """A final response's head for the client.
+
+    ``date``: as response_fields'. ``framing``: tells how long the body is, if the response's own fields do
+    not. ``connection``: the Connection field's value; empty: no such field.
+    """
+    fields = response_fields(response, edit, options, date, not connection)
+    if framing is not None:
+        fields.append(framing)
     if connection:
         fields.append((b"Connection", connection))
         if response.status == 101:
             fields.append((b"Upgrade", response.upgrade))
     return _status_line(response.status, response.reason) + _lines(fields)
+
+
+CHUNKED_FIELD: Field = (b"Transfer-Encoding", b"chunked")
+EMPTY_FIELD: Field = (b"content-length", b"0")
 
 
 def interim_head(response: Response) -> bytes:
@@ -125,6 +148,24 @@ def _status_line(status: int, reason: str) -> bytes:
     return f"HTTP/1.1 {status} {reason}\r\n".encode("utf-8", "surrogateescape")
 
 
+def local_fields(status: int, headers: tuple[tuple[str, str], ...], body: bytes, date: bytes) -> list[Field]:
+    """The fields of a response of the proxy's own."""
+    fields = [
+        (n.encode(), v.encode("utf-8", "surrogateescape")) for n, v in headers if n.encode() not in _FRAMING
+    ]
+    if not any(name == b"date" for name, _ in fields):
+        fields.append((b"date", date))
+    fields.append((b"server", b"meshd"))
+    if not is_bodiless(status):
+        fields.append((b"content-length", b"%d" % len(body)))
+    return fields
+
+
+def is_bodiless(status: int) -> bool:
+    """Whether a response of that status never has a body (RFC 9110, 6.4.1)."""
+    return status < 200 or status in (204, 304)
+
+
 def local_response(
     status: int,
     headers: tuple[tuple[str, str], ...],
@@ -134,19 +175,11 @@ def local_response(
     with_body: bool,
 ) -> bytes:
     """A whole response of the proxy's own. ``with_body``: False for HEAD."""
-    fields = [
-        (n.encode(), v.encode("utf-8", "surrogateescape")) for n, v in headers if n.encode() not in _FRAMING
-    ]
-    if not any(name == b"date" for name, _ in fields):
-        fields.append((b"date", date))
-    fields.append((b"server", b"meshd"))
-    bodiless = status < 200 or status in (204, 304)
-    if not bodiless:
-        fields.append((b"content-length", b"%d" % len(body)))
+    fields = local_fields(status, headers, body, date)
     if connection:
         fields.append((b"connection", connection))
     head = _status_line(status, reason_phrase(status)) + _lines(fields)
-    return head + body if with_body and not bodiless else head
+    return head + body if with_body and not is_bodiless(status) else head
 
 
 def connection_value(keep_alive: bool, http10: bool) -> bytes:

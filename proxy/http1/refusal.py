@@ -17,10 +17,12 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not an error of ours
         flags: str,
         details: str,
         headers: tuple[tuple[str, str], ...] = (),
+        grpc_status: int | None = None,
     ) -> None:
         """``flags``: Envoy's response flags. ``details``: Envoy's response code details.
 
-        ``headers``: beside those that every such answer has.
+        ``headers``: beside those that every such answer has. ``grpc_status``: what a gRPC client is told;
+        None: what the status comes to.
         """
         super().__init__(message)
         self.status = status
@@ -28,6 +30,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not an error of ours
         self.flags = flags
         self.details = details
         self.headers = headers
+        self.grpc_status = grpc_status
 
 
 def reason_phrase(status: int) -> str:

@@ -22,8 +22,10 @@ class Request:
         "fields",
         "forwarded_for",
         "forwarded_proto",
+        "h2c",
         "head",
         "host_at",
+        "http2",
         "http10",
         "keep_alive",
         "length",
@@ -39,9 +41,10 @@ class Request:
         self.target = ""
         """As the client sent it."""
         self.http10 = False
+        self.http2 = False
         self.keep_alive = True
         self.length = 0
-        """Of the body: bytes, or body.CHUNKED."""
+        """Of the body: bytes, or body.CHUNKED or body.CONTENT."""
         self.fields: list[Field] = []
         """What goes on to a server: no field for this connection only, the framing left in place."""
         self.host_at = -1
@@ -52,8 +55,17 @@ class Request:
         self.via = -1
         self.upgrade = b""
         """The protocols that the client offers to change to; empty: none, or none that can be carried."""
+        self.h2c: bytes | None = None
+        """The settings of a client that offers to change to HTTP/2 (RFC 7540, 3.2); None: it does not."""
         self.te_trailers = False
         self.expects_continue = False
+
+    @property
+    def protocol(self) -> str:
+        """The version that the client speaks, as the access log writes it."""
+        if self.http2:
+            return "HTTP/2"
+        return "HTTP/1.0" if self.http10 else "HTTP/1.1"
 
 
 def malformed(message: str, details: str = response_flags.CODEC_ERROR) -> Refusal:

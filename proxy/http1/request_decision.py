@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Protocol
 
 from multidict import MultiMapping
@@ -44,6 +46,7 @@ def decide(message: Message) -> Request:
     persistent_at = 0
     persistent: Field = (b"", b"")
     upgrade = te = b""
+    http2_settings: list[bytes] = []
     for field in message.raw_headers:
         name = field[0].lower()
         if name not in _SPECIAL:
@@ -79,6 +82,8 @@ def decide(message: Message) -> Request:
             upgrade = upgrade + b", " + field[1] if upgrade else field[1]
         elif name == b"te":
             te += b"," + field[1]
+        elif name == b"http2-settings":
+            http2_settings.append(field[1])
         elif name == b"expect":
             request.expects_continue = field[1].lower() == b"100-continue"
             fields.append(field)
@@ -91,6 +96,8 @@ def decide(message: Message) -> Request:
     if connection:
         if request.http10 or connection != _KEEP_ALIVE:
             _apply_connection(request, connection, upgrade)
+            if http2_settings:
+                _offer_http2(request, connection, upgrade, http2_settings)
         elif persistent[1].lower() == b"keep-alive" and not request.te_trailers:
             _insert(request, persistent_at, persistent)
     _target(request, message, host)
@@ -113,6 +120,7 @@ _SPECIAL = frozenset(
             b"transfer-encoding",
         ),
         *(b"upgrade", b"te", b"expect", b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-request-id"),
+        b"http2-settings",
     )
 )
 
@@ -173,7 +181,7 @@ def _apply_connection(request: Request, options: tuple[bytes, ...], upgrade: byt
     elif request.http10 and b"keep-alive" in options:
         request.keep_alive = True
     if upgrade and b"upgrade" in options and not request.http10:
-        # h2c would be a connection of many requests that nobody here sees (RFC 9113, 3.1: obsolete).
+        # h2c to a server would be a connection of many requests that nobody here sees.
         offered = [p.strip(b" \t") for p in upgrade.split(b",")]
         request.upgrade = b", ".join(p for p in offered if p and p.lower() != b"h2c")
     nominated = frozenset(options) - HOP_BY_HOP - _NOT_NOMINABLE
@@ -198,6 +206,25 @@ def _apply_connection(request: Request, options: tuple[bytes, ...], upgrade: byt
             request.request_id,
             request.via,
         ) = (-1 if field is None else places[id(field)] for field in special)
+
+
+def _offer_http2(request: Request, options: tuple[bytes, ...], upgrade: bytes, settings: list[bytes]) -> None:
+    """RFC 7540, 3.2 and 3.2.1: what is not offered as it says there is as good as not offered."""
+    if request.http10 or b"h2c" not in tokens(upgrade) or len(settings) != 1:
+        return
+    if b"upgrade" not in options or b"http2-settings" not in options:
+        return
+    text = settings[0].rstrip(b"=")
+    try:
+        payload = base64.b64decode(text + b"=" * (-len(text) % 4), b"-_", validate=True)
+    except binascii.Error:
+        return
+    if len(payload) % _SETTING_BYTES == 0 and len(payload) <= _MAX_SETTINGS * _SETTING_BYTES:
+        request.h2c = payload
+
+
+_SETTING_BYTES = 6  # RFC 9113, 6.5.1
+_MAX_SETTINGS = 32
 
 
 def _target(request: Request, message: Message, host: bytes) -> None:

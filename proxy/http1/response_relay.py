@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
-from proxy.http1.body import Body, BodyError, ChunkedBody, UntilCloseBody, body_of
+from proxy.http1.body import Body, BodyError, ChunkedBody, OpenBody, body_of
+from proxy.http1.chunks import chunk, last_chunk
+from proxy.http1.field_values import Field
 from proxy.http1.response_parser import Response
 
 
@@ -24,7 +27,7 @@ class _Framing(enum.Enum):
     UNCHUNKED = enum.auto()
     """An HTTP/1.0 client knows no chunks: the content alone, ended by closing."""
     CHUNKED = enum.auto()
-    """The server ends it by closing; the client's connection is to live on."""
+    """It is content alone, of a length that nobody knows; the client's connection is to live on."""
 
 
 class ResponseRelay:
@@ -32,10 +35,11 @@ class ResponseRelay:
 
     __slots__ = ("_body", "_framing", "chunked", "done", "head", "keep_alive", "passed", "surplus")
 
-    def __init__(self, body: Body | None, http10: bool, keep_alive: bool) -> None:
+    def __init__(self, body: Body | None, http10: bool, keep_alive: bool, sized: bool = True) -> None:
         """``body``: as the server frames it. ``http10``: the client's version.
 
-        ``keep_alive``: the client's connection may live on.
+        ``keep_alive``: the client's connection may live on. ``sized``: the head tells the content's length,
+        or what else the client needs to find its end.
         """
         self._body = body
         self._framing = _Framing.AS_IT_IS
@@ -52,10 +56,11 @@ class ResponseRelay:
             self.chunked = not http10
             if http10:
                 self._framing = _Framing.UNCHUNKED
-        elif isinstance(body, UntilCloseBody) and not http10:
+        is_open = isinstance(body, OpenBody) and not sized
+        if is_open and not http10:
             self._framing = _Framing.CHUNKED
             self.chunked = True
-        ends_by_closing = http10 and isinstance(body, ChunkedBody | UntilCloseBody)
+        ends_by_closing = http10 and (is_open or isinstance(body, ChunkedBody))
         self.keep_alive = keep_alive and not ends_by_closing
         """Whether the client's connection lives on after the response."""
 
@@ -73,16 +78,16 @@ class ResponseRelay:
             payload: list[bytes] = []
             end = body.feed(data, at, payload)
             if self._framing is _Framing.CHUNKED:
-                payload = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in payload]
+                payload = [chunk(piece) for piece in payload]
             out = head + b"".join(payload)
         self.passed += end - at
         self.surplus = end < len(data)
         self.done = body.done
         return out
 
-    def close(self) -> bytes | None:
-        """The server has closed: what completes the response; None: it is cut off."""
+    def end(self, trailers: Sequence[Field] = ()) -> bytes | None:
+        """The server sends no more: what completes the response; None: it is cut off."""
         if self._body is None or not self._body.closed():
             return None
-        self.done = self.surplus = True
-        return b"0\r\n\r\n" if self._framing is _Framing.CHUNKED else b""
+        self.done = True
+        return last_chunk(trailers) if self._framing is _Framing.CHUNKED else b""

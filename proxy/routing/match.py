@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from meshd.model.grpc import is_grpc
 from meshd.model.regex import Regex
 from meshd.model.request_policies import StringMatch
 from meshd.model.routes import RouteMatch
@@ -60,6 +61,10 @@ def _method(method: str) -> Predicate:
     return lambda request: request.method == method
 
 
+def _is_grpc(request: RequestHead) -> bool:
+    return is_grpc(request.headers.get("content-type", ""))
+
+
 def predicate(match: RouteMatch) -> Predicate | None:
     """Whether a request meets all of ``match`` but its path; None when there is nothing else to meet.
 
@@ -68,6 +73,8 @@ def predicate(match: RouteMatch) -> Predicate | None:
     tests: list[Predicate] = []
     if match.method:
         tests.append(_method(match.method))
+    if match.grpc:
+        tests.append(_is_grpc)
     tests.extend(_header(header) for header in match.headers)
     tests.extend(_query(parameter) for parameter in match.query)
     if not tests:

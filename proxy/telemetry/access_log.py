@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 
+from meshd.model.grpc import name_of
 from meshd.model.request_policies import MILLION
 
 
@@ -33,6 +34,7 @@ class AccessLogEntry:
         "duration",
         "flags",
         "forwarded_for",
+        "grpc_status",
         "method",
         "path",
         "protocol",
@@ -59,6 +61,7 @@ class AccessLogEntry:
         status: int,
         duration: float,
         flags: str = "",
+        grpc_status: str = "",
         details: str = "",
         bytes_received: int = 0,
         bytes_sent: int = 0,
@@ -80,7 +83,7 @@ class AccessLogEntry:
 
         ``path``: as the client sent it, with its query. ``status``: 0 when no response was begun.
         Byte counts are of bodies, or of all that went over a TCP connection. ``requested_server_name``: a TLS
-        client's.
+        client's. ``grpc_status``: as RequestCounts has it.
         """
         self.start = start
         self.method = method
@@ -89,6 +92,7 @@ class AccessLogEntry:
         self.status = status
         self.duration = duration
         self.flags = flags
+        self.grpc_status = grpc_status
         self.details = details
         self.bytes_received = bytes_received
         self.bytes_sent = bytes_sent
@@ -152,6 +156,7 @@ def format_json(entry: AccessLogEntry) -> str:
             "protocol": _json_text(entry.protocol),
             "response_code": entry.status,
             "response_flags": _json_text(entry.flags),
+            "grpc_status": _json_text(name_of(entry.grpc_status)),
             "response_code_details": _json_text(entry.details),
             "bytes_received": entry.bytes_received,
             "bytes_sent": entry.bytes_sent,

@@ -15,7 +15,7 @@ _METHODS = {
     m: m for m in ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 }  # RFC 9110, 9.1 and RFC 5789; a client may invent any other, and each would be a time series
 
-_Labels = tuple[str, str, str, str, str, int, str]
+_Labels = tuple[str, str, str, str, str, int, str, str]
 
 
 class _Row:
@@ -46,9 +46,13 @@ class RequestStats:
         status: int,
         flags: str,
         seconds: float,
+        grpc_status: str = "",
     ) -> None:
-        """Count one request. ``seconds``: from its head's first byte to its answer's last."""
-        labels = (service, route, cluster, source, _METHODS.get(method, OTHER), status, flags)
+        """Count one request; the arguments are those of RequestCounts.
+
+        ``seconds``: from its head's first byte to its answer's last.
+        """
+        labels = (service, route, cluster, source, _METHODS.get(method, OTHER), status, flags, grpc_status)
         row = self._rows.get(labels) or self._new_row(labels)
         row.count += 1
         row.seconds += seconds
@@ -56,8 +60,8 @@ class RequestStats:
 
     def _new_row(self, labels: _Labels) -> _Row:
         if len(self._rows) >= self._max_rows:
-            # One such row for each status: few, and the error rate stays visible.
-            labels = (OTHER, OTHER, OTHER, OTHER, OTHER, labels[5], "")
+            # One such row for each status of both kinds: few, and the error rate stays visible.
+            labels = (OTHER, OTHER, OTHER, OTHER, OTHER, labels[5], "", labels[7])
         return self._rows.setdefault(labels, _Row())
 
     def snapshot(self) -> tuple[RequestCounts, ...]:
@@ -71,11 +75,21 @@ class RequestStats:
                 method=method,
                 status=status,
                 flags=flags,
+                grpc_status=grpc_status,
                 count=row.count,
                 seconds=row.seconds,
                 buckets=tuple(itertools.accumulate(row.buckets[:-1])),
             )
-            for (service, route, cluster, source, method, status, flags), row in self._rows.items()
+            for (
+                service,
+                route,
+                cluster,
+                source,
+                method,
+                status,
+                flags,
+                grpc_status,
+            ), row in self._rows.items()
         )
 
 

@@ -201,6 +201,27 @@ def test_what_policies_do_and_which_they_are() -> None:
     ]
 
 
+def test_a_post_is_taken_for_a_call_where_routes_are_for_grpc() -> None:
+    calls = msgspec.structs.replace(
+        route("call", "/demo.Echo", grpc=True), action=Forward(clusters=to("a").clusters, deadline_limit=5.0)
+    )
+
+    snapshot = Snapshot(1, {LISTENER.name: LISTENER}, {LISTENER.name: config(calls)}, CLUSTERS, {})
+
+    def asked(method: str, *headers: tuple[str, str]) -> ExplanationView:
+        request = ExplainedRequest(
+            service="shop/web", method=method, target="/demo.Echo/Say", headers=headers
+        )
+        return explain(snapshot, request, lambda *_: compile_rules(LISTENER, config(calls), CLUSTERS))
+
+    found = asked("POST")
+    assert (found.route, found.match) == ("call", "gRPC * /demo.Echo/*")
+    assert found.effects == ("deadline of gRPC calls kept, at most 5 s",)
+    assert found.reason == "the route keeps deadlines"
+    assert asked("POST", ("content-type", "application/grpc+proto")).route == "call"
+    assert asked("POST", ("content-type", "text/plain")).route == asked("GET").route == ""
+
+
 def test_no_route() -> None:
     only = config(Route(name="r", match=RouteMatch(path=PathExact("/a")), action=to("a")))
     snapshot = Snapshot(1, {LISTENER.name: LISTENER}, {LISTENER.name: only}, CLUSTERS)

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from meshd.agent.kernel_totals import GRACE_SECONDS, MAX_KEPT_NAMES, KernelTotals, RuleNames
-from meshd.agent.totals import RequestTotal, Totals
+from meshd.agent.totals import RequestKey, RequestTotal, Totals
 from meshd.datapath.counts.rows import Count, Row, UpcallRow
 from meshd.model.wire import LATENCY_BUCKETS
 
 NAMES = RuleNames("default/web:80", ("default/web/0", "default/web/1"), {7: "default/web-v1:80"})
 ROW = Row(rules=1, netns=2, cluster=7, route=1, method=3, status=200)
-KEY = ("default/web:80", "default/web/1", "default/web-v1:80", "default/client", "POST", 200, "")
+KEY = RequestKey("default/web:80", "default/web/1", "default/web-v1:80", "default/client", "POST", 200, "")
 COUNT = Count(3, 1_500_000_000, (1, 0, 1, *([0] * (len(LATENCY_BUCKETS) - 3)), 1))
 
 
@@ -87,7 +87,7 @@ def test_a_row_without_a_name_waits_for_one_and_is_then_counted_without() -> Non
     assert totals.finished([other], 7.0) == []
     assert totals.finished([other], 7.0 + GRACE_SECONDS) == [other]
     totals.keep(other, COUNT)
-    assert totals.requests({})[(*KEY[:3], "unknown", *KEY[4:])].count == 3
+    assert totals.requests({})[KEY._replace(source="unknown")].count == 3
 
 
 def test_the_names_that_are_kept_are_bounded() -> None:

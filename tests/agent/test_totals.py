@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from meshd.agent.totals import Totals
+from meshd.agent.totals import RequestKey, Totals
 from meshd.model.wire import LATENCY_BUCKETS, RequestCounts, Stats
 
-KEY = ("default/web:80", "default/web/0", "default/web:80", "default/client", "GET", 200, "")
+KEY = RequestKey("default/web:80", "default/web/0", "default/web:80", "default/client", "GET", 200, "")
 
 
 def _stats(pid: int, count: int, connections: int, active: float = 0) -> Stats:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from meshd.agent.health.marks import By, Mark, marked
-from meshd.agent.totals import RequestTotal
+from meshd.agent.totals import RequestKey, RequestTotal
 from meshd.agent.views import (
     action_text,
     endpoint_views,
@@ -74,10 +74,12 @@ SNAPSHOT = Snapshot(
     },
 )
 REQUESTS = {
-    (NAME, "default/canary/1", "default/web-v1:80", "default/client", "GET", 200, ""): RequestTotal(count=9),
-    (NAME, "default/canary/1", "default/web-v2:80", "default/client", "GET", 503, "UH"): RequestTotal(
-        count=1
+    RequestKey(NAME, "default/canary/1", "default/web-v1:80", "default/client", "GET", 200, ""): RequestTotal(
+        count=9
     ),
+    RequestKey(
+        NAME, "default/canary/1", "default/web-v2:80", "default/client", "GET", 503, "UH"
+    ): RequestTotal(count=1),
 }
 
 
@@ -125,5 +127,6 @@ def test_lines_for_matches_and_actions() -> None:
     assert match_text(match) == "GET /a ?v~[0-9]+"
     assert match_text(RouteMatch(path=PathPrefix("/api"))) == "* /api/*"
     assert match_text(RouteMatch(path=PathRegex("/x.*"))) == "* ~/x.*"
+    assert match_text(RouteMatch(share=125_000)) == "* /* draw under 12.5 %"
     assert action_text(Redirect(status=301)) == "redirect 301"
     assert action_text(DirectResponse(status=404)) == "answer 404"

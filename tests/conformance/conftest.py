@@ -13,7 +13,7 @@ import yaml
 from meshd.lab.decisions.addressing import FABRIC_ADDRESS
 from meshd.lab.mesh import CONTROL_PORT
 from meshd.lab.names import Lab as LabNames
-from tests.conformance import own_policies
+from tests.conformance import grpc_cases, own_policies
 from tests.conformance.cases import CASES, NAMESPACE, manifests
 from tests.conformance.world import CONSUMER, ENVOY, MESHD, World
 from tests.support import envoy
@@ -24,6 +24,8 @@ _PODS = Path(__file__).parent / "pods"
 _ENVOY_PORT = 15001
 _START_SECONDS = 60.0
 """That all cases may take to be in force, on a busy machine."""
+_SERVICES = {f"{NAMESPACE}/{case.slug}:80" for case in CASES} | grpc_cases.SERVICES
+"""That must be there before anything is asked."""
 _REDIRECT = f"""\
 table ip conformance {{
   chain output {{
@@ -41,8 +43,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     shutil.copytree(_PODS, folder)
     (folder / "cases.yaml").write_text(yaml.safe_dump_all(manifests()))
     (folder / "policies.yaml").write_text(yaml.safe_dump_all(own_policies.manifests()))
+    (folder / "grpc.yaml").write_text(yaml.safe_dump_all(grpc_cases.manifests()))
     with running_lab(folder) as running:
-        wanted = {f"{NAMESPACE}/{case.slug}:80" for case in CASES}
+        wanted = _SERVICES
         until(lambda: wanted <= {service.name for service in running.services()}, _START_SECONDS)
         yield running
 
@@ -59,7 +62,7 @@ def _sidecar(lab: Lab, namespace: str, folder: Path) -> Iterator[None]:
             process = envoy.EnvoyProcess(message, folder)
         with process:
             process.wait_ready(_START_SECONDS)
-            process.wait_for_listeners({f"{NAMESPACE}/{case.slug}:80" for case in CASES}, _START_SECONDS)
+            process.wait_for_listeners(_SERVICES, _START_SECONDS)
             yield
 
 

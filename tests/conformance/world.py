@@ -40,6 +40,10 @@ class World:
         self.lab = lab
         self._clients = clients
 
+    def client(self, proxy: str) -> str:
+        """The pod behind a proxy."""
+        return self._clients[proxy]
+
     def check(self, proxy: str, case: Case) -> None:
         """Send all requests of a case. Raises AssertionError."""
         by_source: defaultdict[str, list[Request]] = defaultdict(list)

@@ -12,6 +12,7 @@ from meshd.datapath.heartbeat import Heartbeat
 from meshd.model.clusters import Endpoint, EndpointSet
 from meshd.model.listeners import FailurePolicy, Listener, Protocol
 from meshd.model.snapshot import Snapshot
+from meshd.model.tcp_routes import TcpRoute
 from tests.support.netns import Namespace
 
 PORT = 15001
@@ -61,6 +62,7 @@ class Mesh:
         endpoints: Iterable[tuple[str, int] | tuple[str, int, int]] = (),
         policy: FailurePolicy = FailurePolicy.OPEN,
         name: str = "demo/web",
+        tcp_routes: tuple[TcpRoute, ...] = (),
     ) -> None:
         """Add or replace a service; endpoints are address, port and, if it is not 1, weight."""
         full = f"{name}:{port}"
@@ -72,6 +74,7 @@ class Mesh:
             protocol=protocol,
             cluster=full,
             failure_policy=policy,
+            tcp_routes=tcp_routes,
         )
         found = tuple(
             Endpoint(address=each[0], port=each[1], weight=each[2] if len(each) == 3 else 1)

@@ -19,7 +19,9 @@ import pytest
 from meshd.datapath.flows.table import OriginalDestination
 from meshd.datapath.services.uses import ServiceUses
 from meshd.model.listeners import FailurePolicy, Protocol
+from meshd.model.routes import WeightedCluster
 from meshd.model.snapshot import Snapshot
+from meshd.model.tcp_routes import TcpRoute
 from tests.datapath.mesh import PORT, Mesh
 from tests.support.http_bed import eventually
 from tests.support.netns import join, namespace
@@ -188,12 +190,14 @@ def test_another_namespace_is_untouched(mesh: Mesh) -> None:
         mesh.connect(VIP4, 80)
 
 
-def test_the_proxys_own_sockets_are_exempt(mesh: Mesh) -> None:
+@pytest.mark.parametrize("carried", [True, False])
+def test_the_proxys_own_sockets_are_exempt(mesh: Mesh, carried: bool) -> None:
     mesh.pod.ip("address", "add", f"{VIP4}/32", "dev", "lo")
     beyond = mesh.listen(VIP4, 80)
     mesh.service([VIP4], 80, Protocol.HTTP)
     upstream = mesh.client()
-    upstream.setsockopt(socket.SOL_SOCKET, SO_MARK, mesh.datapath.mark)
+    mark = mesh.datapath.mark if carried else mesh.datapath.plain_mark
+    upstream.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
     upstream.connect((VIP4, 80))
     mesh.accept(beyond)
 
@@ -507,5 +511,26 @@ def test_sockets_are_enrolled_where_node_and_workload_want_it(
         assert accepted.recv(10) == b"request"
         accepted.sendall(b"response")
         assert client.recv(10) == b"response"
+    finally:
+        mesh.datapath.configure(heartbeat_timeout=60.0, fast_path=False)
+
+
+def test_connections_of_tcp_routes_go_to_the_proxy_and_neither_end_is_enrolled(mesh: Mesh) -> None:
+    shares = (WeightedCluster(name="elsewhere"),)
+    mesh.service([VIP4], 80, Protocol.TCP, tcp_routes=(TcpRoute(name="r", clusters=shares),))
+    server = mesh.listen("127.0.0.1")
+    mesh.datapath.configure(heartbeat_timeout=60.0, fast_path=True)
+    try:
+        mesh.datapath.set_member(mesh.pod.cookie, PORT, ipv6=True, fast_path=True)
+        before, failed = mesh.counted("enrolled"), mesh.counted("enrol_failed")
+        client = mesh.connect(VIP4, 80)
+        accepted = mesh.accept(mesh.proxy4)
+        assert client.getpeername() == (VIP4, 80)
+        assert mesh.record(accepted) == OriginalDestination(VIP4, 80)
+        upstream = mesh.client()
+        upstream.setsockopt(socket.SOL_SOCKET, SO_MARK, mesh.datapath.plain_mark)
+        upstream.connect(server.getsockname())
+        mesh.accept(server)
+        assert (mesh.counted("enrolled"), mesh.counted("enrol_failed")) == (before, failed)
     finally:
         mesh.datapath.configure(heartbeat_timeout=60.0, fast_path=False)

@@ -12,6 +12,7 @@ import pytest
 
 from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.kernel_totals import GRACE_SECONDS
+from meshd.agent.totals import RequestKey
 from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.counts.rows import Row, UpcallRow
 from meshd.datapath.datapath import Datapath
@@ -121,7 +122,7 @@ def _row(snapshot: Snapshot) -> Row:
     return Row(rules, COOKIE, cluster_id(NAME), route=0, method=1, status=200)
 
 
-KEY = (NAME, "demo/web/0", NAME, "demo/client", "GET", 200, "")
+KEY = RequestKey(NAME, "demo/web/0", NAME, "demo/client", "GET", 200, "")
 
 
 def test_requests_are_summed_over_cpus_and_named(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import socket
 import subprocess
@@ -11,16 +12,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from meshd.model.cluster_policies import Balancing, Maglev, RingHash, RoundRobin
-from meshd.model.clusters import Cluster, Endpoint, EndpointSet
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, HttpVersion
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.routes import RouteConfig, VirtualHost
 from meshd.model.snapshot import Snapshot
+from meshd.model.tcp_routes import TcpRoute
 from tests.differential.cases import EMPTY, A, B
 from tests.differential.requests import Outcome, Request, outcome
 from tests.support import envoy
 from tests.support.ads_thread import AdsThread
+from tests.support.bilingual_server import bilingual
 from tests.support.envoy import EnvoyProcess
-from tests.support.http_bed import Script, Server, receive_head
+from tests.support.http_bed import Script, Server, receive_all, receive_head
 from tests.support.mesh_node import MeshNode
 from tests.support.netns import Namespace, namespace
 from tests.support.raw_client import Response, exchange
@@ -39,9 +42,15 @@ _FAILING = {
     SILENT: ("127.0.0.5", 8004),
     SCRIPTED: ("127.0.0.6", 8005),
 }
+ONE, TWO = "diff/one:1", "diff/two:1"
+"""Clusters whose servers answer the first bytes with their name, and the last with the hash of all."""
+_STREAMS = {ONE: ("127.0.0.7", 8006), TWO: ("127.0.0.8", 8007)}
 RING, MAGLEV, EITHER = "diff/ring:80", "diff/maglev:80", "diff/either:80"
 """Clusters of the servers of A and B both, by how they are balanced."""
 _BALANCING: dict[str, Balancing] = {RING: RingHash(), MAGLEV: Maglev(), EITHER: RoundRobin()}
+VERSIONS = {f"diff/{version.value}:80": version for version in HttpVersion}
+"""Clusters of a server that speaks HTTP/1.1 and HTTP/2, by what it is spoken to in."""
+_BILINGUAL = "127.0.0.7", 8006
 _FIRST_PORT = 1000
 _EXCHANGE_SECONDS = 10.0
 # What a sidecar's init container does with iptables: connections to services go to the proxy's port.
@@ -92,11 +101,36 @@ class World:
                 route_config=name,
             )
             configs[name] = RouteConfig(name=name, virtual_hosts=tuple(hosts))
-        clusters = {name: Cluster(name=name) for name in (*_SERVERS, *_FAILING, EMPTY)}
+        self._publish(listeners, configs)
+        return [listener.port for listener in listeners.values()]
+
+    def serve_tcp(self, several: Iterable[Sequence[TcpRoute]]) -> list[int]:
+        """The same with a TCP listener for each set of routes."""
+        listeners = {}
+        for routes in several:
+            port = next(self._ports)
+            name = f"diff/tcp:{port}"
+            listeners[name] = Listener(
+                name=name,
+                service="diff/tcp",
+                addresses=(VIP,),
+                port=port,
+                protocol=Protocol.TCP,
+                cluster=ONE,
+                tcp_routes=tuple(routes),
+            )
+        self._publish(listeners, {})
+        return [listener.port for listener in listeners.values()]
+
+    def _publish(self, listeners: dict[str, Listener], configs: dict[str, RouteConfig]) -> None:
+        clusters = {name: Cluster(name=name) for name in (*_SERVERS, *_FAILING, *_STREAMS, EMPTY)}
         clusters |= {name: Cluster(name=name, balancing=each) for name, each in _BALANCING.items()}
         endpoints = {EMPTY: EndpointSet(name=EMPTY)}
-        for name, (address, port) in {**_SERVERS, **_FAILING}.items():
+        for name, (address, port) in {**_SERVERS, **_FAILING, **_STREAMS}.items():
             endpoints[name] = EndpointSet(name=name, endpoints=(Endpoint(address=address, port=port),))
+        clusters |= {name: Cluster(name=name, http_version=each) for name, each in VERSIONS.items()}
+        spoken_to = (Endpoint(address=_BILINGUAL[0], port=_BILINGUAL[1]),)
+        endpoints |= {name: EndpointSet(name=name, endpoints=spoken_to) for name in VERSIONS}
         for name in _BALANCING:
             both = tuple(each for server in _SERVERS for each in endpoints[server].endpoints)
             endpoints[name] = EndpointSet(name=name, endpoints=both)
@@ -104,7 +138,6 @@ class World:
         self.peer.wait_for_listeners(listeners)
         self.node.wait_for_services(listeners)
         assert self.ads.rejections() == []
-        return [listener.port for listener in listeners.values()]
 
     def ask(self, port: int, request: Request) -> dict[str, Outcome]:
         """What each proxy makes of a request."""
@@ -114,18 +147,36 @@ class World:
 
     def send(self, proxy: str, port: int, data: bytes, method: str = "GET") -> Response:
         """The response to raw bytes by one of the proxies, on a connection of its own."""
-        return exchange(self._connect(proxy, port), data, method)
+        return exchange(self.connect(proxy, port), data, method)
 
     def send_raw(self, proxy: str, port: int, data: bytes) -> bytes:
         """All bytes that one of the proxies answers to ``data`` before it ends the connection."""
         received = b""
-        with self._connect(proxy, port) as connection, contextlib.suppress(ConnectionResetError):
+        with self.connect(proxy, port) as connection, contextlib.suppress(ConnectionResetError):
             connection.sendall(data)
             while chunk := connection.recv(65536):
                 received += chunk
         return received
 
-    def _connect(self, proxy: str, port: int) -> socket.socket:
+    def stream(self, port: int, data: bytes) -> dict[str, bytes]:
+        """What comes back by each proxy for ``data`` and an end; nothing where the connection breaks."""
+        return {proxy: self._stream(proxy, port, data) for proxy in self._pods}
+
+    def _stream(self, proxy: str, port: int, data: bytes) -> bytes:
+        try:
+            with self.connect(proxy, port) as connection:
+                connection.sendall(data)
+                # Envoy ends connections that it inspects when their clients have ended their direction.
+                first = connection.recv(65536)
+                connection.shutdown(socket.SHUT_WR)
+                return first + receive_all(connection)
+        except TimeoutError:
+            raise
+        except OSError:
+            return b""
+
+    def connect(self, proxy: str, port: int) -> socket.socket:
+        """A connection that one of the proxies has."""
         with self._pods[proxy].entered():
             connection = socket.socket()
             connection.settimeout(_EXCHANGE_SECONDS)
@@ -178,7 +229,19 @@ def _servers(pod: Namespace) -> Iterator[None]:
             stack.enter_context(RecordingServer(name, listener))
         with pod.entered():
             stack.enter_context(socket.create_server(_FAILING[SILENT]))
+            for name, (host, port) in _STREAMS.items():
+                stack.enter_context(contextlib.closing(Server(_digesting(name), host, port)))
+            stack.enter_context(contextlib.closing(Server(bilingual, *_BILINGUAL)))
         yield
+
+
+def _digesting(name: str) -> Script:
+    def script(sock: socket.socket) -> None:
+        first = sock.recv(65536)
+        sock.sendall(name.encode())
+        sock.sendall(hashlib.sha256(first + receive_all(sock)).digest())
+
+    return script
 
 
 @contextlib.contextmanager

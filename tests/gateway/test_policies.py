@@ -8,6 +8,7 @@ from meshd.gateway.route_status import object_status
 from meshd.gateway.translate import Translation
 from meshd.gateway.written_status import CONTROLLER
 from meshd.model.cluster_policies import (
+    GrpcProbe,
     HealthCheck,
     HttpProbe,
     LeastRequest,
@@ -194,6 +195,8 @@ def test_endpoints_say_where_they_are_probed() -> None:
 
 def test_defaults_are_envoys() -> None:
     assert cluster(healthCheck={"tcp": {}}).health_check == HealthCheck(probe=TcpProbe())
+    asked = GrpcProbe(service="demo.Echo", authority="web.default.svc.cluster.local")
+    assert cluster(healthCheck={"grpc": {"service": "demo.Echo"}}).health_check == HealthCheck(probe=asked)
     named = HttpProbe(path="/up", host="web.default.svc.cluster.local")
     assert cluster(healthCheck={"http": {"path": "/up"}}).health_check == HealthCheck(probe=named)
     assert cluster(outlierDetection={}).outlier == Outlier(success_rate_factor=1900)
@@ -469,3 +472,14 @@ def test_a_bad_policy_is_refused_and_told() -> None:
     (problem,) = problems(translation, "p", "RoutePolicy")
     assert problem.startswith("spec.fault.headers[0].value: regular expression '('")
     assert routes(translation)[0].fault is None
+
+
+def test_what_speaks_http1_is_not_probed_by_grpc() -> None:
+    old = service("web", {"port": 80, "name": "http1"})
+    translation = translated(old, upstream(healthCheck={"grpc": {}}, timeouts={"connect": "1s"}))
+    found = translation.snapshot.clusters["default/web:80"]
+    assert (found.health_check, found.connect_timeout) == (None, 1.0)
+    assert problems(translation, "web", "Service") == [
+        "spec.ports[0]: speaks http1, so that UpstreamPolicy default/p cannot have it probed by gRPC: "
+        "it is not probed"
+    ]

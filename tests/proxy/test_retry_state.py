@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.model.request_policies import Retry
-from proxy.exchanges.retry_state import Cause, RetryState
+from proxy.exchanges.retry_state import Cause, RetryState, asks_for
 
 _seconds = st.floats(0.001, 10)
 _random = st.floats(0, 1, exclude_max=True)
@@ -19,9 +19,13 @@ def test_a_reset_holds_a_connect_failure(connect_failure: bool, reset: bool) -> 
     assert state.asks(Cause.RESET) == reset
 
 
-@given(st.sets(st.integers(400, 599)), st.integers(200, 599))
-def test_statuses_are_those_of_the_policy(statuses: set[int], status: int) -> None:
-    assert RetryState(Retry(statuses=tuple(statuses))).asks_for(status) == (status in statuses)
+@given(st.sets(st.integers(400, 599)), st.integers(200, 599), st.sets(st.integers(1, 16)), st.integers(0, 16))
+def test_statuses_are_those_of_the_policy(
+    statuses: set[int], status: int, grpc_statuses: set[int], grpc_status: int
+) -> None:
+    policy = Retry(statuses=tuple(statuses), grpc_statuses=tuple(grpc_statuses))
+    assert asks_for(policy, status, None) == (status in statuses)
+    assert asks_for(policy, status, str(grpc_status)) == (status in statuses or grpc_status in grpc_statuses)
 
 
 @given(st.integers(0, 20))

@@ -126,7 +126,7 @@ class Bed:
             0,
             backlog=4096,
         )
-        self._port = server.sockets[0].getsockname()[1]
+        self.port = server.sockets[0].getsockname()[1]
         return server
 
     def call(self, action: Callable[[], None]) -> None:
@@ -159,13 +159,13 @@ class Bed:
         return self.runtime.counters.snapshot().get(name, 0)
 
     def connect(self, timeout: float = 10.0) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self._port), timeout)
+        return socket.create_connection(("127.0.0.1", self.port), timeout)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._done.set)
         self._thread.join(10)
         assert not self._thread.is_alive()
-        assert self.errors == []
+        assert self.errors == [], self.errors
 
 
 @contextlib.contextmanager

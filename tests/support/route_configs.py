@@ -72,6 +72,12 @@ path_matches = st.one_of(
 )
 field_names = st.sampled_from(("x-a", "x-b", "x-c", "x-d", "x-e", "x-f", "host", "te", "x-request-id"))
 request_field_names = st.sampled_from(("x-a", "x-b", "x-c", "x-f", "te", "x-request-id"))
+content_types = st.tuples(
+    st.just("content-type"),
+    st.sampled_from(
+        ("application/grpc", "application/grpc", "application/grpc+proto", "application/grpc-web")
+    ),
+)
 field_values = st.sampled_from(("1", "2", "v" * 33))
 string_matches = st.one_of(
     st.builds(StringMatch, name=field_names, value=field_values),
@@ -95,6 +101,7 @@ matches = st.builds(
     method=st.one_of(st.just(""), st.just(""), st.just(""), methods),
     headers=st.one_of(st.just(()), st.just(()), tuples(string_matches, 3)),
     query=st.one_of(st.just(()), st.just(()), tuples(parameters, 1)),
+    grpc=st.sampled_from((False, False, False, False, True)),
 )
 edits = st.one_of(*[st.just(HeaderEdit())] * 20, st.just(HeaderEdit(remove=("x-a",))))
 shares = st.builds(
@@ -134,5 +141,5 @@ requests: st.SearchStrategy[Request] = st.tuples(
     methods,
     st.one_of(paths, short_paths),
     st.sampled_from((None, None, "", "q", "q=1&p=")),
-    st.lists(st.tuples(request_field_names, field_values), max_size=3),
+    st.lists(st.one_of(*[st.tuples(request_field_names, field_values)] * 3, content_types), max_size=3),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshd.model.cluster_policies import (
     Balancing,
+    GrpcProbe,
     HealthCheck,
     HttpProbe,
     LeastRequest,
@@ -16,7 +17,7 @@ from meshd.model.cluster_policies import (
     SlowStart,
     TcpProbe,
 )
-from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health, HttpVersion
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.request_policies import (
     Cors,
@@ -44,6 +45,7 @@ from meshd.model.routes import (
     WeightedCluster,
 )
 from meshd.model.snapshot import Snapshot
+from meshd.model.tcp_routes import TcpRoute
 
 _BALANCING: dict[str, Balancing] = {
     "round-robin": RoundRobin(slow_start=SlowStart(window=30.0)),
@@ -63,7 +65,13 @@ _OUTLIER = Outlier(
 CLUSTERS = (
     *(Cluster(name=f"by/{name}", balancing=each) for name, each in _BALANCING.items()),
     Cluster(name="panic", panic_percent=30),
+    *(Cluster(name=f"speaks/{version.value}", http_version=version) for version in HttpVersion),
     Cluster(name="http-probe", health_check=HealthCheck(probe=_HTTP_PROBE, interval=600.0, port=8081)),
+    Cluster(
+        name="grpc-probe",
+        http_version=HttpVersion.HTTP2,
+        health_check=HealthCheck(probe=GrpcProbe(service="demo.Echo", authority="web"), interval=600.0),
+    ),
     Cluster(name="tcp-probe", health_check=HealthCheck(probe=TcpProbe(), interval=600.0)),
     Cluster(name="outlier", outlier=_OUTLIER),
     Cluster(name="outlier-off", outlier=Outlier(consecutive_5xx=0)),
@@ -176,8 +184,29 @@ def routes() -> tuple[Route, ...]:
     )
 
 
+_SHARES = (WeightedCluster(name="by/ring-hash", weight=9), WeightedCluster(name="panic"))
+TCP = Listener(
+    name="tcp",
+    service="default/tcp",
+    addresses=("10.96.0.2",),
+    port=443,
+    protocol=Protocol.TCP,
+    cluster="panic",
+    tcp_routes=(
+        TcpRoute(
+            name="named", server_names=("a.example", "*.example"), clusters=_SHARES, connect_attempts=4,
+            hash_source=True,
+        ),
+        TcpRoute(name="rest", clusters=(WeightedCluster(name="unresolved/x"),), idle_timeout=0.0),
+    ),
+    tcp_consumers=(("shop", (TcpRoute(name="own", clusters=_SHARES),)),),
+    hello_timeout=5.0,
+)  # fmt: skip
+"""A port whose connections are routed in every way."""
+
+
 def snapshot(several: tuple[Route, ...] | None = None) -> Snapshot:
-    """All of it, behind one listener; with other routes where they are given."""
+    """All of it, requests behind one listener; with other routes where they are given."""
     host = VirtualHost(
         name="all", routes=routes() if several is None else several, rate_limit=RateLimit(all=_BUCKET)
     )
@@ -193,7 +222,7 @@ def snapshot(several: tuple[Route, ...] | None = None) -> Snapshot:
     )
     return Snapshot(
         1,
-        {"all": listener},
+        {"all": listener, "tcp": TCP},
         {"all": RouteConfig(name="all", virtual_hosts=(host,))},
         {each.name: each for each in CLUSTERS},
         {

@@ -7,16 +7,18 @@ from collections.abc import Callable
 import msgspec
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import base_pb2, health_check_pb2
+from envoy.config.core.v3 import base_pb2, health_check_pb2, protocol_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.extensions.load_balancing_policies.common.v3 import common_pb2
 from envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2
 from envoy.extensions.load_balancing_policies.random.v3 import random_pb2
 from envoy.extensions.load_balancing_policies.wrr_locality.v3 import wrr_locality_pb2
+from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions as _Options
 from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
 from google.protobuf.message import Message
 
 from meshd.model.cluster_policies import Outlier
+from meshd.model.clusters import HttpVersion
 from meshd.xds import decode, encode
 from meshd.xds.packing import unpack
 from meshd.xds.unsupported import UnsupportedError
@@ -43,6 +45,20 @@ def _check_with_payload() -> health_check_pb2.HealthCheck:
     check = _check()
     check.tcp_health_check.send.text = "00"
     return check
+
+
+def _grpc_check_of_http1(message: cluster_pb2.Cluster) -> None:
+    check = _check()
+    check.grpc_health_check.SetInParent()
+    message.health_checks.append(check)
+    message.typed_extension_protocol_options.clear()
+
+
+_HTTP = f"typed_extension_protocol_options[{encode.HTTP_PROTOCOL_OPTIONS}]"
+
+
+def _say(message: cluster_pb2.Cluster, options: _Options) -> None:
+    message.typed_extension_protocol_options[encode.HTTP_PROTOCOL_OPTIONS].Pack(options)
 
 
 CLUSTERS: list[tuple[str, Callable[[cluster_pb2.Cluster], object]]] = [
@@ -92,6 +108,7 @@ CLUSTERS: list[tuple[str, Callable[[cluster_pb2.Cluster], object]]] = [
     ("health_checks[0].interval", lambda m: m.health_checks.add()),
     ("health_checks[0].health_checker", lambda m: m.health_checks.append(_check())),
     ("health_checks[0].tcp_health_check.send", lambda m: m.health_checks.append(_check_with_payload())),
+    ("health_checks[0].grpc_health_check", _grpc_check_of_http1),
     ("health_checks", lambda m: m.health_checks.extend((_check(), _check()))),
     (
         "metadata.health_check_port",
@@ -106,6 +123,35 @@ CLUSTERS: list[tuple[str, Callable[[cluster_pb2.Cluster], object]]] = [
         lambda m: setattr(m.common_lb_config.healthy_panic_threshold, "value", 0.5),
     ),
     ("typed_extension_protocol_options[x]", lambda m: m.typed_extension_protocol_options["x"].SetInParent()),
+    (f"{_HTTP}.auto_config", lambda m: _say(m, _Options(auto_config=_Options.AutoHttpConfig()))),
+    (
+        f"{_HTTP}.explicit_http_config",
+        lambda m: _say(m, _Options(explicit_http_config=_Options.ExplicitHttpConfig())),
+    ),
+    (
+        f"{_HTTP}.use_downstream_protocol_config.http3_protocol_options",
+        lambda m: _say(
+            m,
+            _Options(
+                use_downstream_protocol_config=_Options.UseDownstreamHttpConfig(
+                    http3_protocol_options=protocol_pb2.Http3ProtocolOptions()
+                )
+            ),
+        ),
+    ),
+    (
+        f"{_HTTP}.explicit_http_config.http2_protocol_options.max_concurrent_streams",
+        lambda m: _say(
+            m,
+            _Options(
+                explicit_http_config=_Options.ExplicitHttpConfig(
+                    http2_protocol_options=protocol_pb2.Http2ProtocolOptions(
+                        max_concurrent_streams=wrappers_pb2.UInt32Value(value=1)
+                    )
+                )
+            ),
+        ),
+    ),
 ]
 ENDPOINTS: list[tuple[str, Callable[[endpoint_pb2.ClusterLoadAssignment], object]]] = [
     ("policy.drop_overloads", lambda m: m.policy.drop_overloads.add()),
@@ -156,7 +202,9 @@ def test_endpoints(field: str, edit: Callable[[endpoint_pb2.ClusterLoadAssignmen
 def test_defaults_of_what_is_not_set_are_envoys() -> None:
     message = cluster_pb2.Cluster(name="a", type=cluster_pb2.Cluster.EDS)
     message.eds_cluster_config.eds_config.ads.SetInParent()
-    assert decode.cluster(message) == msgspec.structs.replace(cluster("a"), panic_percent=50)
+    assert decode.cluster(message) == msgspec.structs.replace(
+        cluster("a"), panic_percent=50, http_version=HttpVersion.HTTP1
+    )
     message.outlier_detection.SetInParent()
     outlier = Outlier(consecutive_5xx=5, consecutive_gateway=0, success_rate_factor=1900)
     assert decode.cluster(message).outlier == outlier

@@ -76,7 +76,10 @@ LISTENERS: list[tuple[str, Callable[[listener_pb2.Listener], object]]] = [
 HCM: list[tuple[str, Callable[[http_connection_manager_pb2.HttpConnectionManager], object]]] = [
     ("tracing", lambda m: m.tracing.SetInParent()),
     ("normalize_path", lambda m: m.normalize_path.SetInParent()),
-    ("http2_protocol_options", lambda m: m.http2_protocol_options.SetInParent()),
+    (
+        "http2_protocol_options.max_concurrent_streams",
+        lambda m: m.http2_protocol_options.max_concurrent_streams.SetInParent(),
+    ),
     ("access_log", lambda m: m.access_log.add(name="x")),
     ("codec_type", lambda m: setattr(m, "codec_type", m.HTTP2)),
     ("http_filters[5].typed_config", lambda m: m.http_filters.add(name="envoy.filters.http.cors")),

@@ -17,11 +17,12 @@ from meshd.datapath.rules.fingerprint import cluster_id
 from meshd.datapath.rules.paths import PathKey, PathTree, Place
 from meshd.model import cluster_policies
 from meshd.model.cluster_policies import RandomEndpoint, RoundRobin
-from meshd.model.clusters import Cluster
+from meshd.model.clusters import Cluster, HttpVersion
+from meshd.model.grpc import CONTENT_TYPE_PATTERN
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.regex import RegexError
-from meshd.model.request_policies import MILLION
-from meshd.model.routes import Forward, HeaderEdit, Redirect, Route, RouteConfig, RouteMatch
+from meshd.model.request_policies import MILLION, StringMatch
+from meshd.model.routes import Forward, HeaderEdit, Redirect, Route, RouteConfig
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")
 """The names of enum method. A request with another one is an upcall."""
@@ -38,6 +39,7 @@ _DRAWN = RoundRobin | RandomEndpoint
 """What the kernel balances, by drawing: the workers tell it from which endpoints, and when not to
 (proxy.balancing.balancer.Balancer.weights)."""
 _NO_EDIT = HeaderEdit()
+_IS_GRPC = (StringMatch(name="content-type", value=CONTENT_TYPE_PATTERN, regex=True),)
 _MAX_TOTAL = 2**32 - 1
 
 
@@ -149,6 +151,8 @@ def compile_rules(
 def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = DEFAULT_LIMITS) -> str:
     """Why a route's requests are the proxy's, whatever they look like; empty: they need not be."""
     action = route.action
+    if route.match.share < MILLION:
+        return "the route takes a share of the requests"
     if not isinstance(action, Forward):
         return "the route redirects" if isinstance(action, Redirect) else "the route answers by itself"
     shares = [share for share in action.clusters if share.weight > 0]
@@ -170,6 +174,8 @@ def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = D
         cluster = clusters.get(share.name)
         if cluster is None:
             return f"there is no cluster {share.name}"
+        if cluster.http_version is HttpVersion.HTTP2:
+            return f"cluster {share.name} speaks HTTP/2"
         if cluster.outlier is not None:
             return f"cluster {share.name} ejects endpoints by their answers"
         # Retries are the proxy's whoever sent the first try.
@@ -185,7 +191,9 @@ def _proxy_policy(route: Route, action: Forward) -> str:
     if not route.fast_path:
         return "off by policy"
     retry = action.retry
-    if retry is not None and (retry.reset or retry.statuses):
+    if action.deadline_limit is not None:
+        return "the route keeps deadlines"
+    if retry is not None and (retry.reset or retry.statuses or retry.grpc_statuses):
         return "the route sends requests again"
     if retry is not None and retry.per_try_timeout:
         return "the route has a timeout for each try"
@@ -246,10 +254,11 @@ def _candidate(
     match = route.match
     if match.method and match.method not in METHODS:
         return None
-    conditions = _conditions(match, index, limits)
+    headers = match.headers + (_IS_GRPC if match.grpc else ())
+    conditions = _conditions(headers, index, limits)
     shares: tuple[Share, ...] = ()
     if (
-        len(conditions) == len(match.headers)
+        len(conditions) == len(headers)
         and isinstance(route.action, Forward)
         and not why_upcall(route, clusters, limits)
     ):
@@ -261,10 +270,12 @@ def _candidate(
     return Candidate(number, match.method, bool(match.query), conditions, shares)
 
 
-def _conditions(match: RouteMatch, index: _HeaderIndex, limits: Limits) -> tuple[FieldCondition, ...]:
-    """Those of the match's header conditions that the kernel can rule the route out by."""
+def _conditions(
+    headers: tuple[StringMatch, ...], index: _HeaderIndex, limits: Limits
+) -> tuple[FieldCondition, ...]:
+    """Those of the conditions on headers that the kernel can rule the route out by."""
     found: list[FieldCondition] = []
-    for header in match.headers:
+    for header in headers:
         number = index.add(header.name.lower()) if len(found) < limits.conditions else None
         if number is not None:
             value = header.value.encode("utf-8", "surrogateescape")

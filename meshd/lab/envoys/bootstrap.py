@@ -89,16 +89,16 @@ def _ads_cluster(address: str, port: int) -> Json:
         "name": ADS,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "typed_extension_protocol_options": _upstream({"http2_protocol_options": {}}),
+        "typed_extension_protocol_options": _upstream(explicit_http_config={"http2_protocol_options": {}}),
         # A control plane that is gone without a word is noticed.
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 10, "keepalive_interval": 5}},
         "load_assignment": one_endpoint(ADS, {"socket_address": socket_address(address, port)}),
     }
 
 
-def _upstream(config: Json) -> Json:
+def _upstream(**config: Json) -> Json:
     name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-    return {name: {"@type": f"type.googleapis.com/{name}", "explicit_http_config": config}}
+    return {name: {"@type": f"type.googleapis.com/{name}", **config}}
 
 
 def one_endpoint(cluster: str, address: Json) -> Json:
@@ -167,7 +167,12 @@ def original_destination(name: str, **more: object) -> Json:
                 }
             ]
         },
-        "typed_extension_protocol_options": _upstream({"http_protocol_options": {"enable_trailers": True}}),
+        "typed_extension_protocol_options": _upstream(
+            use_downstream_protocol_config={
+                "http_protocol_options": {"enable_trailers": True},
+                "http2_protocol_options": {},
+            }
+        ),
         **more,
     }
 

@@ -82,7 +82,7 @@ def _inbound_listener() -> Json:
         ("0.0.0.0", "::"),
         [
             {
-                "filter_chain_match": {"application_protocols": ["http/1.0", "http/1.1"]},
+                "filter_chain_match": {"application_protocols": ["http/1.0", "http/1.1", "h2c"]},
                 "filters": [envoy.http_manager(_INBOUND, [route])],
             },
             {"filters": [envoy.tcp_proxy(_INBOUND, _INBOUND)]},

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+GRPC_XDS_KEY, GRPC_XDS_ENABLED = "meshd.io/grpc-xds", "enabled"
+"""The annotation of pods whose gRPC clients find services over xDS themselves."""
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=86400)]

@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import grpc
 import msgspec
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from meshd.agent.health.health import EndpointHealth
 from meshd.agent.health.marks import By
 from meshd.agent.health.prober import MAX_AT_A_TIME
-from meshd.model.cluster_policies import HealthCheck, HttpProbe, Outlier, TcpProbe
+from meshd.model.cluster_policies import GrpcProbe, HealthCheck, HttpProbe, Outlier, TcpProbe
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.outcomes import EndpointTally, Tally
@@ -136,6 +139,66 @@ def test_what_a_probe_asks(tmp_path: Path) -> None:
         lines = server.heads[0].lower().split("\r\n")
         assert lines[0] == "get /healthz http/1.1"
         assert {"host: web.test", "user-agent: meshd-probe"} <= set(lines)
+
+    _run(scenario, tmp_path)
+
+
+class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Says of each service what it is told to, of others that it does not know them."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, health_pb2.HealthCheckResponse.ServingStatus] = {}
+        self.metadata: dict[str, str | bytes] = {}
+        """Of the last call."""
+
+    async def Check(  # noqa: N802 - gRPC's name
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthCheckResponse:
+        self.metadata = dict(context.invocation_metadata() or ())
+        if request.service not in self.statuses:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "who?")
+        return health_pb2.HealthCheckResponse(status=self.statuses[request.service])
+
+
+@contextlib.asynccontextmanager
+async def _grpc_server() -> AsyncIterator[tuple[int, _Health]]:
+    servicer, server = _Health(), grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield port, servicer
+    finally:
+        await server.stop(None)
+
+
+def test_grpc_probes_ask_for_the_health_of_a_service(tmp_path: Path) -> None:
+    status = health_pb2.HealthCheckResponse
+
+    async def scenario(node: Node, _: MoodyServer) -> None:
+        probe = GrpcProbe(service="demo.Echo", authority="web.test")
+        async with _grpc_server() as (port, servicer):
+            node.take(_snapshot(HealthCheck(probe=probe, interval=0.02, timeout=5.0), port))
+            await until(lambda: not node.usable(), "left out")
+            assert node.reason(port).startswith("gRPC status NOT_FOUND: who?")
+            servicer.statuses["demo.Echo"] = status.SERVING
+            await until(lambda: node.usable() == {port}, "taken back")
+            servicer.statuses["demo.Echo"] = status.NOT_SERVING
+            await until(lambda: not node.usable(), "left out again")
+            assert node.reason(port) == "it says NOT_SERVING"
+            assert "meshd-probe" in str(servicer.metadata["user-agent"])
+            servicer.statuses["demo.Echo"] = status.SERVING
+            await until(lambda: node.usable() == {port}, "taken back again")
+        await until(lambda: not node.usable(), "gone")
+        assert node.reason(port).startswith("gRPC status UNAVAILABLE")
+
+    _run(scenario, tmp_path)
+
+
+def test_a_server_without_grpc_fails_its_probe(tmp_path: Path) -> None:
+    async def scenario(node: Node, server: MoodyServer) -> None:
+        node.take(_snapshot(HealthCheck(probe=GrpcProbe(), interval=0.02, timeout=0.5), server.port))
+        await until(lambda: not node.usable(), "left out")
 
     _run(scenario, tmp_path)
 

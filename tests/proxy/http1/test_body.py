@@ -13,7 +13,7 @@ from proxy.http1.body import (
     BodyError,
     ChunkedBody,
     LengthBody,
-    UntilCloseBody,
+    OpenBody,
 )
 
 _chunks = st.lists(st.binary(min_size=1, max_size=40), max_size=5)
@@ -148,7 +148,7 @@ def test_length(length: int, pieces: list[bytes]) -> None:
 
 
 def test_until_close() -> None:
-    body = UntilCloseBody()
+    body = OpenBody()
     assert body.feed(b"abc") == 3
     assert not body.done
     assert body.closed()

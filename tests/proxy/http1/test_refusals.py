@@ -84,7 +84,6 @@ OTHERS = {
     "a large field without end": (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000, 431),
     "a long target": (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
     "an endless target": (b"GET /" + b"x" * 70_000, 414),
-    "HTTP/2 by prior knowledge": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 505),
     "not HTTP": (b"\x00\x01\x02\x03binary", 400),
     "another text protocol": (b"EHLO example.org\r\n", 400),
 }
@@ -98,6 +97,14 @@ def test_refused_with_the_right_status(way: Way, request_bytes: bytes, status: i
         assert data.startswith(b"HTTP/1.1 %d " % status)
         assert data.count(b"HTTP/1.1 %d " % status) == 1
         assert proxy.rows()[0].flags == "DPE"
+
+
+def test_http2_begins_with_a_connection_or_not_at_all(way: Way) -> None:
+    with way.server(answering(ok())) as web, way.bed(config((web.port,))) as proxy, proxy.connect() as client:
+        client.sendall(get() + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+        head, _, rest = read_response(client)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert (rest + receive_all(client)).startswith(b"HTTP/1.1 505 ")
 
 
 def test_tls_gets_an_alert_and_a_counter(way: Way) -> None:

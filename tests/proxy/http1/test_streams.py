@@ -259,19 +259,24 @@ def test_websocket(way: Way) -> None:
             eventually(lambda: [(row.status, row.flags) for row in proxy.rows()] == [(101, "")])
 
 
-def test_h2c_upgrade_is_not_offered_on(way: Way) -> None:
+def test_an_incomplete_offer_of_h2c_is_no_offer(way: Way) -> None:
     seen: list[bytes] = []
     with (
         way.server(answering(ok(), seen)) as web,
         way.bed(config((web.port,))) as proxy,
         proxy.connect() as client,
     ):
-        client.sendall(
-            get(b"/", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk")
-        )
-        assert read_response(client)[1] == b"hello"
-    assert b"h2c" not in seen[0]
-    assert b"HTTP2-Settings" not in seen[0]
+        for fields in (
+            (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c"),
+            (b"Connection: Upgrade", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"),
+            (b"Connection: HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"),
+            (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAAB"),
+            (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", *[b"HTTP2-Settings: AAMAAABk"] * 2),
+        ):
+            client.sendall(get(b"/", *fields))
+            assert read_response(client)[1] == b"hello"
+    assert len(seen) == 5
+    assert not any(word in head for head in seen for word in (b"h2c", b"HTTP2-Settings"))
 
 
 def test_refused_upgrade_is_an_ordinary_response(way: Way) -> None:

@@ -251,22 +251,14 @@ class _FastBed(Bed):
     def rows(self) -> tuple[RequestCounts, ...]:
         """The proxy's and the kernel's, without warm-ups."""
         rows = {
-            (row.service, row.route, row.cluster, row.source, row.method, row.status, row.flags): row
-            for row in super().rows()
+            RequestKey(*(getattr(row, field) for field in RequestKey._fields)): row for row in super().rows()
         }
         for key, total in self._totals().items():
-            service, route, cluster, source, method, status, flags = key
             if key in rows:
                 rows[key].count += total.count
             else:
                 rows[key] = RequestCounts(
-                    service=service,
-                    route=route,
-                    cluster=cluster,
-                    source=source,
-                    method=method,
-                    status=status,
-                    flags=flags,
+                    **key._asdict(),
                     count=total.count,
                     seconds=total.seconds,
                     buckets=tuple(total.buckets),

@@ -95,7 +95,7 @@ class TcpBed(Bed):
             0,
             backlog=4096,
         )
-        self._port = server.sockets[0].getsockname()[1]
+        self.port = server.sockets[0].getsockname()[1]
         return server
 
     def counts(self) -> tuple[TcpCounts, ...]:

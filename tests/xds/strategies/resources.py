@@ -6,7 +6,8 @@ import string
 
 from hypothesis import strategies as st
 
-from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
+from meshd.model.cluster_policies import GrpcProbe
+from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health, HttpVersion
 from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
 from meshd.model.request_policies import MILLION
 from meshd.model.routes import (
@@ -63,6 +64,7 @@ edits = st.builds(
 clusters = st.builds(
     Cluster,
     name=names,
+    http_version=st.sampled_from(HttpVersion),
     balancing=cluster_policies.balancing,
     panic_percent=st.integers(0, 100),
     health_check=st.none() | cluster_policies.health_checks,
@@ -71,6 +73,14 @@ clusters = st.builds(
     connect_timeout=some_seconds,
     idle_timeout=seconds,
     policies=tuples(names),
+).filter(
+    lambda cluster: (
+        not (
+            cluster.http_version is HttpVersion.HTTP1
+            and cluster.health_check
+            and isinstance(cluster.health_check.probe, GrpcProbe)
+        )
+    )
 )
 zones = st.text(string.ascii_lowercase + "-", min_size=1, max_size=6)
 localities = st.just("") | st.tuples(*[st.just("") | zones] * 3).map("/".join).filter(lambda x: x != "//")
@@ -176,6 +186,7 @@ route_matches = st.builds(
     headers=tuples(string_matches),
     query=tuples(string_matches),
     grpc=st.booleans(),
+    share=st.integers(0, MILLION),
 )
 weighted = st.builds(
     WeightedCluster,

@@ -1,0 +1,1 @@
+"""gRPC as far as it shows in heads and trailers: deadlines, statuses, answers of our own. Pure."""

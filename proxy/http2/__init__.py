@@ -1,0 +1,1 @@
+"""HTTP/2: libnghttp2, and what a connection of it is to the proxy."""
