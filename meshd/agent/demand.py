@@ -29,7 +29,9 @@ class Phase(enum.Enum):
 class _Service:
     phase: Phase
     since: float
-    """ASKED: it was asked for first. USED: its last use that is known of. RESTING: it began to."""
+    """RESTING: when it began to. Else: its last use that is known of."""
+    asked: float = 0.0
+    """When it was asked for first, where it is ASKED."""
 
 
 class Demand:
@@ -51,17 +53,16 @@ class Demand:
         """A connection, or a person, needs a service."""
         service = self._services.get(name)
         if service is not None and service.phase is not Phase.RESTING:
-            if service.phase is Phase.USED:
-                service.since = now
+            service.since = now
             return {}
-        self._services[name] = _Service(Phase.ASKED, now)
+        self._services[name] = _Service(Phase.ASKED, now, now)
         return {name: Want.USED}
 
     def in_force(self, names: Collection[str], now: float) -> list[float]:
         """These services are in force. How long it took, of each of them that was asked for."""
         took = []
         for service in (self._services[name] for name in self.asked if name in names):
-            took.append(now - service.since)
+            took.append(now - service.asked)
             service.phase, service.since = Phase.USED, now
         return took
 
