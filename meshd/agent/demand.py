@@ -86,8 +86,7 @@ class Demand:
                 if service.phase is Phase.RESTING:
                     wants[name] = Want.USED
                     service.phase = Phase.USED
-                if service.phase is Phase.USED:
-                    service.since = now
+                service.since = now
             elif service.phase is Phase.USED:
                 wants[name] = Want.KEPT
                 service.phase, service.since = Phase.RESTING, now

@@ -60,7 +60,8 @@ def test_what_never_comes_is_given_up(demand: Demand) -> None:
     demand.ask("a", 0.0)
     assert demand.pass_on("a", 10.0) == {}, "a connection waits for it"
     assert list(demand.asked) == ["a"]
-    assert demand.pass_on((), 10.0) == {"a": Want.KNOWN}
+    assert demand.pass_on((), 19.9) == {}
+    assert demand.pass_on((), 20.0) == {"a": Want.KNOWN}
     assert list(demand.asked) == []
 
 
