@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -28,6 +29,8 @@ from tests.support.mesh_node import MESHD, MeshNode, MeshNodeError
 from tests.support.netns import Namespace, namespace
 
 ENDPOINTS = 10
+COLD = 50
+"""Services that are called for the first time."""
 VIP, POD, PORT = "10.96.0.1", "10.244.0.5", 8080
 SERVERS = ("10.244.1.1", "10.244.1.2")
 START_SECONDS = 300.0
@@ -62,14 +65,13 @@ def _manifest(number: int, first: str, answered_by: str) -> str:
     low = (number & 15) * 16
     rest = [f"10.{128 + (number >> 12)}.{(number >> 4) & 255}.{low + i}" for i in range(1, ENDPOINTS)]
     endpoints = [first] if number == 0 else [first, *rest]
-    vip = VIP if number == 0 else f"10.{97 + (number >> 16)}.{(number >> 8) & 255}.{number & 255}"
     redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": answered_by}}
     objects = (
         {
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": name},
-            "spec": {"clusterIP": vip, "ports": [{"port": 80, "appProtocol": "http"}]},
+            "spec": {"clusterIP": _vip(number), "ports": [{"port": 80, "appProtocol": "http"}]},
         },
         {
             "apiVersion": "discovery.k8s.io/v1",
@@ -93,6 +95,10 @@ def _manifest(number: int, first: str, answered_by: str) -> str:
         },
     )
     return "---\n".join(json.dumps(each) + "\n" for each in objects)
+
+
+def _vip(number: int) -> str:
+    return VIP if number == 0 else f"10.{97 + (number >> 16)}.{(number >> 8) & 255}.{number & 255}"
 
 
 def _write(file: Path, text: str) -> None:
@@ -160,20 +166,40 @@ def _until(sock: socket.socket, path: str, mark: str) -> float:
     return time.monotonic() - began
 
 
+def _first_ms(services: int) -> list[float]:
+    """How long the first request to each of some services takes, its connection included. The proxy answers.
+
+    To be called in the pod's namespace. Raises MeasurementError.
+    """
+    took = []
+    for number in range(1, min(COLD, services - 1) + 1):
+        began = time.monotonic()
+        with socket.create_connection((_vip(number), 80), 20) as sock:
+            if b"//v0/" not in _asked(sock, "/route"):
+                raise MeasurementError(f"service {number} does not answer by its route")
+        took.append(1000 * (time.monotonic() - began))
+        time.sleep(PAUSE_SECONDS / 10)
+    return took
+
+
 class Found(NamedTuple):
     """Of one number of services."""
 
     services: int
+    subscribe: str
     control_start: float
     agent_start: float
     memory: dict[str, float]
+    first_ms: list[float]
+    """Of services that nobody has called; ``again_ms``: of the same."""
+    again_ms: list[float]
     route_ms: list[float]
     endpoint_ms: list[float]
     cpu_ms: dict[str, float]
     """Of an endpoint's change, by process."""
 
 
-def _measured(services: int, changes: int, folder: Path) -> Found:
+def _measured(services: int, subscribe: str, changes: int, folder: Path) -> Found:
     manifests = folder / "manifests"
     manifests.mkdir()
     for number in range(services):
@@ -186,7 +212,9 @@ def _measured(services: int, changes: int, folder: Path) -> Found:
         plane = stack.enter_context(_control(manifests, socket_path))
         control_start = time.monotonic() - began
         began = time.monotonic()
-        node = stack.enter_context(MeshNode(f"unix:{socket_path}", seconds=START_SECONDS))
+        node = stack.enter_context(
+            MeshNode(f"unix:{socket_path}", "--subscribe", subscribe, seconds=START_SECONDS)
+        )
         node.enrol("client", pod.path, POD)
         node.wait_for_services([f"default/s{services - 1}:80"])
         agent_start = time.monotonic() - began
@@ -195,6 +223,8 @@ def _measured(services: int, changes: int, folder: Path) -> Found:
                 stack.enter_context(contextlib.closing(Server(_script(ok(address.encode())), address, PORT)))
             sock = stack.enter_context(socket.create_connection((VIP, 80), 20))
         _until(sock, "/", SERVERS[0])
+        with pod.entered():
+            first_ms, again_ms = _first_ms(services), _first_ms(services)
         pids = {"control": plane.pid, "agent": node.agent_pid, "worker": node.worker_pids()[0]}
         memory = {name: usage(pid).resident_mib for name, pid in pids.items()}
         file = manifests / "s0.yaml"
@@ -211,13 +241,24 @@ def _measured(services: int, changes: int, folder: Path) -> Found:
         cpu_ms = {
             name: 1000 * (usage(pid).cpu_seconds - before[name]) / changes for name, pid in pids.items()
         }
-    return Found(services, control_start, agent_start, memory, route_ms, endpoint_ms, cpu_ms)
+    return Found(
+        services,
+        subscribe,
+        control_start,
+        agent_start,
+        memory,
+        first_ms,
+        again_ms,
+        route_ms,
+        endpoint_ms,
+        cpu_ms,
+    )
 
 
 def _prepare(pod: Namespace) -> None:
     for address in (POD, *SERVERS):
         pod.ip("address", "add", f"{address}/32", "dev", "lo")
-    pod.ip("route", "add", "local", "10.96.0.0/16", "dev", "lo", "src", POD)
+    pod.ip("route", "add", "local", "10.96.0.0/15", "dev", "lo", "src", POD)
 
 
 def _text(found: Found) -> Iterator[str]:
@@ -228,9 +269,11 @@ def _text(found: Found) -> Iterator[str]:
     def each(values: dict[str, float]) -> str:
         return ", ".join(f"{name} {value:.0f}" for name, value in values.items())
 
-    yield f"{found.services:,} services of {ENDPOINTS} endpoints and a route"
+    yield f"{found.services:,} services of {ENDPOINTS} endpoints and a route, --subscribe {found.subscribe}"
     yield f"- control plane's start {found.control_start:.1f} s, then the agent's {found.agent_start:.1f} s"
     yield f"- resident MiB: {each(found.memory)}"
+    if found.first_ms:
+        yield f"- the first request to a service: {ms(found.first_ms)}; the next one: {ms(found.again_ms)}"
     yield f"- a route's change to the first request under it: {ms(found.route_ms)}"
     yield f"- an endpoint's: {ms(found.endpoint_ms)}; CPU ms of one: {each(found.cpu_ms)}"
 
@@ -239,14 +282,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.config", description=__doc__)
     parser.add_argument("--services", type=int, nargs="+", default=[10, 1_000, 10_000])
     parser.add_argument("--changes", type=int, default=100, help="of each kind (default: %(default)s)")
+    parser.add_argument(
+        "--subscribe",
+        nargs="+",
+        choices=("on-demand", "all"),
+        default=["on-demand", "all"],
+        help="as the agent's option (default: one after the other)",
+    )
     options = parser.parse_args(arguments)
     if missing := machine.missing(["meshd-fast"]):
         print(f"bench.config: {'; '.join(missing)}", file=sys.stderr)
         return 1
     try:
-        for services in options.services:
+        for services, subscribe in itertools.product(options.services, options.subscribe):
             with tempfile.TemporaryDirectory(prefix="meshd-bench-") as folder:
-                for line in _text(_measured(services, options.changes, Path(folder))):
+                for line in _text(_measured(services, subscribe, options.changes, Path(folder))):
                     print(line, flush=True)
     except KeyboardInterrupt:
         return 130

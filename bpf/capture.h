@@ -118,13 +118,18 @@ static __always_inline enum verdict capture(
 	service = services.lookup(destination);
 	if (!service)
 		return LEAVE;
+	/* Not atomic: whoever is last is as good as another. */
+	service->used = bpf_ktime_get_ns();
 
 	if (service->protocol == PROTOCOL_TCP) {
-		enum verdict verdict = to_endpoint(sk, config, member, service, destination);
-
-		if (verdict == REWRITE)
+		if (to_endpoint(sk, config, member, service, destination) == REWRITE) {
 			COUNT(balanced);
-		return verdict;
+			return REWRITE;
+		}
+		/* Where the service has just gone out of use, the proxy takes it from here. */
+		service = services.lookup(destination);
+		if (!service || service->protocol == PROTOCOL_TCP)
+			return REFUSE;
 	}
 
 	if (proxy_reachable(sk, member, destination, config) &&

@@ -56,6 +56,8 @@ struct service {
 	enum failure_policy failure_policy;
 	__u64 rules;  /* names its compiled routes for all callers, see struct rule_set; 0: it has
 			 none, the fast path is off for it */
+	__u64 used;   /* CLOCK_MONOTONIC in ns of the last connect to it; 0: none since this was
+			 written */
 	__u32 joined; /* 1: of opaque TCP: connections to it are joined, see bpf/joined.h */
 	__u32 zero;
 };

@@ -15,10 +15,15 @@ from proxy.exchanges.downstream import Downstream
 from proxy.exchanges.reset import reset
 from proxy.fast.flow import FastFlow
 from proxy.fast.path import FastPath
+from proxy.in_force import ListenerState
 from proxy.runtime import Runtime
 from proxy.tcp.session import Session
+from proxy.waiting import Wanted
 
 _logger = logging.getLogger("meshd.proxy.arrival")
+
+MAX_EARLY_BYTES = 64 * 1024
+"""Of a connection that waits for its service's config; beyond it the client is not read from."""
 
 
 class Destinations:
@@ -54,13 +59,19 @@ class Arrival(asyncio.Protocol):
         self, runtime: Runtime, caller: Caller, destinations: Destinations, fast_path: FastPath
     ) -> None:
         self._runtime = runtime
-        self._caller = caller
+        self.caller = caller
         self._destinations = destinations
         self._fast_path = fast_path
+        self._transport: asyncio.Transport
+        self._peer = ("", 0)
+        self._wanted = Wanted("", 0, caller.namespace)
+        self._data = bytearray()
+        """What came while it waits."""
+        self._eof = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: accepted."""
-        transport = cast(asyncio.Transport, transport)  # uvloop's are of no asyncio class
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's are of no asyncio class
         runtime = self._runtime
         peer = transport.get_extra_info("peername")
         if peer is None:  # gone already
@@ -69,31 +80,72 @@ class Arrival(asyncio.Protocol):
         if runtime.is_full():
             self._reject(transport, "downstream_connections_rejected_total", peer)
             return
-        address, port = peer[0], peer[1]
-        destinations = self._destinations
-        meant = destinations.of(address, port)
-        config, namespace = runtime.config, self._caller.namespace
-        listener = None if meant is None else config.listener_at(*meant, namespace)
-        if meant is None or listener is None:
+        self._peer = peer[0], peer[1]
+        meant = self._destinations.of(*self._peer)
+        if meant is None:
             self._reject(transport, "downstream_unknown_destination_total", peer)
             return
-        if listener.listener.protocol is Protocol.TCP:
-            local, remote = _text(*meant), _text(address, port)
-            Session(runtime, self._caller, listener, local, remote, ":" in meant[0]).begin(transport)
+        self._wanted = Wanted(*meant, self.caller.namespace)
+        listener = runtime.config.listener_at(*self._wanted)
+        if listener is not None:
+            self._become(listener)
+        elif not runtime.waiting.add(self._wanted, self):
+            self._reject(transport, "downstream_connections_rejected_total", peer)
+
+    # -- while it waits ------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes from the client. (Not to read from the start is not in uvloop's power.)"""
+        self._data += data
+        if len(self._data) >= MAX_EARLY_BYTES:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """asyncio: the client has sent its last byte, and may wait for an answer."""
+        self._eof = True
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the client is gone."""
+        self._runtime.waiting.remove(self._wanted, self)
+
+    def go_on(self, state: ListenerState) -> None:
+        """Connection: what was waited for is here."""
+        if self._transport.is_closing():
             return
-        fast_path = self._fast_path
+        if len(self._data) >= MAX_EARLY_BYTES:
+            self._transport.resume_reading()
+        taker = self._become(state)
+        if self._data:
+            taker.data_received(bytes(self._data))
+        if self._eof:
+            taker.eof_received()
+
+    def give_up(self) -> None:
+        """Connection: nothing came."""
+        reset(self._transport)
+
+    def _become(self, listener: ListenerState) -> asyncio.Protocol:
+        """It is known what it is. Who takes it over."""
+        destinations, fast_path, peer = self._destinations, self._fast_path, self._peer
+        local, remote = _text(self._wanted.address, self._wanted.port), _text(*peer)
+        ipv6 = ":" in self._wanted.address
+        if listener.listener.protocol is Protocol.TCP:
+            session = Session(self._runtime, self.caller, listener, local, remote, ipv6)
+            return session.begin(self._transport)
         downstream = Downstream(
-            runtime,
-            self._caller,
+            self._runtime,
+            self.caller,
             listener,
-            local=_text(*meant),
-            remote=_text(address, port),
-            ipv6=":" in meant[0],
-            present=lambda: destinations.of(address, port) is not None,
-            fast=FastFlow(fast_path, destinations.key(address, port)) if fast_path.is_on() else None,
+            local,
+            remote,
+            ipv6,
+            present=lambda: destinations.of(*peer) is not None,
+            fast=FastFlow(fast_path, destinations.key(*peer)) if fast_path.is_on() else None,
         )
-        transport.set_protocol(downstream)
-        downstream.connection_made(transport)
+        self._transport.set_protocol(downstream)
+        downstream.connection_made(self._transport)
+        return downstream
 
     def _reject(self, transport: asyncio.Transport, counter: str, peer: tuple[str, int]) -> None:
         """RST: not even the service's name is known, so there is nothing to say in HTTP."""
@@ -103,7 +155,7 @@ class Arrival(asyncio.Protocol):
             logging.DEBUG,
             "connection rejected",
             reason=counter,
-            workload=self._caller.source,
+            workload=self.caller.source,
             peer=f"{peer[0]}:{peer[1]}",
         )
         reset(transport)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from meshd import log
 from meshd.model.clusters import Cluster, EndpointSet
-from meshd.model.listeners import HttpOptions, Listener
+from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.regex import RegexError
-from meshd.model.routes import RouteConfig
+from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.tcp_decision import TcpRouteTable
 from proxy.balancing.balancer import Balancer
@@ -60,7 +60,10 @@ class ConfigInForce:
         self._by_address: dict[tuple[str, int], str] = {}
 
     def listener_at(self, address: str, port: int, namespace: str) -> ListenerState | None:
-        """The listener of a service's VIP (canonical text) and port, as callers of a namespace see it."""
+        """The listener of a service's VIP (canonical text) and port, as callers of a namespace see it.
+
+        None: it, or the routes that the namespace has of its own, are not here.
+        """
         name = self._by_address.get((address, port))
         if name is None:
             return None
@@ -68,7 +71,8 @@ class ConfigInForce:
         if state is None:
             listener = self.snapshot.listeners[name].seen_from(namespace)
             state = self._states[name, namespace] = ListenerState(listener, self._routes_of(listener))
-        return state
+        listener = state.listener
+        return state if listener.route_config or listener.protocol is Protocol.TCP else None
 
     def apply(self, delta: Delta) -> None:
         """Put the next snapshot in force. Only what changed is compiled anew."""
@@ -126,3 +130,14 @@ class ConfigInForce:
 
 
 _NO_ROUTES = RouteTable(RouteConfig(name=""))
+
+
+def unavailable(listener: Listener) -> ListenerState:
+    """A service whose config did not come: its requests are answered as Envoy answers those to a cluster that
+    it could not get on demand, with 503 and the flag NC, and its connections end.
+    """
+    missing = Forward(clusters=(WeightedCluster(name=listener.name),))
+    host = VirtualHost(name=listener.name, routes=(Route(name="", action=missing),))
+    state = ListenerState(listener, RouteTable(RouteConfig(name=listener.name, virtual_hosts=(host,))))
+    state.removed = True
+    return state

@@ -19,6 +19,7 @@ from proxy.telemetry.access_log import AccessLogEntry
 from proxy.telemetry.outcomes import Outcomes
 from proxy.telemetry.stats import Counters, RequestStats
 from proxy.telemetry.tcp_stats import TcpStats
+from proxy.waiting import Waiting
 
 if TYPE_CHECKING:
     from proxy.exchanges.caller import Caller
@@ -69,6 +70,7 @@ class Runtime:
         self.stats = RequestStats()
         self.tcp_stats = TcpStats()
         self.counters = Counters()
+        self.waiting = Waiting(self.config, self.counters, self.loop.time)
         self.loads = Loads()
         self.outcomes = Outcomes(self.loop)
         self.requests = RequestParser()
@@ -119,8 +121,8 @@ class Runtime:
             self._all_closed.set()
 
     async def all_closed(self) -> None:
-        """Wait until no downstream connection is open."""
-        while self.connections:
+        """Wait until no downstream connection is open, nor waits to be."""
+        while self.connections or self.waiting:
             self._all_closed.clear()
             await self._all_closed.wait()
 
@@ -139,5 +141,8 @@ class Runtime:
         self._sweep = self.loop.call_later(SWEEP_SECONDS, self._on_sweep)
         now = self.now = self.loop.time()
         self.date = http_date(time.time())
+        self.waiting.check(now)
+        if not self.downstream_connections and not self.waiting:
+            self._all_closed.set()
         for timed in tuple(self.timed):
             timed.check(now)

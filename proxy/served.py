@@ -71,6 +71,7 @@ class Served:
     def close(self) -> None:
         """Close everything, connections at once."""
         self.stop_accepting()
+        self._runtime.waiting.drop(self.caller)
         for connection in self.connections():
             connection.close_at_once()
         self.caller.close()

@@ -29,10 +29,12 @@ from meshd.model.wire import (
     Applied,
     Collect,
     Configure,
+    Demand,
     Drain,
     Enrolled,
     Hello,
     Holding,
+    Known,
     Outcomes,
     RemoveWorkload,
     Replace,
@@ -48,6 +50,7 @@ from proxy.node_buckets import NodeBuckets
 from proxy.runtime import Runtime
 from proxy.served import Served
 from proxy.telemetry.access_log_file import FLUSH_SECONDS, AccessLogFile
+from proxy.waiting import Wanted
 
 _logger = logging.getLogger("meshd.proxy")
 
@@ -141,8 +144,10 @@ class Worker:
             )
         )
         self._runtime.outcomes.report = lambda told: _tell(channel, told)
+        self._runtime.waiting.ask = lambda wanted: _demand(channel, wanted)
         for served in self._served.values():
             channel.send(Holding(workload=served.workload), served.fds)
+        self._runtime.waiting.ask_again()
         log.event(_logger, logging.INFO, "agent connected", holding=len(self._served))
         while True:
             message, fds = await channel.receive()
@@ -171,6 +176,8 @@ class Worker:
                 channel.send(Enrolled(uid=workload.uid))
             case RemoveWorkload(uid=uid):
                 self._remove(uid)
+            case Known(address=address, port=port, listener=listener):
+                self._runtime.waiting.known(address, port, listener)
             case Collect(request=request):
                 channel.send(self._stats(request))
             case Configure():
@@ -189,6 +196,7 @@ class Worker:
         self._runtime.config.apply(delta)
         for served in self._served.values():
             served.caller.config_changed()
+        self._runtime.waiting.config_changed()
 
     def _configure(self, message: Configure, fds: Sequence[int]) -> None:
         """Take the kernel's maps over. Raises OSError, KeyError, msgspec.MsgspecError, and closes the fds."""
@@ -297,6 +305,7 @@ class Worker:
                 "workloads": float(len(self._served)),
                 "faults_active": float(runtime.active_faults),
                 "mirrored_requests": float(runtime.mirrored),
+                "demand_waiting": float(len(runtime.waiting)),
             },
         )
 
@@ -332,3 +341,9 @@ def _tell(channel: FdChannel[ToWorker], told: tuple[EndpointTally, ...]) -> None
     # Without an agent nobody ejects: what an earlier one was not told is of no use to the next.
     with contextlib.suppress(ChannelError):
         channel.send(Outcomes(endpoints=told))
+
+
+def _demand(channel: FdChannel[ToWorker], wanted: Wanted) -> None:
+    # Without an agent it is asked again as soon as there is one.
+    with contextlib.suppress(ChannelError):
+        channel.send(Demand(address=wanted.address, port=wanted.port, namespace=wanted.namespace))

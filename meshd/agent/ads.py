@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import grpc
 import grpc.aio
@@ -19,12 +19,15 @@ from meshd.agent.control_plane import ControlPlane, CredentialsError, Rounds
 from meshd.model.snapshot import Delta
 from meshd.model.status import ConfigStatus
 from meshd.xds.client_stream import ClientStream, Received
+from meshd.xds.interest import Want
 from meshd.xds.resources import SHORT
 
 OnChange = Callable[[Delta], Awaitable[None]]
 """Puts a change into force. The delta's generation is 0: the receiver numbers it. It may be empty when
 with this response all that was asked for has come. The response is ACKed when it returns; ``NotAppliedError``
 NACKs it."""
+
+_Call = grpc.aio.StreamStreamCall[object, discovery_pb2.DeltaDiscoveryResponse]
 
 FIRST_BACKOFF = 0.1
 MAX_BACKOFF = 10.0
@@ -50,8 +53,14 @@ class AdsClient:
     """
 
     def __init__(
-        self, control: ControlPlane, node_id: str, metadata: Mapping[str, str], on_change: OnChange
+        self,
+        control: ControlPlane,
+        node_id: str,
+        metadata: Mapping[str, str],
+        on_change: OnChange,
+        everything: bool = True,
     ) -> None:
+        """``everything``: else it holds of a listener only what ``want`` says."""
         details = struct_pb2.Struct()
         details.update(dict(metadata))
         node = base_pb2.Node(id=node_id, user_agent_name="meshd", metadata=details)
@@ -59,7 +68,13 @@ class AdsClient:
         self._rounds = Rounds(control.targets)
         self._target = ""
         self._on_change = on_change
-        self._stream = ClientStream(node)
+        self._stream = ClientStream(node, everything)
+        self._call: _Call | None = None
+        """The stream that there is now."""
+        self._turn = asyncio.Lock()
+        """Responses and wants are taken one at a time."""
+        self._wanted = asyncio.Event()
+        """Something that was not before."""
         self._backoff = FIRST_BACKOFF
         self.connected = False
         """There is a stream, and a control plane at its other end."""
@@ -91,8 +106,45 @@ class AdsClient:
         """By type (CDS, ...) and resource name, the version accepted last."""
         return self._stream.versions
 
+    def want(self, names: Iterable[str], want: Want) -> None:
+        """What is wanted of listeners from now on: asked for, and put into force, as soon as may be."""
+        self._stream.want(names, want)
+        self._wanted.set()
+
+    def follow(self, namespaces: Collection[str]) -> None:
+        """The namespaces of all callers: for no others are routes wanted. As ``want``."""
+        self._stream.follow(namespaces)
+        self._wanted.set()
+
     async def run(self) -> None:
-        """Connect, serve the stream, connect again: until cancelled."""
+        """Keep a stream, and say on it what is wanted: until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_stream(), name="ads-stream")
+            tasks.create_task(self._follow_wants(), name="ads-wants")
+
+    async def _follow_wants(self) -> None:
+        while True:
+            await self._wanted.wait()
+            async with self._turn:
+                self._wanted.clear()
+                # Without a stream they are said when there is one: it begins with all that is wanted.
+                await self._say(self._stream.requests())
+                if failure := await self._apply():
+                    self.last_error = failure
+                    log.event(_logger, logging.WARNING, "not in force", reason=failure)
+                # Of what that has replaced.
+                await self._say(self._stream.requests())
+
+    async def _say(self, requests: Iterable[discovery_pb2.DeltaDiscoveryRequest]) -> None:
+        call = self._call
+        if call is not None:
+            # Where the stream has ended, who reads from it hears why.
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                for request in requests:
+                    await call.write(request)
+
+    async def _keep_stream(self) -> None:
+        """Connect, serve the stream, connect again."""
         while True:
             self._target = self._rounds.next()
             try:
@@ -135,8 +187,10 @@ class AdsClient:
             call = stub.DeltaAggregatedResources(metadata=self._control.metadata())
             try:
                 if await _let_in(call):
-                    for request in self._stream.connected():
-                        await call.write(request)
+                    async with self._turn:
+                        for request in self._stream.connected():
+                            await call.write(request)
+                        self._call = call
                     self.connected = True
                     self._backoff = FIRST_BACKOFF
                     self.connects += 1
@@ -145,13 +199,13 @@ class AdsClient:
                     response = await self._read(call)
                     if response is None:
                         return
-                    await self._take(call, response)
+                    async with self._turn:
+                        await self._take(call, response)
             finally:
+                self._call = None
                 call.cancel()
 
-    async def _read(
-        self, call: grpc.aio.StreamStreamCall[object, discovery_pb2.DeltaDiscoveryResponse]
-    ) -> discovery_pb2.DeltaDiscoveryResponse | None:
+    async def _read(self, call: _Call) -> discovery_pb2.DeltaDiscoveryResponse | None:
         """The next response; None at the stream's end. Meanwhile ends the waiting for endpoints."""
         reading = asyncio.ensure_future(call.read())
         try:
@@ -165,21 +219,18 @@ class AdsClient:
                 log.event(
                     _logger,
                     logging.WARNING,
-                    "endpoints did not come",
+                    "clusters or their endpoints did not come",
                     clusters=",".join(self._stream.waiting[:10]),
                 )
-                self._stream.stop_waiting()
-                await self._apply()
+                async with self._turn:
+                    self._stream.stop_waiting()
+                    await self._apply()
         finally:
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
                 await reading
 
-    async def _take(
-        self,
-        call: grpc.aio.StreamStreamCall[object, discovery_pb2.DeltaDiscoveryResponse],
-        response: discovery_pb2.DeltaDiscoveryResponse,
-    ) -> None:
+    async def _take(self, call: _Call, response: discovery_pb2.DeltaDiscoveryResponse) -> None:
         """Put a response into force and answer it."""
         self.connected = True
         self._backoff = FIRST_BACKOFF
@@ -193,18 +244,18 @@ class AdsClient:
 
     async def _apply(self) -> str:
         """Have the agent put into force what may be. Returns why not, if it could not."""
-        delta = self._stream.change()
-        now_synced = not self.synced and self._stream.synced
-        self.synced = self.synced or now_synced
-        if delta is None and not now_synced:
-            return ""
-        try:
-            await self._on_change(delta or Delta(generation=0))
-        except NotAppliedError as error:
-            return f"not applied: {error}"
-        if delta is not None:
-            self._stream.in_force(delta)
-        return ""
+        while True:
+            delta = self._stream.change()
+            now_synced = not self.synced and self._stream.synced
+            self.synced = self.synced or now_synced
+            if delta is None and not now_synced:
+                return ""
+            try:
+                await self._on_change(delta or Delta(generation=0))
+            except NotAppliedError as error:
+                return f"not applied: {error}"
+            if delta is not None:
+                self._stream.in_force(delta)  # which may set free what it has replaced
 
     def _record(self, received: Received, failure: str) -> None:
         kind = SHORT.get(received.type_url, received.type_url)

@@ -12,10 +12,11 @@ from meshd import __version__, heap, log, netns
 from meshd.agent.admin import serving_admin, serving_metrics
 from meshd.agent.ads import AdsClient, NotAppliedError
 from meshd.agent.answers import Answers, Parts
-from meshd.agent.config_in_force import ConfigInForce
+from meshd.agent.config_in_force import ConfigInForce, without_cold
 from meshd.agent.enrolment import Enrolment
 from meshd.agent.health.health import EndpointHealth
 from meshd.agent.kernel_counts import KernelCounts
+from meshd.agent.on_demand import OnDemand
 from meshd.agent.options import Options
 from meshd.agent.shared_limits import SharedLimits
 from meshd.agent.splicers import Splicers
@@ -26,7 +27,7 @@ from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.errors import CaptureError
 from meshd.datapath.flows.captured_sockets import CapturedSockets
-from meshd.datapath.services.ids import ServiceIds
+from meshd.datapath.services.uses import ServiceUses
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import Configure, Hello, Replace
 
@@ -55,6 +56,7 @@ class Agent:
                 self._greet,
                 lambda *held: self._enrolment.take_over(*held),
                 lambda told: self._health.take(told.endpoints),
+                lambda slot, it: slot.send(self._on_demand.demanded(it.address, it.port, it.namespace)),
             ),
             lambda index: self._limits.worker_ended(index),
         )
@@ -66,7 +68,7 @@ class Agent:
         self._enrolment = Enrolment(datapath, self._workers, self._home_fd)
         self._counts = KernelCounts(
             CarriedRequests(datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout),
-            ServiceIds(datapath.open_map("services"), datapath.layout),
+            datapath.service_ids,
             self._enrolment.cookies,
             options.run_dir / "counts.msgpack",
         )
@@ -76,7 +78,15 @@ class Agent:
             lambda: datapath.flow_count() + datapath.end_count(),
         )
         self._config = ConfigInForce(datapath, self._workers, options.run_dir / "config.journal")
-        self._ads = AdsClient(options.control, options.node, {"version": __version__}, self._on_change)
+        self._ads = AdsClient(
+            options.control,
+            options.node,
+            {"version": __version__},
+            self._on_change,
+            options.demand.everything,
+        )
+        self._uses = ServiceUses(datapath.open_map("services"), datapath.open_map("flows"), datapath.layout)
+        self._on_demand = OnDemand(options.demand, self._ads, self._uses)
         self._answers = Answers(
             options,
             Parts(
@@ -87,6 +97,7 @@ class Agent:
                 self._splicers,
                 self._config,
                 self._ads,
+                self._on_demand,
                 self._health,
                 self._limits,
             ),
@@ -103,6 +114,7 @@ class Agent:
         restored = self._config.restore()
         if restored:
             self._configured.set()
+            self._on_demand.restore(self._config.snapshot)
             self._desired = self._health.restore(self._config.snapshot)
             self._limits.follow(self._desired)
             await self._counts.config(self._config.snapshot)
@@ -139,6 +151,7 @@ class Agent:
             self._counts.close()
             self._splicers.close()
             self._health.close()
+            self._uses.close()
             answers.close()
             self._limits.close()
             os.close(self._home_fd)
@@ -151,6 +164,7 @@ class Agent:
             tasks.create_task(self._enrolment.retry(), name="enrolment-retry")
             tasks.create_task(self._ads.run(), name="ads")
             tasks.create_task(self._counts.sweep(), name="counts")
+            tasks.create_task(self._on_demand.run(), name="demand")
             tasks.create_task(self._health.run(), name="health")
             tasks.create_task(self._follow_health(), name="health-changes")
             if self._options.fast_path.on:
@@ -169,6 +183,7 @@ class Agent:
             async for found in states:
                 await self._enrolment.reconcile(found)
                 self._counts.note_workloads()
+                self._on_demand.follow({each.namespace for each in self._enrolment.cookies().values()})
                 self._judge_endpoints()
 
     def _judge_endpoints(self) -> None:
@@ -202,11 +217,12 @@ class Agent:
             self._datapath.worker_fds(),
         )
         slot.send(self._limits.message(), self._limits.fds())
-        slot.send(Replace(snapshot=self._config.announced.as_delta()))
+        slot.send(Replace(snapshot=without_cold(self._config.announced.as_delta(), Snapshot())))
         self._enrolment.introduce(slot, hello)
 
     async def _on_change(self, delta: Delta) -> None:
         self._received = self._received.apply(delta)
+        self._on_demand.take(delta)
         if not self._ads.synced and self._config.snapshot.generation:
             # What an earlier agent had in force is not given up for the first half of the news.
             return
@@ -227,3 +243,4 @@ class Agent:
             raise NotAppliedError(str(error)) from error
         finally:
             await self._counts.config(self._config.snapshot)
+        await self._on_demand.in_force(self._config.snapshot)

@@ -18,11 +18,12 @@ from meshd.agent.ads import AdsClient
 from meshd.agent.config_in_force import ConfigInForce
 from meshd.agent.enrolment import Enrolment
 from meshd.agent.explain import explain
-from meshd.agent.explained import CannotExplainError
+from meshd.agent.explained import CannotExplainError, asked_for
 from meshd.agent.flow_views import flow_views
 from meshd.agent.health.health import EndpointHealth
 from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.metrics import exposition
+from meshd.agent.on_demand import OnDemand
 from meshd.agent.options import Options
 from meshd.agent.processes import resident_bytes
 from meshd.agent.shared_limits import SharedLimits
@@ -33,6 +34,7 @@ from meshd.agent.worker_slot import WorkerSlot
 from meshd.agent.workers import Workers
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.flows.listing import FlowList
+from meshd.model.listeners import Protocol
 from meshd.model.view import (
     CaptureView,
     CheckView,
@@ -59,6 +61,7 @@ class Parts(NamedTuple):
     splicers: Splicers
     config: ConfigInForce
     ads: AdsClient
+    demand: OnDemand
     health: EndpointHealth
     limits: SharedLimits
 
@@ -127,6 +130,7 @@ class Answers:
             capture=self._capture_view(),
             objects=self._parts.ads.status.objects,
             health=self._health_view(),
+            demand=self._parts.demand.view(),
             loads=self._parts.limits.loads(),
         )
 
@@ -208,6 +212,13 @@ class Answers:
         all_logged = bool(options.access_log) and not options.fast_path.sample
         try:
             request = msgspec.json.decode(question, type=ExplainedRequest)
+            protocol = Protocol.HTTP if request.method else Protocol.TCP
+            listener = asked_for(self._parts.config.snapshot, request.service, protocol)
+            if not await self._parts.demand.ensure(listener.name, request.namespace):
+                raise CannotExplainError(
+                    f"service {listener.name} is not in use on this node, and the control plane did not send "
+                    "its routes in time"
+                )
             return explain(
                 self._parts.config.snapshot, request, self._parts.datapath.rules_of, off, all_logged
             )

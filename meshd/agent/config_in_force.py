@@ -80,13 +80,13 @@ class ConfigInForce:
             if delta.removed_listeners:
                 less = old.apply(Delta(generation=old.generation, removed_listeners=delta.removed_listeners))
                 self._maps.apply(old, less)
-            await self._update_workers(delta, new)
+            await self._update_workers(delta, old, new)
             try:
                 self._maps.apply(less, new)
             except CaptureError:
                 back = _numbered(difference(new, old), new.generation + 1)
                 self.snapshot = new.apply(back)
-                await self._update_workers(back, self.snapshot)
+                await self._update_workers(back, new, self.snapshot)
                 self._maps.apply(Snapshot(), self.snapshot)
                 raise
             self.snapshot = new
@@ -103,10 +103,10 @@ class ConfigInForce:
                 ),
             )
 
-    async def _update_workers(self, delta: Delta, result: Snapshot) -> None:
+    async def _update_workers(self, delta: Delta, old: Snapshot, result: Snapshot) -> None:
         # First: a worker that connects while others are being waited for is sent this.
         self.announced = result
-        self._workers.broadcast(Update(delta=delta))
+        self._workers.broadcast(Update(delta=without_cold(delta, old)))
         await self._workers.applied(delta.generation)
 
     def _keep(self, change: Delta, result: Snapshot) -> None:
@@ -114,6 +114,21 @@ class ConfigInForce:
             self._journal.keep(change, result)
         except OSError as error:
             log.event(_logger, logging.WARNING, "config not kept", file=self._journal.path, reason=error)
+
+
+def without_cold(delta: Delta, old: Snapshot) -> Delta:
+    """A change of ``old`` as workers are told of it: a service that is only known is none to them."""
+    whole = tuple(each for each in delta.listeners if not each.cold)
+    if len(whole) == len(delta.listeners):
+        return delta
+    gone = (each.name for each in delta.listeners if each.cold and _is_whole(old, each.name))
+    return msgspec.structs.replace(
+        delta, listeners=whole, removed_listeners=(*delta.removed_listeners, *gone)
+    )
+
+
+def _is_whole(snapshot: Snapshot, name: str) -> bool:
+    return name in snapshot.listeners and not snapshot.listeners[name].cold
 
 
 def _numbered(delta: Delta, generation: int) -> Delta:

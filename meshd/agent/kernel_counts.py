@@ -17,8 +17,6 @@ from meshd.agent.totals import RequestKey, RequestTotal
 from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.counts.rows import Count, Row, UpcallRow
 from meshd.datapath.rules.fingerprint import Fingerprints, Variant, cluster_id
-from meshd.datapath.services.ids import ServiceIds
-from meshd.datapath.services.slots import target
 from meshd.model.listeners import Listener
 from meshd.model.routes import Forward
 from meshd.model.snapshot import Snapshot
@@ -35,17 +33,17 @@ class KernelCounts:
     def __init__(
         self,
         carried: CarriedRequests,
-        services: ServiceIds,
+        ids: Callable[[], Mapping[str, int]],
         workloads: Callable[[], Mapping[int, Workload]],
         path: Path,
     ) -> None:
-        """Takes the readers over.
+        """Takes the reader over.
 
-        ``workloads``: those that are enrolled, by their namespaces' cookies. ``path``: where what left the
-        kernel is kept for the next agent.
+        ``ids``: the kernel's number of each listener in force. ``workloads``: those that are enrolled, by
+        their namespaces' cookies. ``path``: where what left the kernel is kept for the next agent.
         """
         self._carried = carried
-        self._services = services
+        self._ids = ids
         self._workloads = workloads
         self._path = path
         self._totals = KernelTotals(carried.methods, _read(path), time.monotonic())
@@ -68,22 +66,17 @@ class KernelCounts:
                 del self._names[variant]
             self._totals.rules_in_force(dict(self._names.values()), time.monotonic())
             if snapshot.listeners is not self._listeners:
-                await self._take_services(snapshot)
+                await self._take_services()
+                self._listeners = snapshot.listeners
             self._rows = await asyncio.to_thread(self._carried.requests)
             await self._keep()
             self._configured = True
 
-    async def _take_services(self, snapshot: Snapshot) -> None:
-        at = {
-            target(address, listener.port, listener.name): listener.name
-            for listener in snapshot.listeners.values()
-            for address in listener.addresses
-        }
-        ids = await asyncio.to_thread(self._services.read)
-        services = {number: at[where] for number, where in ids.items() if where in at}
+    async def _take_services(self) -> None:
+        ids = self._ids()
+        services = {ids[name]: name for name, namespace in self._names if not namespace and name in ids}
         await self._take_upcalls(services)
         self._totals.services_in_force(services)
-        self._listeners = snapshot.listeners
 
     def note_workloads(self) -> None:
         """Learn the names of the enrolled workloads: before they may have gone again."""
@@ -135,7 +128,6 @@ class KernelCounts:
     def close(self) -> None:
         """Close the maps' fds."""
         self._carried.close()
-        self._services.close()
 
     async def _take_upcalls(self, services: Mapping[int, str]) -> None:
         rows = await asyncio.to_thread(self._carried.upcalls)

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from meshd.agent.tcp_metrics import tcp_connections
 from meshd.agent.totals import RequestKey, RequestTotal, Totals
 from meshd.agent.views import requests_by_service
-from meshd.model.view import HealthView, StatusView
+from meshd.model.view import DemandView, HealthView, StatusView
 from meshd.model.wire import LATENCY_BUCKETS
 
 _REQUEST_LABELS = ("service", "route", "cluster", "source", "method", "code", "response_flags", "grpc_status")
@@ -47,6 +47,7 @@ class _Node(Collector):
             )
         yield from _capture(self._status)
         yield from _health(self._status.health)
+        yield from _demand(self._status.demand)
         yield _loads(self._status.loads)
         yield from _control(self._status)
         yield from _processes(self._status)
@@ -130,6 +131,25 @@ def _health(health: HealthView) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "meshd_endpoints_left_out", "Endpoints left out by probe or ejection.", value=health.left_out
     )
+
+
+def _demand(demand: DemandView) -> Iterable[Metric]:
+    services = GaugeMetricFamily(
+        "meshd_subscribed_services",
+        "Service ports by what the node holds of them: only where they are called, or all.",
+        labels=("state",),
+    )
+    services.add_metric(("known",), demand.known - demand.used)
+    services.add_metric(("used",), demand.used)
+    services.add_metric(("asked",), demand.waiting)
+    yield services
+    yield CounterMetricFamily("meshd_demands", "Services that were asked for.", value=demand.asked)
+    took = HistogramMetricFamily(
+        "meshd_demand_seconds", "From a service's demand until its config was in force on the whole node."
+    )
+    buckets = [(str(bound), float(n)) for bound, n in zip(LATENCY_BUCKETS, demand.buckets, strict=True)]
+    took.add_metric((), [*buckets, ("+Inf", float(demand.fulfilled))], demand.seconds)
+    yield took
 
 
 def _loads(loads: Mapping[str, Mapping[str, int]]) -> Metric:

@@ -8,6 +8,7 @@ import msgspec
 
 from meshd.agent.control_plane import ControlPlane
 from meshd.agent.fast_path import FastPath
+from meshd.agent.on_demand import Settings
 from meshd.workloads.discovery import Discovery
 
 
@@ -25,3 +26,4 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     access_log: str
     access_log_format: str
     fast_path: FastPath
+    demand: Settings

@@ -62,6 +62,7 @@ def service_views(
             healthy=sum(1 for e in _endpoints(snapshot, listener) if e.health is Health.HEALTHY),
             requests=counts[listener.name],
             fast_requests=fast[listener.name],
+            used=not listener.cold,
             upcalls=reasons.get(listener.name, {}),
         )
         for _, listener in sorted(snapshot.listeners.items())

@@ -16,7 +16,17 @@ from meshd import log
 from meshd.agent.supervision import START_SECONDS, Supervision
 from meshd.agent.worker_slot import WorkerSlot
 from meshd.fdchannel import ChannelError, FdChannel
-from meshd.model.wire import Applied, Enrolled, FromWorker, Hello, Holding, Outcomes, Stats, ToWorker
+from meshd.model.wire import (
+    Applied,
+    Demand,
+    Enrolled,
+    FromWorker,
+    Hello,
+    Holding,
+    Outcomes,
+    Stats,
+    ToWorker,
+)
 
 _logger = logging.getLogger("meshd.agent.workers")
 _decoder = msgspec.msgpack.Decoder(FromWorker)
@@ -31,6 +41,8 @@ class Greeting(NamedTuple):
     """Takes over the descriptors of a workload that the worker already serves."""
     outcomes: Callable[[Outcomes], None]
     """Takes what the worker tells of endpoints."""
+    demand: Callable[[WorkerSlot, Demand], None]
+    """Sees to a service that a connection waits for, and answers."""
 
 
 class Workers:
@@ -186,6 +198,9 @@ class Workers:
                 return
             case Outcomes():
                 self._greeting.outcomes(message)
+                return
+            case Demand():
+                self._greeting.demand(slot, message)
                 return
             case Hello() | Holding():
                 _close(fds)

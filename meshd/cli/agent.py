@@ -103,6 +103,27 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="whether the kernel may carry requests; auto: if a self-test finds it able to (default: auto)",
     )
     parser.add_argument(
+        "--subscribe",
+        choices=("on-demand", "all"),
+        default="on-demand",
+        help="to the config of what this node's workloads use, once they do, or of all services; all is for "
+        "control planes that send clusters to nobody who asks for them by name (default: on-demand)",
+    )
+    parser.add_argument(
+        "--unused-after",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="since its last connection, after which a service is out of use (default: 600)",
+    )
+    parser.add_argument(
+        "--keep-unused",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="for which its config is kept all the same, to be in use again at once (default: 60)",
+    )
+    parser.add_argument(
         "--metrics-listen",
         type=_address,
         default=("127.0.0.1", 15020),
@@ -136,6 +157,7 @@ def run(args: argparse.Namespace) -> int:
         # Importing gRPC and aiohttp takes about as long as compiling the programs, which is another process.
         from meshd.agent.agent import Agent
         from meshd.agent.control_plane import ControlPlane
+        from meshd.agent.on_demand import Settings
         from meshd.agent.options import Options
         from meshd.workloads.discovery import SOCKETS, Discovery, Runtime
         from meshd.workloads.membership import Enrol
@@ -171,6 +193,11 @@ def run(args: argparse.Namespace) -> int:
         access_log=args.access_log,
         access_log_format=args.access_log_format,
         fast_path=fast_path,
+        demand=Settings(
+            everything=args.subscribe == "all",
+            unused_after=args.unused_after,
+            kept_for=args.keep_unused,
+        ),
     )
 
     async def until_signalled() -> None:
@@ -233,6 +260,12 @@ def _count(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 99")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text) or not float(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return float(text)
 
 
 def _sample(text: str) -> int:

@@ -69,8 +69,8 @@ def _services(sockets: Sequence[Path], as_json: bool) -> int:
             ",".join(s.addresses),
             s.protocol,
             s.failure_policy,
-            s.routes,
-            f"{s.healthy}/{s.endpoints}",
+            s.routes if s.used else "-",
+            f"{s.healthy}/{s.endpoints}" if s.used else "not in use",
             s.requests,
             percentage(s.fast_requests, s.requests),
         ),
@@ -123,6 +123,8 @@ def _routes(sockets: Sequence[Path], as_json: bool) -> int:
         for r in routes
     ]
     print(table(["NODE", *header] if several else header, rows))
+    if unused := sum(each.demand.known - each.demand.used for each in statuses.values()):
+        print(f"and those of {unused} service ports that are not in use")
     # All nodes have them from one control plane.
     objects = dict.fromkeys(each for several in told.values() for each in several)
     for kind in sorted(ROUTE_KINDS):

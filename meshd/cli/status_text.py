@@ -32,7 +32,8 @@ def _lines(status: StatusView) -> Iterator[str]:
         f"{name} {count}" for name, count in sorted(status.capture.counters.items()) if count
     )
     yield f"  Capture        {counters or 'nothing yet'}; open flows {status.capture.flows}"
-    sizes = f"services {status.services}, endpoints {status.endpoints}, workloads {status.workloads}"
+    used = f" ({status.demand.used} in use)" if status.demand.on else ""
+    sizes = f"services {status.services}{used}, endpoints {status.endpoints}, workloads {status.workloads}"
     yield f"  Config         {sizes}"
     yield f"  Requests       {status.requests}, failed (5xx, or such a gRPC status) {status.failed_requests}"
     yield from _health(status.health)

@@ -7,7 +7,7 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from meshd import log
@@ -118,6 +118,10 @@ class Datapath:
     def apply(self, old: Snapshot, new: Snapshot) -> None:
         """Bring services, endpoints and rules from one snapshot to the next, as ``ServiceMaps.apply``."""
         self._services.apply(old, new)
+
+    def service_ids(self) -> Mapping[str, int]:
+        """The kernel's number of each listener in force, as its counts name them."""
+        return self._services.ids
 
     def rules_of(self, listener: str, namespace: str = "") -> CompiledRules | str:
         """By what the kernel carries a listener's requests, or why it carries none.

@@ -6,6 +6,7 @@ Where a field has an xDS counterpart, its docstring names it.
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection, Set
 
 import msgspec
 
@@ -88,6 +89,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """HTTP only: whether the kernel may carry requests by itself."""
     tcp_fast_path: bool = False
     """TCP only: whether the kernel joins the two ends of a connection where both are on one node."""
+    cold: bool = False
+    """It is only known of: none of what decides on its connections is here, and the first one asks for it."""
 
     @property
     def is_relayed(self) -> bool:
@@ -104,7 +107,34 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def route_configs(self) -> tuple[str, ...]:
         """The names of all RouteConfigs that it needs."""
         own = (self.route_config,) if self.route_config else ()
-        return own + tuple(name for _, name in self.consumers)
+        return own + tuple(name for _, name in self.consumers if name)
+
+    @property
+    def clusters(self) -> Set[str]:
+        """The names of the clusters that it refers to by itself, without those of its RouteConfigs."""
+        return self.tcp_clusters | {self.cluster} if self.cluster else self.tcp_clusters
+
+    def as_cold(self) -> Listener:
+        """What is left of it where nobody uses it: where it is called, and how it fails."""
+        return Listener(
+            name=self.name,
+            service=self.service,
+            addresses=self.addresses,
+            port=self.port,
+            protocol=self.protocol,
+            failure_policy=self.failure_policy,
+            cold=True,
+        )
+
+    def for_callers(self, namespaces: Collection[str]) -> Listener:
+        """The listener for a node that has callers of these namespaces only.
+
+        That others have rules of their own it still says, but not which: their name is empty.
+        """
+        if all(namespace in namespaces for namespace, _ in self.consumers):
+            return self
+        consumers = tuple((each, name if each in namespaces else "") for each, name in self.consumers)
+        return msgspec.structs.replace(self, consumers=consumers)
 
     def seen_from(self, namespace: str) -> Listener:
         """The listener as it is for callers in a namespace that has rules of its own; else itself."""

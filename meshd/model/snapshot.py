@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import compress, filterfalse
+from operator import is_not
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -87,16 +89,34 @@ class Snapshot:
         )
 
 
+def others(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
+    """The names of what is new, gone or another object: ``apply`` keeps what a delta does not touch.
+
+    All in C: where there is much that has not changed, this is what a change takes.
+    """
+    if before is not after:
+        yield from _new_or_other(before, after)
+        yield from _gone(before, after)
+
+
+def _new_or_other(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
+    return compress(after, map(is_not, map(before.get, after), after.values()))
+
+
+def _gone(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
+    return filterfalse(after.__contains__, before)
+
+
 def difference(old: Snapshot, new: Snapshot) -> Delta:
     """The delta that makes ``new`` of ``old``; it has the new generation."""
 
     def changed(before: Mapping[str, _T], after: Mapping[str, _T]) -> tuple[_T, ...]:
         if before is after:
             return ()
-        return tuple(r for name, r in after.items() if (b := before.get(name)) is not r and b != r)
+        return tuple(r for name in _new_or_other(before, after) if before.get(name) != (r := after[name]))
 
     def removed(before: Mapping[str, _T], after: Mapping[str, _T]) -> tuple[str, ...]:
-        return () if before is after else tuple(sorted(before.keys() - after.keys()))
+        return () if before is after else tuple(sorted(_gone(before, after)))
 
     return Delta(
         generation=new.generation,

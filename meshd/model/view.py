@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from meshd.model.status import ObjectStatus
+from meshd.model.wire import LATENCY_BUCKETS
 
 
 class ControlView(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +101,29 @@ class HealthView(msgspec.Struct, frozen=True, kw_only=True):
     examples: tuple[EndpointView, ...] = ()
 
 
+class DemandView(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the cluster's config the node holds: what its workloads use. Counts are since the agent's
+    start.
+    """
+
+    on: bool = False
+    """False: it subscribes to everything."""
+    known: int = 0
+    """Service ports that there are."""
+    used: int = 0
+    """Of those, the ones that are in force with all that they refer to."""
+    waiting: int = 0
+    """Asked for, and not in force yet."""
+    asked: int = 0
+    """How often one was asked for."""
+    fulfilled: int = 0
+    """Of those, how many came into force."""
+    seconds: float = 0.0
+    """The sum of the times that this took."""
+    buckets: tuple[int, ...] = (0,) * len(LATENCY_BUCKETS)
+    """Cumulative counts for ``LATENCY_BUCKETS``."""
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """The node at a glance."""
 
@@ -123,6 +147,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     objects: tuple[ObjectStatus, ...]
     """Routes, and objects with problems, as the control plane reports them."""
     health: HealthView = HealthView()
+    demand: DemandView = DemandView()
     loads: dict[str, dict[str, int]] = {}
     """What is out from the node to each cluster that has limits: connections, pending, requests, retries."""
 
@@ -161,6 +186,8 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     """Of a TCP port: connections that the proxy relayed."""
     fast_requests: int = 0
     """Of those, carried by the kernel."""
+    used: bool = True
+    """Else the node knows only where it is called: nobody on it has, not of late."""
     upcalls: dict[str, int] = {}
     """Reason -> how often the kernel passed a client's bytes up to the proxy."""
 

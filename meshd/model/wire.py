@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from meshd.model.listeners import Listener
 from meshd.model.outcomes import EndpointTally
 from meshd.model.snapshot import Delta
 from meshd.model.workload import Workload
@@ -78,6 +79,15 @@ class ShareLimits(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """By cluster name."""
 
 
+class Known(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The service that a ``Demand`` was for. What decides on its connections follows with an ``Update``."""
+
+    address: str
+    port: int
+    listener: Listener | None
+    """Cold; None: there is none at this address."""
+
+
 class Collect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Asks for ``Stats``."""
 
@@ -90,7 +100,7 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     seconds: float
 
 
-ToWorker = Configure | AddWorkload | RemoveWorkload | Update | Replace | ShareLimits | Collect | Drain
+ToWorker = Configure | AddWorkload | RemoveWorkload | Update | Replace | ShareLimits | Known | Collect | Drain
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -195,4 +205,17 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     endpoints: tuple[EndpointTally, ...]
 
 
-FromWorker = Hello | Holding | Applied | Enrolled | Stats | Outcomes
+class Demand(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A connection to a service waits whose config, or the part of it for its caller, is not here.
+
+    Answered by ``Known``. Comes again from a worker that reconnects while the connection waits.
+    """
+
+    address: str
+    """The VIP, in its canonical text form."""
+    port: int
+    namespace: str
+    """The caller's."""
+
+
+FromWorker = Hello | Holding | Applied | Enrolled | Stats | Outcomes | Demand

@@ -1,12 +1,15 @@
 """The agent's end of delta ADS, without I/O: it outlives streams, and resumes where the last one ended.
 
+Listeners it asks for by wildcard. What they refer to is asked for by name, for those that are wanted; where
+all are, clusters come by wildcard, too, as from a server that knows them in no other way.
+
 One round: ``received`` takes a response and keeps what of it can be decoded; ``change`` says what that means
 for the config in force; the caller puts it into force, calls ``in_force``, and sends what ``answer`` returns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from envoy.config.core.v3 import base_pb2
@@ -20,6 +23,7 @@ from meshd.model.status import ConfigStatus, ObjectStatus
 from meshd.xds import warming
 from meshd.xds.decoders import DECODERS, Model
 from meshd.xds.holdings import Holdings, Names
+from meshd.xds.interest import Interest, Want
 from meshd.xds.resources import (
     CLUSTER,
     ENDPOINTS,
@@ -67,20 +71,27 @@ class _Kind:
 class ClientStream:
     """All that a delta ADS client knows."""
 
-    def __init__(self, node: base_pb2.Node) -> None:
+    def __init__(self, node: base_pb2.Node, everything: bool = True) -> None:
+        """``everything``: all listeners are wanted, whoever uses them."""
         self._node = node
+        self._interest = Interest(everything)
+        self._listeners: dict[str, Listener] = {}
+        """As they were received."""
         self._kinds = {type_url: _Kind() for type_url in ORDER}
         self._received = Holdings()
+        """The listeners as they are wanted, and what they refer to."""
         self._used = Holdings()
         """What is in force."""
         self._in_force = Snapshot()
         """The same."""
         self._open = Names.none()
         """What may have to be put into force: received since the last change, or waiting since before."""
-        self._still_open = Names.none()
-        """What of it remains when the change that was asked for last is in force."""
+        self._tried = Names.none()
+        """What the change that was asked for last has to do with, until it is in force."""
         self._maybe_unreferred: set[str] = set()
         """Route configs that a listener referred to which has changed since subscriptions were looked at."""
+        self._maybe_unused: set[str] = set()
+        """Likewise clusters that a listener or route config referred to."""
         self._statuses: dict[str, ObjectStatus] = {}
         self._version = ""
         self._to_send: list[discovery_pb2.DeltaDiscoveryRequest] = []
@@ -99,7 +110,7 @@ class ClientStream:
         requests = []
         for type_url in ORDER:
             kind = self._kinds[type_url]
-            wildcard = type_url in (CLUSTER, LISTENER)
+            wildcard = type_url == LISTENER or (type_url == CLUSTER and self._interest.everything)
             if not wildcard and not kind.subscribed:
                 continue
             requests.append(
@@ -111,6 +122,26 @@ class ClientStream:
             )
         # The node is said once a stream, in its first request.
         requests[0].node.CopyFrom(self._node)
+        return requests
+
+    def want(self, names: Iterable[str], want: Want) -> None:
+        """What is wanted of listeners from now on. ``requests`` and ``change`` follow from it."""
+        self._held_anew(self._interest.want(names, want))
+
+    def follow(self, namespaces: Collection[str]) -> None:
+        """The namespaces of all callers: for no others are routes wanted. As ``want``."""
+        if self._interest.follow(namespaces):
+            self._held_anew(self._interest.names)
+
+    def _held_anew(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self._listeners:
+                self._keep(name, self._listeners[name])
+        self._to_send += self._subscriptions()
+
+    def requests(self) -> list[discovery_pb2.DeltaDiscoveryRequest]:
+        """The subscriptions that follow from what is wanted, to be sent where there is a stream."""
+        requests, self._to_send = self._to_send, []
         return requests
 
     def received(self, response: discovery_pb2.DeltaDiscoveryResponse) -> Received:
@@ -131,6 +162,8 @@ class ClientStream:
         kind.answered.update(response.removed_resources)
         for resource in response.resources:
             name = str(resource.name)
+            if self._is_unwanted(type_url, name):
+                continue  # sent before the server knew that it is not wanted any more
             try:
                 model = decoder(resource.resource, name)
                 if not isinstance(model, ObjectStatus) and model.name != name:
@@ -145,7 +178,7 @@ class ClientStream:
         for name in response.removed_resources:
             self._drop(type_url, name)
         # Now: what nothing refers to any more is not to stay in force until the next response.
-        self._to_send = self._subscriptions()
+        self._to_send += self._subscriptions()
         return Received(
             type_url,
             response.nonce,
@@ -154,6 +187,10 @@ class ClientStream:
             tuple(response.removed_resources),
             rejected,
         )
+
+    def _is_unwanted(self, type_url: str, name: str) -> bool:
+        by_name = not self._interest.everything and type_url in (CLUSTER, ENDPOINTS, ROUTE_CONFIG)
+        return by_name and name not in self._kinds[type_url].subscribed
 
     def _keep(self, name: str, model: Model) -> None:
         if isinstance(model, Cluster):
@@ -164,11 +201,13 @@ class ClientStream:
             self._open.clusters.add(name)
         elif isinstance(model, Listener):
             self._touch_listener(name)
-            self._received.put_listener(model)
+            self._listeners[name] = model
+            self._received.put_listener(self._interest.held(model))
             self._touch_listener(name)
         elif isinstance(model, RouteConfig):
+            self._touch_route_config(name)
             self._received.put_route_config(model)
-            self._open.route_configs.add(name)
+            self._touch_route_config(name)
         else:
             self._statuses[name] = model
 
@@ -176,6 +215,11 @@ class ClientStream:
         self._open.listeners.add(name)
         if name in self._received.listeners:
             self._maybe_unreferred.update(self._received.listeners[name].route_configs)
+            self._maybe_unused.update(self._received.listeners[name].clusters)
+
+    def _touch_route_config(self, name: str) -> None:
+        self._open.route_configs.add(name)
+        self._maybe_unused.update(self._received.clusters_of(name))
 
     def _drop(self, type_url: str, name: str) -> None:
         kind = self._kinds[type_url]
@@ -186,10 +230,11 @@ class ClientStream:
             self._open.clusters.add(name)
         elif type_url == LISTENER:
             self._touch_listener(name)
+            self._listeners.pop(name, None)
             self._received.drop_listener(name)
         elif type_url == ROUTE_CONFIG:
+            self._touch_route_config(name)
             self._received.drop_route_config(name)
-            self._open.route_configs.add(name)
         elif type_url == STATUS:
             self._statuses.pop(name, None)
         else:
@@ -205,22 +250,45 @@ class ClientStream:
 
         Only what has been received is looked at, with what it refers to and what refers to it.
         """
-        names = self._received.referring(self._open) | self._used.referring(self._open)
+        looked_at = self._open = self._open | self._tried
+        self._tried = Names.none()
+        names = self._received.referring(looked_at) | self._used.referring(looked_at)
         names = self._received.referred(names) | self._used.referred(names)
-        received, used = self._received.part(names), self._used.part(names)
-        warmed = warming.warm(received, used)
+        received, used = self._interest.in_force(self._received.part(names)), self._used.part(names)
+        warmed = warming.warm(received, used, self._expected)
         delta = difference(used, warmed)
-        self._still_open = Names.of(difference(warmed, received))
-        if delta == Delta(generation=delta.generation):
-            self._open = self._still_open
+        if self._may_wait(delta):
             return None
+        # From here on it takes what comes until the change is in force.
+        self._open = Names.of(difference(warmed, received))
+        if delta == Delta(generation=delta.generation):
+            return None
+        self._tried = looked_at
         return delta
 
+    def _may_wait(self, delta: Delta) -> bool:
+        """Whether it only brings clusters that nothing in force leads to: what leads there brings them."""
+        names = Names.of(delta)
+        return (
+            bool(names.clusters)
+            and not (self._interest.everything or names.listeners or names.route_configs)
+            and self._used.clusters.keys().isdisjoint(names.clusters)
+            and not any(map(self._used.refers_to_cluster, names.clusters))
+        )
+
     def in_force(self, delta: Delta) -> None:
-        """What ``change`` returned is in force now."""
+        """What ``change`` returned is in force now. ``change`` may follow from it, as what it has replaced is
+        not wanted any more.
+        """
         self._in_force = self._in_force.apply(delta)
+        replaced = Names.of(delta)
+        for name in replaced.listeners & self._used.listeners.keys():
+            self._maybe_unused.update(self._used.listeners[name].clusters)
+        for name in replaced.route_configs:
+            self._maybe_unused.update(self._used.clusters_of(name))
         self._used.apply(delta)
-        self._open = self._still_open
+        self._tried = Names.none()
+        self._to_send += self._subscriptions()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -231,23 +299,37 @@ class ClientStream:
     def synced(self) -> bool:
         """Whether all that is asked for has been answered."""
         return (
-            self._kinds[CLUSTER].seen
+            (self._kinds[CLUSTER].seen or not self._interest.everything)
             and self._kinds[LISTENER].seen
-            and all(names <= self._kinds[kind].answered for kind, names in self._referred().items())
+            and all(
+                self._kinds[kind].subscribed <= self._kinds[kind].answered
+                for kind in (CLUSTER, ENDPOINTS, ROUTE_CONFIG)
+            )
         )
 
     @property
     def waiting(self) -> tuple[str, ...]:
-        """The clusters that are held back until their endpoints arrive."""
+        """The clusters that are held back until they or their endpoints arrive."""
         clusters, endpoints = self._received.clusters, self._received.endpoints
-        return tuple(sorted(n for n in self._open.clusters if n in clusters and n not in endpoints))
+        without = {n for n in self._open.clusters if n in clusters and n not in endpoints}
+        return tuple(sorted(without | self._expected))
+
+    @property
+    def _expected(self) -> set[str]:
+        """The clusters that are asked for by name and neither have come nor been said not to exist."""
+        return self._kinds[CLUSTER].subscribed - self._kinds[CLUSTER].answered
 
     def stop_waiting(self) -> None:
-        """Take clusters whose endpoints have not come as having none (Envoy: initial_fetch_timeout)."""
+        """Take clusters that have not come as not existing, and those whose endpoints have not come as having
+        none (Envoy: initial_fetch_timeout).
+        """
         for name in self.waiting:
-            self._received.endpoints[name] = EndpointSet(name=name)
             self._open.clusters.add(name)
-            self._kinds[ENDPOINTS].answered.add(name)
+            if name in self._received.clusters:
+                self._received.endpoints[name] = EndpointSet(name=name)
+                self._kinds[ENDPOINTS].answered.add(name)
+            else:
+                self._kinds[CLUSTER].answered.add(name)
 
     @property
     def rejected(self) -> dict[str, str]:
@@ -278,26 +360,26 @@ class ClientStream:
         if reasons:
             message = "; ".join(reasons)[:MAX_ERROR_DETAIL]
             answer.error_detail.code, answer.error_detail.message = _INVALID_ARGUMENT, message
-        return [*self._to_send, answer]
-
-    def _referred(self) -> dict[str, set[str]]:
-        """The names that other resources refer to, by type."""
-        return {
-            ENDPOINTS: set(self._received.clusters),
-            ROUTE_CONFIG: {n for x in self._received.listeners.values() for n in x.route_configs},
-        }
+        return [*self.requests(), answer]
 
     def _subscriptions(self) -> list[discovery_pb2.DeltaDiscoveryRequest]:
         """What is referred to by name and not subscribed to yet, or no more."""
-        clusters, received = self._open.clusters, self._received
-        requests = [
-            self._subscription(ENDPOINTS, {name: name in received.clusters for name in clusters}),
-            self._subscription(
-                ROUTE_CONFIG, {name: received.refers_to_config(name) for name in self._maybe_unreferred}
-            ),
-        ]
-        self._maybe_unreferred = set()
-        return [request for request in requests if request is not None]
+        received = self._received
+        configs, self._maybe_unreferred = self._maybe_unreferred, set()
+        routes = self._subscription(ROUTE_CONFIG, {name: received.refers_to_config(name) for name in configs})
+        # Only now: what went with a route config may have been the last that used a cluster, and so on.
+        unused, self._maybe_unused = self._maybe_unused, set()
+        clusters = None
+        if not self._interest.everything:
+            clusters = self._subscription(CLUSTER, {name: self._refers_to(name) for name in unused})
+        endpoints = self._subscription(
+            ENDPOINTS, {name: name in received.clusters for name in self._open.clusters}
+        )
+        return [request for request in (clusters, endpoints, routes) if request is not None]
+
+    def _refers_to(self, cluster: str) -> bool:
+        """Whether something does that is in force, or is to be."""
+        return self._received.refers_to_cluster(cluster) or self._used.refers_to_cluster(cluster)
 
     def _subscription(
         self, type_url: str, wanted: Mapping[str, bool]

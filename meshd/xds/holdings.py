@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 from meshd.model.clusters import Cluster, EndpointSet
@@ -63,7 +63,7 @@ class Holdings:
         """Take it in the place of the one of its name."""
         self.drop_listener(listener.name)
         self.listeners[listener.name] = listener
-        for cluster in _clusters(listener):
+        for cluster in listener.clusters:
             self._listeners_by_cluster[cluster].add(listener.name)
         for config in listener.route_configs:
             self._listeners_by_config[config].add(listener.name)
@@ -72,7 +72,7 @@ class Holdings:
         """It is gone, if it was there."""
         listener = self.listeners.pop(name, None)
         if listener is not None:
-            for cluster in _clusters(listener):
+            for cluster in listener.clusters:
                 _take(self._listeners_by_cluster, cluster, name)
             for config in listener.route_configs:
                 _take(self._listeners_by_config, config, name)
@@ -112,6 +112,14 @@ class Holdings:
         """Whether some listener does."""
         return name in self._listeners_by_config
 
+    def refers_to_cluster(self, name: str) -> bool:
+        """Whether some listener or route config does."""
+        return name in self._listeners_by_cluster or name in self._by_cluster
+
+    def clusters_of(self, config: str) -> Set[str]:
+        """The names of those that a route config refers to; none where it is not there."""
+        return self._clusters_of.get(config, frozenset())
+
     def referring(self, names: Names) -> Names:
         """These, and whatever refers to one of them."""
         configs = names.route_configs.union(*_of(self._by_cluster, names.clusters))
@@ -125,7 +133,7 @@ class Holdings:
         listeners = [self.listeners[name] for name in names.listeners if name in self.listeners]
         configs = names.route_configs.union(*(listener.route_configs for listener in listeners))
         clusters = names.clusters.union(
-            *(_clusters(listener) for listener in listeners),
+            *(listener.clusters for listener in listeners),
             *(self._clusters_of[name] for name in configs if name in self._clusters_of),
         )
         return Names(names.listeners, configs, clusters)
@@ -139,10 +147,6 @@ class Holdings:
             {name: self.clusters[name] for name in names.clusters if name in self.clusters},
             {name: self.endpoints[name] for name in names.clusters if name in self.endpoints},
         )
-
-
-def _clusters(listener: Listener) -> frozenset[str]:
-    return listener.tcp_clusters | {listener.cluster}
 
 
 def _take(index: dict[str, set[str]], key: str, name: str) -> None:

@@ -14,24 +14,25 @@ from meshd.model.snapshot import Snapshot
 
 
 def referred_clusters(config: RouteConfig) -> Set[str]:
-    """The names of all clusters that some route of it forwards to."""
-    return {
-        cluster.name
-        for host in config.virtual_hosts
-        for route in host.routes
-        if isinstance(route.action, Forward)
-        for cluster in route.action.clusters
-    }
+    """The names of all clusters that some route of it forwards to, or sends copies to."""
+    found: set[str] = set()
+    for host in config.virtual_hosts:
+        for route in host.routes:
+            if isinstance(route.action, Forward):
+                found.update(cluster.name for cluster in route.action.clusters)
+                found.update(mirror.cluster for mirror in route.action.mirrors)
+    return found
 
 
-def warm(received: Snapshot, current: Snapshot) -> Snapshot:
+def warm(received: Snapshot, current: Snapshot, expected: Set[str] = frozenset()) -> Snapshot:
     """What to put into force, given what has been received and what is in force.
 
-    What has to wait keeps its old version in force, if it has one. A cluster that nobody announced keeps
-    nothing waiting: it may never come, and routes say what then.
+    What has to wait keeps its old version in force, if it has one. ``expected``: clusters that will come, or
+    be said not to exist. Any other that nobody announced keeps nothing waiting: it may never come, and routes
+    say what then.
     """
     clusters = {n: c for n, c in received.clusters.items() if n in received.endpoints}
-    waiting = received.clusters.keys() - clusters.keys()
+    waiting = (received.clusters.keys() | expected) - clusters.keys()
     endpoints = {n: received.endpoints[n] for n in clusters}
     for name in waiting & current.clusters.keys():
         clusters[name] = current.clusters[name]
@@ -48,7 +49,7 @@ def warm(received: Snapshot, current: Snapshot) -> Snapshot:
     listeners: dict[str, Listener] = {}
     for name, listener in received.listeners.items():
         has_routes = listener.protocol is not Protocol.HTTP or routes.keys() >= set(listener.route_configs)
-        if has_routes and waiting.isdisjoint(listener.tcp_clusters | {listener.cluster}):
+        if has_routes and waiting.isdisjoint(listener.clusters):
             listeners[name] = listener
         elif name in current.listeners:
             kept = listeners[name] = current.listeners[name]

@@ -100,11 +100,12 @@ class Session:
         name = listener.listener.name
         self._account = Account(name, share, caller.source, local, remote, time.monotonic())
 
-    def begin(self, transport: asyncio.Transport) -> None:
-        """Take over an accepted connection."""
+    def begin(self, transport: asyncio.Transport) -> End:
+        """Take over an accepted connection. Returns who takes what comes on it."""
         self._runtime.opened(self)
         transport.set_protocol(self._downstream)
         self._downstream.connection_made(transport)
+        return self._downstream
 
     # -- a route -------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from meshd.agent.config_in_force import ConfigInForce
+from meshd.agent.config_in_force import ConfigInForce, without_cold
 from meshd.agent.workers import Greeting, Workers
 from meshd.datapath.errors import CaptureError
 from meshd.model.clusters import Cluster
@@ -46,7 +46,7 @@ def _replaced(new: Snapshot, _: Snapshot) -> Snapshot:
 
 
 def _config(maps: Maps, folder: Path) -> ConfigInForce:
-    workers = Workers(1, folder, Greeting(*[lambda *_: None] * 3))
+    workers = Workers(1, folder, Greeting(*[lambda *_: None] * 4))
     return ConfigInForce(maps, workers, folder / "config.journal")
 
 
@@ -74,6 +74,21 @@ def test_no_change_is_no_generation(tmp_path: Path) -> None:
         assert config.snapshot.generation == 1
 
     asyncio.run(scenario())
+
+
+def test_workers_are_told_nothing_of_services_that_are_only_known() -> None:
+    old = _snapshot("whole", "cold")
+    cold = {name: each.as_cold() for name, each in old.listeners.items()}
+    old = old.apply(Delta(generation=1, listeners=(cold["cold"],)))
+    turned = Delta(generation=2, listeners=(cold["whole"], old.listeners["whole"]), removed_listeners=("x",))
+    told = without_cold(turned, old)
+    assert told.listeners == (old.listeners["whole"],)
+    assert told.removed_listeners == ("x", "whole")
+    # Of what they never had, not even that it is gone.
+    still = Delta(generation=2, listeners=(cold["cold"],))
+    assert without_cold(still, old) == Delta(generation=2)
+    whole = Delta(generation=2, listeners=(old.listeners["whole"],))
+    assert without_cold(whole, old) is whole
 
 
 def test_a_service_that_goes_leaves_the_kernel_before_one_that_comes_enters_it(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from meshd.agent.workers import Greeting, Workers
 
 async def main():
-    workers = Workers(1, Path(sys.argv[1]), Greeting(*[lambda *_: None] * 3))
+    workers = Workers(1, Path(sys.argv[1]), Greeting(*[lambda *_: None] * 4))
     running = asyncio.create_task(workers.run(workers.listen()))
     await workers.returned()
     print(workers.slots[0].pid, flush=True)

@@ -109,8 +109,11 @@ def _said(world: World, *arguments: str) -> str:
 
 
 def test_what_the_command_line_says(world: World) -> None:
-    words = [line.split() for line in _said(world, "routes").splitlines()]
     service, route = "conformance/meshconsumerroute-v1:80", f"{CONSUMER}/meshconsumerroute"
+    # Who asks about a service that nobody on the node has called has its routes sent there.
+    assert f"Route    {route}/0," in _said(world, "explain", service, "GET", "/", "--from", CONSUMER)
+    assert "Route    default," in _said(world, "explain", service, "GET", "/")
+    words = [line.split() for line in _said(world, "routes").splitlines()]
     assert [service, CONSUMER, f"{route}/0"] in [line[:3] for line in words]
     assert [service, "*", "default"] in [line[:3] for line in words]
     assert [route, "Service", service.partition(":")[0], "yes", "yes", "-"] in words
@@ -118,8 +121,6 @@ def test_what_the_command_line_says(world: World) -> None:
     (told,) = (each for each in node["httpRoutes"] if each["name"] == "httprouteinvalidnonexistentbackendref")
     (parent,) = told["status"]["parents"]
     assert [c["status"] for c in parent["conditions"]] == ["True", "False"]
-    assert f"Route    {route}/0," in _said(world, "explain", service, "GET", "/", "--from", CONSUMER)
-    assert "Route    default," in _said(world, "explain", service, "GET", "/")
     named = _said(world, "explain", "conformance/meshhttproutenamedrule:80", "GET", "/named")
     assert "Route    conformance/meshhttproutenamedrule/named-rule," in named
 

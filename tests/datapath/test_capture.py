@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -16,11 +17,13 @@ from pathlib import Path
 import pytest
 
 from meshd.datapath.flows.table import OriginalDestination
+from meshd.datapath.services.uses import ServiceUses
 from meshd.model.listeners import FailurePolicy, Protocol
 from meshd.model.routes import WeightedCluster
 from meshd.model.snapshot import Snapshot
 from meshd.model.tcp_routes import TcpRoute
 from tests.datapath.mesh import PORT, Mesh
+from tests.support.http_bed import eventually
 from tests.support.netns import join, namespace
 
 VIP4 = "10.96.0.10"
@@ -116,6 +119,23 @@ def test_without_a_heartbeat_a_closed_service_refuses(mesh: Mesh, target: str) -
     assert mesh.counted("failed_closed") == before + 1
     mesh.alive(True)
     mesh.connect(target, 80)
+
+
+def test_when_a_service_was_called_last_and_who_is_connected_is_known(mesh: Mesh) -> None:
+    datapath = mesh.datapath
+    uses = ServiceUses(datapath.open_map("services"), datapath.open_map("flows"), datapath.layout)
+    with contextlib.closing(uses):
+        mesh.service([VIP4, VIP6], 80, Protocol.HTTP)
+        before = time.monotonic()
+        assert uses.last([(VIP4, 80), (VIP6, 80), ("10.96.0.99", 1)]) < before
+        client = mesh.connect(VIP4, 80)
+        accepted = mesh.accept(mesh.proxy4)
+        assert before <= uses.last([(VIP6, 80), (VIP4, 80)]) <= time.monotonic()
+        assert uses.last([(VIP6, 80)]) < before
+        assert uses.connected() == {(VIP4, 80)}
+        accepted.close()
+        client.close()
+        eventually(lambda: uses.connected() == frozenset())
 
 
 def test_a_beat_ages(mesh: Mesh) -> None:

@@ -21,7 +21,6 @@ from meshd.datapath.flows.listing import FlowList, FlowState
 from meshd.datapath.kernel.bpf_batch import entries
 from meshd.datapath.kernel.bpf_map import Map, possible_cpus
 from meshd.datapath.rules.fingerprint import cluster_id, rules_fingerprint
-from meshd.datapath.services.ids import ServiceIds
 from meshd.model.clusters import Endpoint, EndpointSet
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, WeightedCluster
@@ -112,7 +111,7 @@ def _counts(datapath: Datapath, folder: Path) -> KernelCounts:
     layout = datapath.layout
     return KernelCounts(
         CarriedRequests(datapath.open_map("requests"), datapath.open_map("upcalls"), layout),
-        ServiceIds(datapath.open_map("services"), layout),
+        datapath.service_ids,
         lambda: CLIENT,
         folder / "counts",
     )
@@ -174,13 +173,12 @@ def test_upcalls_of_a_service_that_goes_stay_in_the_sum(
     datapath: Datapath, kernel: Counters, counts: KernelCounts
 ) -> None:
     snapshot, nothing = _snapshot(1, 1), Snapshot(2)
-    services = ServiceIds(datapath.open_map("services"), datapath.layout)
     new = datapath.layout.enums["upcall"]["UPCALL_NEW"]
 
     async def steps() -> None:
         datapath.apply(Snapshot(), snapshot)
         await counts.config(snapshot)
-        (number,) = services.read()
+        number = datapath.service_ids()[NAME]
         kernel.upcall(number, new, 2, 5)
         await counts.refresh()
         assert counts.upcalls() == {(NAME, "new"): 7}
@@ -190,7 +188,6 @@ def test_upcalls_of_a_service_that_goes_stay_in_the_sum(
         assert list(kernel.upcalls) == []
 
     asyncio.run(steps())
-    services.close()
 
 
 async def _refreshed(counts: KernelCounts, snapshot: Snapshot) -> None:

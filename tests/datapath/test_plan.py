@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from meshd.datapath.errors import CaptureError
 from meshd.datapath.services.plan import (
+    Handling,
     Installed,
     Operation,
     PutService,
@@ -22,7 +23,7 @@ from meshd.datapath.services.plan import (
 from meshd.datapath.services.slots import MAX_SLOTS, Target, slot_counts, slot_table, target
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.model.listeners import FailurePolicy, Listener, Protocol
-from meshd.model.snapshot import Delta, Snapshot
+from meshd.model.snapshot import Delta, Snapshot, difference
 
 ADDRESSES = ("10.244.0.1", "10.244.0.2", "10.244.1.1", "fd00::1", "fd00::2")
 VIPS = ("10.96.0.1", "10.96.0.2", "fd00:96::1")
@@ -70,18 +71,23 @@ endpoint = st.builds(
 def snapshots(draw: st.DrawFn) -> Snapshot:
     listeners, endpoints = {}, {}
     for name in draw(st.sets(st.sampled_from(("a/x:80", "a/y:80", "b/x:443")))):
-        listeners[name] = Listener(
+        whole = Listener(
             name=name,
             service=name.partition(":")[0],
             addresses=tuple(sorted(draw(st.sets(st.sampled_from(VIPS))))),
             port=int(name.partition(":")[2]),
             protocol=draw(st.sampled_from(Protocol)),
-            cluster=name,
+            cluster=draw(st.sampled_from((name, "a/x:80"))),
             failure_policy=draw(st.sampled_from(FailurePolicy)),
         )
+        listeners[name] = draw(st.sampled_from((whole, whole.as_cold())))
         if draw(st.booleans()):
             endpoints[name] = EndpointSet(name=name, endpoints=tuple(draw(st.lists(endpoint, max_size=4))))
-    return Snapshot(1, listeners, endpoints=endpoints)
+    clusters = {
+        name: Cluster(name=name, panic_percent=draw(st.sampled_from((0, 100))))
+        for name in draw(st.sets(st.sampled_from(sorted(endpoints)) if endpoints else st.nothing()))
+    }
+    return Snapshot(1, listeners, clusters=clusters, endpoints=endpoints)
 
 
 def expected(snapshot: Snapshot) -> dict[Target, list[Target]]:
@@ -89,7 +95,9 @@ def expected(snapshot: Snapshot) -> dict[Target, list[Target]]:
     shown: dict[Target, list[Target]] = {}
     for name in sorted(snapshot.listeners):
         listener = snapshot.listeners[name]
-        table = slot_table(snapshot.endpoints.get(listener.cluster, EndpointSet(name=name)))
+        cluster = snapshot.clusters.get(listener.cluster, Cluster(name=name))
+        endpoints = snapshot.endpoints.get(listener.cluster, EndpointSet(name=name))
+        table = slot_table(endpoints, cluster.panic_percent)
         for address in listener.addresses:
             vip = target(address, listener.port, name)
             shown.setdefault(vip, list(table.ipv4 if vip.ipv4 else table.ipv6))
@@ -99,19 +107,31 @@ def expected(snapshot: Snapshot) -> dict[Target, list[Target]]:
 @given(st.lists(snapshots(), min_size=1, max_size=6), st.sets(st.integers(0, 5)))
 def test_every_step_is_safe_and_the_last_is_the_snapshot(history: list[Snapshot], restarts: set[int]) -> None:
     maps, installed, old = Maps(), Installed(), Snapshot()
-    for number, new in enumerate(history):
+    now = Snapshot()
+    for number, drawn in enumerate(history):
+        # As config comes: what does not change is the same object.
+        now = new = now.apply(difference(now, drawn))
         if (
             number in restarts
         ):  # another agent knows what is installed, but neither names nor the last snapshot
             installed.ids, old = {}, Snapshot()
         after = expected(new)
         known = {vip: maps.shown(vip) for vip in maps.services}
-        planned = plan(installed, old, new)
+        rules = {name: number % 2 for name, each in new.listeners.items() if not each.cold}
+        planned = plan(installed, old, new, rules)
         for operation in planned.operations:
             maps.perform(operation)
             for vip in {*known, *after}:
                 assert maps.shown(vip) in (known.get(vip), after.get(vip)), operation
         assert {vip: maps.shown(vip) for vip in maps.services} == after
+        for name, each in new.listeners.items():
+            for vip in (target(address, each.port, name) for address in each.addresses):
+                entry = maps.services[vip]
+                if entry.id == planned.result.ids[name]:
+                    assert entry.rules == rules.get(name, 0)
+                    http = each.protocol is Protocol.HTTP
+                    other = Handling.TCP_RELAYED if each.cold else Handling.TCP
+                    assert entry.handling is (Handling.HTTP if http else other)
         assert maps.services == planned.result.services
         slots = {
             (number, each.generation, slot)

@@ -26,7 +26,7 @@ class Node:
     def __init__(self, datapath: Datapath, folder: Path, pod: Namespace) -> None:
         self._datapath = datapath
         self._home = netns.open_own()
-        workers = Workers(0, folder, Greeting(*[lambda *_: None] * 3))
+        workers = Workers(0, folder, Greeting(*[lambda *_: None] * 4))
         self.enrolment = Enrolment(datapath, workers, self._home)
         self._pod = pod
         self.workload = Workload(uid="u", namespace="test", name="pod", netns=pod.path)

@@ -43,6 +43,7 @@ def _left_out(lab: Lab, service: str) -> list[tuple[str, str, str]]:
 
 def test_who_fails_its_probes_is_left_out_until_it_passes_them(moody: Lab) -> None:
     _mood(moody, 200, 503)
+    _answers(moody, "probed")  # who is not in use is not probed
     until(lambda: _left_out(moody, "probed") == [("default/moody-2", "probe", "HTTP status 503")], SECONDS)
     assert _answers(moody, "probed") == {"moody-1 200"}
     assert _both_answer(moody, "judged")

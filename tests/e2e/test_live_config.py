@@ -51,6 +51,7 @@ def _route(folder: Path, a: int, b: int, path: str = "/", path_type: str = "Path
 @pytest.fixture
 def routed(lab: Lab, pods: Path) -> Iterator[Lab]:
     lab.run("apply", "-f", str(_route(pods, 50, 50)))
+    lab.curl("http://nginx/")  # the routes of what nobody calls are not on the node
     until(lambda: any(route.name.startswith("default/live/") for route in lab.routes()))
     yield lab
     lab.run("delete", "-f", str(pods / "live-route.yaml"))

@@ -50,12 +50,17 @@ def test_each_request_is_counted_once_with_its_labels(lab: Lab) -> None:
 
 
 def test_health_and_node_metrics(lab: Lab) -> None:
+    lab.curl("http://nginx/")
     samples = _scrape(lab, "node1")
     assert samples["meshd_control_connected"] == [({}, 1.0)]
     (version,) = samples["meshd_xds_version_info"]
     assert version[0]["version"] == lab.status().control.version != ""
     assert samples["meshd_worker_up"] == [({"worker": "0"}, 1.0)]
     assert samples["meshd_workloads"][0][1] == 3
+    services = {labels["state"]: count for labels, count in samples["meshd_subscribed_services"]}
+    assert services["known"] + services["used"] == samples["meshd_services"][0][1]
+    assert services["used"] >= 1
+    assert samples["meshd_demand_seconds_count"][0][1] >= 1
     netns = f"meshd-{lab.name}-node1"
     for path in ("healthz", "readyz"):
         command = ["ip", "netns", "exec", netns, "curl", "-sS", f"http://127.0.0.1:15020/{path}"]
@@ -70,6 +75,8 @@ def test_status_and_lists_say_what_there_is(lab: Lab) -> None:
     assert [worker.state for worker in status.workers] == ["serving"]
     assert not [problem for found in status.objects for problem in found.problems]
     assert {w.name for w in lab.workloads() if w.enrolled} == {"client", "aiohttp", "nginx"}
+    for service in ("nginx", "node"):
+        lab.curl(f"http://{service}/")
     services = {service.name: service for service in lab.services()}
     assert services["default/opaque:9000"].protocol == "tcp"
     assert services["default/closed:80"].failure_policy == "closed"
@@ -77,9 +84,14 @@ def test_status_and_lists_say_what_there_is(lab: Lab) -> None:
     assert "default/headless:8080" not in services
     assert {e.workload for e in lab.endpoints() if e.cluster == "default/node:80"} == {"default/node"}
     assert any(route.service == "default/nginx:80" for route in lab.routes())
+    # What nobody on the node has called it only knows of.
+    assert not services["default/closed:80"].used
+    assert not any(e.cluster == "default/closed:80" for e in lab.endpoints())
 
 
 def test_text_output_has_a_line_for_each_thing(lab: Lab) -> None:
+    for service in ("nginx", "node", "aiohttp"):
+        lab.curl(f"http://{service}/")
     for command in ("status", "services", "routes", "endpoints", "workloads"):
         arguments = [*MESHD, command, "--instance", lab.instance("node1")]
         text = subprocess.run(arguments, capture_output=True, text=True, timeout=20, check=True).stdout

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,15 @@ from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout_file import read_layout
 from meshd.datapath.loading.pins import Pins
 from meshd.model.snapshot import Delta, Snapshot
-from meshd.model.view import EndpointView, ServiceView, StatusView, WorkloadView
+from meshd.model.view import (
+    EndpointView,
+    ExplainedRequest,
+    ExplanationView,
+    RouteView,
+    ServiceView,
+    StatusView,
+    WorkloadView,
+)
 from meshd.model.workload import Workload
 from meshd.paths import run_dir
 from tests.support import unix_http
@@ -54,16 +63,29 @@ class MeshNode:
         self._pods = Path(self._directory.name) / "workloads"
         self._pods.mkdir()
         self._log = Path(self._directory.name) / "agent.log"
-        with self._log.open("wb") as log:
-            self._agent = subprocess.Popen(
-                [
-                    *MESHD, "agent", "--node", self.instance, "--instance", self.instance,
-                    "--control", control,
-                    *(() if "--runtime" in options else ("--workloads", str(self._pods))),
-                    "--metrics-listen", "127.0.0.1:0", *options,
-                ],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+        self._command = [
+            *MESHD, "agent", "--node", self.instance, "--instance", self.instance,
+            "--control", control,
+            *(() if "--runtime" in options else ("--workloads", str(self._pods))),
+            "--metrics-listen", "127.0.0.1:0", *options,
+        ]  # fmt: skip
+        self._agent = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def replace_agent(self, *options: str) -> None:
+        """Kill the agent, and start another in its place, with more options. Raises MeshNodeError."""
+        self._agent.kill()
+        self._agent.wait()
+        self._command += options
+        self._agent = self._start()
+        self._until(self._is_synced, "start again")
+
+    def _is_synced(self) -> bool:
+        status = self._view("status", StatusView)
+        return status is not None and status.control.synced
 
     def __enter__(self) -> MeshNode:
         return self
@@ -73,12 +95,12 @@ class MeshNode:
     ) -> None:
         self.close()
 
-    def enrol(self, name: str, path: str, address: str) -> None:
+    def enrol(self, name: str, path: str, address: str, namespace: str = "test") -> None:
         """Make a network namespace a workload, and wait until it is captured.
 
         ``address``: the pod's. Raises MeshNodeError.
         """
-        workload = Workload(uid=name, namespace="test", name=name, netns=path, ips=(address,))
+        workload = Workload(uid=name, namespace=namespace, name=name, netns=path, ips=(address,))
         beside = self._pods / f"{name}.new"
         beside.write_bytes(msgspec.json.encode(workload))
         beside.rename(self._pods / f"{name}.json")
@@ -133,6 +155,15 @@ class MeshNode:
     def services(self) -> list[ServiceView]:
         """What ``meshd services`` shows; empty while the agent does not answer."""
         return self._view("services", list[ServiceView]) or []
+
+    def routes(self) -> list[RouteView]:
+        """What ``meshd routes`` shows; empty while the agent does not answer."""
+        return self._view("routes", list[RouteView]) or []
+
+    def explanation(self, request: ExplainedRequest) -> ExplanationView | None:
+        """What ``meshd explain`` shows; None: it cannot be answered."""
+        question = urllib.parse.quote(msgspec.json.encode(request).decode())
+        return self._view(f"explain?question={question}", ExplanationView)
 
     def workloads(self) -> list[WorkloadView]:
         """What ``meshd workloads`` shows; empty while the agent does not answer."""

@@ -2,57 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
 from envoy.config.core.v3 import base_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshd.model.listeners import Protocol
-from meshd.model.routes import Forward
+from meshd.model.listeners import Listener
+from meshd.model.request_policies import Mirror
+from meshd.model.routes import Forward, RouteConfig
 from meshd.model.snapshot import Snapshot
 from meshd.xds.client_stream import ClientStream
 from meshd.xds.delta_stream import DeltaStream
-from meshd.xds.resources import ResourceSet
+from meshd.xds.interest import Want
+from meshd.xds.resources import CLUSTER, ENDPOINTS, ROUTE_CONFIG, SHORT, ResourceSet
+from meshd.xds.warming import referred_clusters
 from tests.xds.example import cluster, endpoints, listener, resources, route_config, snapshot
 
 NAMES = st.sampled_from(["a", "b", "c"])
+CALLERS = st.sampled_from(["p", "q"])
 
 
 @st.composite
 def configs(draw: st.DrawFn) -> Snapshot:
     """Any config that a control plane of ours could serve: whole, that is."""
     clusters = draw(st.sets(NAMES, min_size=1))
-    listeners = draw(st.sets(NAMES))
     owned = st.sampled_from(sorted(clusters))
+    routed = st.lists(owned, max_size=2, unique=True)
+    listeners, routes = [], []
+    for name in sorted(draw(st.sets(NAMES))):
+        consumers = {each: f"{name}@{each}" for each in sorted(draw(st.sets(CALLERS)))}
+        plain = listener(name, f"10.0.0.{draw(st.integers(1, 3))}", cluster=draw(owned))
+        listeners.append(msgspec.structs.replace(plain, consumers=tuple(consumers.items())))
+        routes += [
+            with_mirror(route_config(each, *draw(routed)), draw(owned))
+            for each in (name, *consumers.values())
+        ]
     return snapshot(
-        [listener(n, f"10.0.0.{draw(st.integers(1, 3))}", cluster=draw(owned)) for n in sorted(listeners)],
-        [route_config(n, *draw(st.lists(owned, max_size=2, unique=True))) for n in sorted(listeners)],
+        listeners,
+        routes,
         [cluster(n, connect_timeout=draw(st.integers(1, 2))) for n in sorted(clusters)],
         [endpoints(n, f"10.1.0.{draw(st.integers(1, 3))}") for n in sorted(clusters)],
     )
 
 
+def with_mirror(config: RouteConfig, to: str) -> RouteConfig:
+    """Copies of the requests of its first route go to a cluster."""
+    (host,) = config.virtual_hosts
+    if not host.routes:
+        return config
+    first, *others = host.routes
+    assert isinstance(first.action, Forward)
+    action = msgspec.structs.replace(first.action, mirrors=(Mirror(cluster=to),))
+    routes = (msgspec.structs.replace(first, action=action), *others)
+    return msgspec.structs.replace(config, virtual_hosts=(msgspec.structs.replace(host, routes=routes),))
+
+
 def whole(config: Snapshot) -> bool:
     """Whether no request could meet something that is missing."""
     return config.clusters.keys() == config.endpoints.keys() and all(
-        item.cluster in config.clusters
-        and (item.protocol is Protocol.TCP or item.route_config in config.route_configs)
-        and all(
-            share.name in config.clusters
-            for host in config.route_configs[item.route_config].virtual_hosts
-            for route in host.routes
-            if isinstance(route.action, Forward)
-            for share in route.action.clusters
-        )
+        item.clusters | referred(config, item) <= config.clusters.keys()
+        and config.route_configs.keys() >= set(item.route_configs)
         for item in config.listeners.values()
     )
+
+
+def referred(config: Snapshot, item: Listener) -> set[str]:
+    return {
+        each
+        for name in item.route_configs
+        if name in config.route_configs
+        for each in referred_clusters(config.route_configs[name])
+    }
 
 
 class Session:
     """One client, on one stream after another."""
 
-    def __init__(self) -> None:
-        self.client = ClientStream(base_pb2.Node(id="n"))
+    def __init__(self, everything: bool = True) -> None:
+        self.client = ClientStream(base_pb2.Node(id="n"), everything)
         self.server = DeltaStream(ResourceSet())
+        self.meanwhile: list[Callable[[], None]] = []
+        """What happens while the next change is being put into force."""
 
     def connect(self, served: ResourceSet) -> None:
         self.server = DeltaStream(served)
@@ -66,13 +100,28 @@ class Session:
             return False
         received = self.client.received(response)
         assert received.rejected == {}
-        delta = self.client.change()
-        if delta is not None:
-            self.client.in_force(delta)
-        assert whole(self.client.snapshot)
+        self.change()
         for request in self.client.answer(received):
             assert self.server.received(request) is None
         return True
+
+    def change(self) -> None:
+        """Put into force what may be."""
+        while (delta := self.client.change()) is not None:
+            while self.meanwhile:
+                self.meanwhile.pop()()
+            self.client.in_force(delta)
+            for request in self.client.requests():
+                self.server.received(request)
+            assert whole(self.client.snapshot)
+
+    def wanted(self) -> None:
+        """The client wants something else."""
+        while self.meanwhile:
+            self.meanwhile.pop()()
+        for request in self.client.requests():
+            self.server.received(request)
+        self.change()
 
 
 @settings(max_examples=300, deadline=None)
@@ -99,3 +148,73 @@ def test_whatever_happens_the_config_in_force_is_whole_and_in_the_end_the_newest
     assert dict(in_force.route_configs) == dict(newest.route_configs)
     assert dict(in_force.clusters) == dict(newest.clusters)
     assert dict(in_force.endpoints) == dict(newest.endpoints)
+
+
+_STEPS = st.one_of(
+    st.tuples(st.just("publish"), configs()),
+    st.tuples(st.just("reconnect"), st.just(None)),
+    st.tuples(st.just("want"), st.tuples(st.sets(NAMES, min_size=1), st.sampled_from(Want), st.booleans())),
+    st.tuples(st.just("callers"), st.sets(CALLERS)),
+    st.tuples(st.just("steps"), st.integers(1, 4)),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(configs(), st.lists(_STEPS, max_size=10))
+def test_whatever_is_wanted_when_only_that_is_held_and_it_is_whole(
+    newest: Snapshot, events: list[tuple[str, Any]]
+) -> None:
+    session = Session(everything=False)
+    session.connect(resources(newest))
+    wants: dict[str, Want] = {}
+    callers: set[str] = set()
+    for what, detail in events:
+        if what == "publish":
+            newest = detail
+            session.server.publish(resources(newest))
+        elif what == "reconnect":
+            session.connect(resources(newest))
+        elif what == "want":
+            names, want, meanwhile = detail
+            wants.update(dict.fromkeys(names, want))
+            session.meanwhile.insert(0, partial(session.client.want, names, want))
+            if not meanwhile:
+                session.wanted()
+        elif what == "callers":
+            callers = detail
+            session.client.follow(callers)
+            session.wanted()
+        else:
+            for _ in range(detail):
+                session.step()
+    session.wanted()
+    while session.step():
+        pass
+    assert session.client.synced
+    assert session.client.waiting == ()
+    held = {
+        name: each.for_callers(callers)
+        for name, each in newest.listeners.items()
+        if wants.get(name, Want.KNOWN) is not Want.KNOWN
+    }
+    configs = {name for each in held.values() for name in each.route_configs}
+    clusters = {name for each in held.values() for name in each.clusters | referred(newest, each)}
+    used = [each for name, each in held.items() if wants[name] is Want.USED]
+    needed = {name for each in used for name in each.clusters | referred(newest, each)}
+    in_force = session.client.snapshot
+    assert dict(in_force.listeners) == {
+        name: held[name] if wants.get(name) is Want.USED else each.as_cold()
+        for name, each in newest.listeners.items()
+    }
+    assert dict(in_force.route_configs) == {name: newest.route_configs[name] for name in configs}
+    # What is only kept comes into force with what leads there.
+    there = in_force.clusters.keys()
+    assert needed <= there <= clusters
+    assert dict(in_force.clusters) == {name: newest.clusters[name] for name in there}
+    assert dict(in_force.endpoints) == {name: newest.endpoints[name] for name in there}
+    versions = session.client.versions
+    assert [versions[SHORT[kind]].keys() for kind in (CLUSTER, ENDPOINTS, ROUTE_CONFIG)] == [
+        clusters,
+        clusters,
+        configs,
+    ]

@@ -10,6 +10,7 @@ from meshd.model.clusters import EndpointSet
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.xds.client_stream import ClientStream
 from meshd.xds.delta_stream import DeltaStream
+from meshd.xds.interest import Want
 from meshd.xds.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTE_CONFIG, SHORT, Resource
 from tests.xds.example import cluster, endpoints, listener, resources, route_config, service, snapshot
 
@@ -209,6 +210,36 @@ def test_removals(serving: ClientStream) -> None:
         "removed_endpoints": ["a"],
     }
     assert serving.snapshot.as_delta() == Delta(generation=0)
+
+
+def test_what_comes_after_it_is_not_wanted_any_more_is_not_kept() -> None:
+    stream, config = ClientStream(NODE, everything=False), service("a")
+    stream.connected()
+    take(stream, response(LISTENER, config, "a"))
+    assert stream.snapshot.listeners["a"].cold
+    stream.want("a", Want.USED)
+    assert [SHORT[each.type_url] for each in stream.requests()] == ["CDS", "RDS"]
+    stream.want("a", Want.KNOWN)
+    assert [list(each.resource_names_unsubscribe) for each in stream.requests()] == [["a"], ["a"]]
+    # Sent before the server knew.
+    for type_url in (CLUSTER, ROUTE_CONFIG):
+        assert take(stream, response(type_url, config, "a")) is None
+    assert stream.requests() == []
+    assert stream.versions["CDS"] == stream.versions["RDS"] == {}
+
+
+def test_a_cluster_that_never_comes_is_waited_for_and_not_for_ever() -> None:
+    stream, config = ClientStream(NODE, everything=False), service("a")
+    stream.connected()
+    stream.want("a", Want.USED)
+    take(stream, response(LISTENER, config, "a"))
+    take(stream, response(ROUTE_CONFIG, config, "a"))
+    assert stream.waiting == ("a",)
+    assert stream.snapshot.listeners == {}
+    assert not stream.synced
+    stream.stop_waiting()
+    assert changed(stream.change()) == {"listeners": ["a"], "route_configs": ["a"]}
+    assert stream.synced
 
 
 def test_reconnects_with_its_versions(serving: ClientStream) -> None:

@@ -171,6 +171,46 @@ def test_named_resource_that_does_not_exist_is_said_to_be_absent_once() -> None:
     assert client.drain() == [("RDS", [], ["nowhere"])]
 
 
+def test_clusters_by_name_are_the_only_ones() -> None:
+    client = Client(service("a", "b", "c"))
+    client.ask(LISTENER)
+    assert client.drain() == [("LDS", ["a", "b", "c"], [])]
+    client.ask(ROUTE_CONFIG, "a")
+    client.ask(ENDPOINTS, "a")
+    client.ask(CLUSTER, "a", "nowhere")
+    # However they are asked for, what is referred to comes first.
+    assert client.drain() == [("CDS", ["a"], ["nowhere"]), ("EDS", ["a"], []), ("RDS", ["a"], [])]
+    client.ask(CLUSTER, "b")
+    assert client.drain() == [("CDS", ["b"], [])]
+    client.publish(service("a", "b", "c", "nowhere"))
+    assert client.drain() == [("CDS", ["nowhere"], []), ("LDS", ["nowhere"], [])]
+    client.ask(CLUSTER, gone=("a", "b"))
+    assert client.drain() == []
+    client.publish(snapshot())
+    assert client.drain() == [
+        ("LDS", [], ["a", "b", "c", "nowhere"]),
+        ("RDS", [], ["a"]),
+        ("EDS", [], ["a"]),
+        ("CDS", [], ["nowhere"]),
+    ]
+
+
+def test_clusters_by_name_after_a_lost_stream() -> None:
+    had = resources(service("a", "b")).of(CLUSTER)
+    client = Client(service("a", "c"))
+    client.ask(CLUSTER, "a", "b", "c", has={"a": had["a"].version, "b": had["b"].version})
+    assert client.drain() == [("CDS", ["c"], []), ("CDS", [], ["b"])]
+
+
+def test_who_gives_up_all_names_has_not_asked_for_everything() -> None:
+    client = Client(service("a", "b"))
+    client.ask(CLUSTER, "a")
+    client.drain()
+    client.ask(CLUSTER, gone=("a",))
+    client.publish(service("a", "b", "c"))
+    assert client.drain() == []
+
+
 def test_changed_cluster_has_its_endpoints_sent_again(ab: Client) -> None:
     old = service("a", "b")
     ab.publish(
@@ -289,13 +329,13 @@ _STEPS = st.one_of(
 )
 
 
-@given(st.lists(_STEPS, max_size=20))
+@given(st.booleans(), st.lists(_STEPS, max_size=20))
 def test_who_is_told_what_changed_says_the_same_as_who_looks_at_all(
-    steps: list[tuple[str, list[str], str]],
+    by_name: bool, steps: list[tuple[str, list[str], str]]
 ) -> None:
     clients = (Client(service("a")), Client(service("a"), chained=False))
     for client in clients:
-        client.ask(CLUSTER)
+        client.ask(CLUSTER, *(("a", "b") if by_name else ()))
         client.ask(ENDPOINTS, "a", has={"a": "x"})
     for what, names, detail in steps:
         for client in clients:

@@ -145,6 +145,30 @@ def test_more_names_are_answered_even_if_nothing_changed() -> None:
     assert client.drain() == []
 
 
+def test_clusters_by_name_are_the_only_ones() -> None:
+    client = Client(service("a", "b"))
+    client.ask(ROUTE_CONFIG, "a")
+    client.ask(ENDPOINTS, "a")
+    client.ask(CLUSTER, "a", "nowhere")
+    assert client.drain() == [("CDS", ["a"]), ("EDS", ["a"]), ("RDS", ["a"])]
+    client.ask(CLUSTER, "a", "nowhere", "b")
+    assert client.drain() == [("CDS", ["a", "b"])]
+    client.publish(service("a", "b", "nowhere"))
+    assert client.drain() == [("CDS", ["a", "b", "nowhere"])]
+    # One that goes is absent from the next response; who names none any more has not asked for all.
+    client.publish(service("a", "b"))
+    assert client.drain() == [("CDS", ["a", "b"])]
+    client.ask(CLUSTER)
+    client.publish(service("a", "b", "c"))
+    assert client.drain() == [("CDS", [])]
+
+
+def test_only_unknown_names_are_answered_with_nothing() -> None:
+    client = Client(service("a"))
+    client.ask(CLUSTER, "nowhere")
+    assert client.drain() == [("CDS", [])]
+
+
 def test_refused_version_is_reported_and_not_repeated() -> None:
     client = Client(service("a"))
     client.ask(CLUSTER)

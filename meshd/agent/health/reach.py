@@ -12,7 +12,7 @@ def clusters_in_reach(snapshot: Snapshot, namespaces: Collection[str]) -> frozen
     """Names of the clusters that callers of these namespaces can be led to; some may not exist."""
     found: set[str] = set()
     route_configs: set[str] = set()
-    for listener in snapshot.listeners.values():
+    for listener in (each for each in snapshot.listeners.values() if not each.cold):
         for namespace in namespaces:
             seen = listener.seen_from(namespace)
             found.add(seen.cluster)

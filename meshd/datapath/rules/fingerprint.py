@@ -19,7 +19,7 @@ import msgspec
 from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import Listener
 from meshd.model.routes import Forward, RouteConfig
-from meshd.model.snapshot import Snapshot
+from meshd.model.snapshot import Snapshot, others
 
 FORMAT = 3
 """Of what is hashed, and of what the kernel does by it: raised when either changes its meaning."""
@@ -59,7 +59,8 @@ def rules_fingerprint(snapshot: Snapshot, listener: Listener) -> int:
 
 
 class Fingerprints:
-    """The fingerprints of all variants of a snapshot's listeners, brought from snapshot to snapshot.
+    """The fingerprints of all variants of a snapshot's listeners, but for cold ones, brought from snapshot to
+    snapshot.
 
     Only what refers to another object than in the last snapshot is looked at: ``Snapshot.apply`` keeps what a
     delta does not touch.
@@ -77,17 +78,17 @@ class Fingerprints:
     def update(self, snapshot: Snapshot) -> Mapping[Variant, Listener]:
         """Take the next snapshot. The variants whose fingerprint is new or another."""
         last, self._last = self._last, snapshot
-        stale = set(_others(last.listeners, snapshot.listeners))
-        for config in _others(last.route_configs, snapshot.route_configs):
+        stale = set(others(last.listeners, snapshot.listeners))
+        for config in others(last.route_configs, snapshot.route_configs):
             stale |= self._users.get((True, config), _NOBODY)
         for part in ("clusters", "endpoints"):
-            for cluster in _others(getattr(last, part), getattr(snapshot, part)):
+            for cluster in others(getattr(last, part), getattr(snapshot, part)):
                 stale |= self._users.get((False, cluster), _NOBODY)
         affected = {}
         for name in sorted(stale):
             before = self._forget(name)
             listener = snapshot.listeners.get(name)
-            if listener is None:
+            if listener is None or listener.cold:
                 continue
             variants = [(name, namespace) for namespace in listener.caller_namespaces]
             used: set[_Used] = set()
@@ -133,13 +134,6 @@ _NOBODY: frozenset[str] = frozenset()
 class _Uses(NamedTuple):
     variants: tuple[Variant, ...]
     used: frozenset[_Used]
-
-
-def _others(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
-    """The names of what is new, gone or another object."""
-    if before is not after:
-        yield from (name for name, value in after.items() if before.get(name) is not value)
-        yield from before.keys() - after.keys()
 
 
 def _cluster_names(snapshot: Snapshot, listener: Listener) -> tuple[str, ...]:

@@ -45,7 +45,8 @@ class RuleMaps:
     def prepare(self, new: Snapshot) -> Mapping[str, int]:
         """Write what the maps lack of a snapshot. The rules that each listener's services are to show.
 
-        0 for a listener whose requests are all the proxy's: ``rules_of`` says why. Raises OSError.
+        0 for a listener whose requests are all the proxy's: ``rules_of`` says why. Cold ones are left out.
+        Raises OSError.
         """
         changed = dict(self._fingerprints.update(new))
         variants = set(self._fingerprints)
@@ -73,7 +74,7 @@ class RuleMaps:
                     self._compiled[variant] = self._refused(variant, full)
                 else:
                     self._no_room.discard(variant)
-        return {name: self._shown((name, "")) for name in new.listeners}
+        return {name: self._shown((name, "")) for name, namespace in variants if not namespace}
 
     def retire(self) -> None:
         """Every service shows what ``prepare`` has last returned: no others are in force when this returns.

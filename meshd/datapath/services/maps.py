@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import defaultdict
+from collections.abc import Mapping
 
 from meshd.datapath.errors import CaptureError
 from meshd.datapath.kernel.bpf_map import Map
@@ -51,6 +52,11 @@ class ServiceMaps:
         self._protocols = {each: protocols["PROTOCOL_" + each.name] for each in Handling}
         self._policies = {each: policies["FAILURE_POLICY_" + each.name] for each in FailurePolicy}
         self._installed = self._read()
+
+    @property
+    def ids(self) -> Mapping[str, int]:
+        """The kernel's number of each listener of the last snapshot, as its counts name them."""
+        return self._installed.ids
 
     def apply(self, old: Snapshot, new: Snapshot) -> None:
         """Bring the maps to ``new``; services that are alike in ``old`` are not looked at again.

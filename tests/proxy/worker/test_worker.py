@@ -34,7 +34,11 @@ from tests.support.http_bed import (
 VIP6 = "fd96::1"
 Serve = Callable[[Script], Server]
 NONE = dict.fromkeys(
-    ("downstream_connections", "upstream_connections", "workloads", "faults_active", "mirrored_requests"), 0.0
+    (
+        *("downstream_connections", "upstream_connections", "workloads", "faults_active"),
+        *("mirrored_requests", "demand_waiting"),
+    ),
+    0.0,
 )
 
 
