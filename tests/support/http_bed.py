@@ -256,9 +256,12 @@ def server(script: Script) -> Iterator[Server]:
         running.close()
 
 
-def receive_until(sock: socket.socket, end: bytes) -> bytes:
-    """Bytes up to and with ``end``; raises EOFError if the stream ends before. May read beyond it."""
-    data = b""
+def receive_until(sock: socket.socket, end: bytes, data: bytes = b"") -> bytes:
+    """``data`` and what follows it, up to and with ``end``; raises EOFError if the stream ends before.
+
+    May read beyond it. In what begins with a head ``end`` had better be nothing that a head can contain: a
+    request id is random, and may end in anything.
+    """
     while end not in data:
         piece = sock.recv(65536)
         if not piece:
@@ -277,6 +280,11 @@ def receive_all(sock: socket.socket) -> bytes:
 
 def receive_head(sock: socket.socket) -> bytes:
     return receive_until(sock, b"\r\n\r\n")
+
+
+def receive_body(sock: socket.socket, end: bytes) -> bytes:
+    """What follows a head, up to and with ``end``; the head may contain that too."""
+    return receive_until(sock, end, receive_head(sock).partition(b"\r\n\r\n")[2])
 
 
 def request_heads(sock: socket.socket) -> Iterator[bytes]:

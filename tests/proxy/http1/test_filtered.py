@@ -28,6 +28,7 @@ from tests.support.http_bed import (
     ok,
     read_response,
     receive_all,
+    receive_body,
     receive_head,
     receive_until,
     server,
@@ -341,8 +342,7 @@ def test_a_body_is_copied_as_it_comes(chunked: bool) -> None:
 
     def reading(name: str) -> object:
         def script(sock: socket.socket) -> None:
-            data = receive_until(sock, end if chunked else b"x.")
-            bodies[name] = data.partition(b"\r\n\r\n")[2]
+            bodies[name] = receive_body(sock, end if chunked else b"x.")
             sock.sendall(ok())
 
         return script

@@ -145,14 +145,14 @@ def test_response_arrives_piece_by_piece(way: Way) -> None:
 
 def test_both_directions_at_once(way: Way) -> None:
     def echo(sock: socket.socket) -> None:
-        head = receive_head(sock)
-        sock.sendall(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + head.partition(b"\r\n\r\n")[2]
-        )
-        data = b""
-        while not data.endswith(b"0\r\n\r\n"):
-            data = sock.recv(65536)
-            sock.sendall(data)
+        _, _, data = receive_head(sock).partition(b"\r\n\r\n")
+        sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + data)
+        while not data.endswith(b"\r\n0\r\n\r\n"):
+            piece = sock.recv(65536)
+            if not piece:
+                raise EOFError(f"stream ended after {data!r}")
+            sock.sendall(piece)
+            data += piece
         sock.recv(1)
 
     with way.server(echo) as web, way.bed(config((web.port,))) as proxy, proxy.connect() as client:
