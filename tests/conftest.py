@@ -1,0 +1,44 @@
+"""Which tests stay together, and begin first, where the suite runs in several processes (``make test``).
+
+And no test of Hypothesis' fails because the machine is slow.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# So does Hypothesis' profile ``ci``, which ``make test`` takes: it tries the same examples each time, too.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+ROOT = Path(__file__).parent
+_TOGETHER = (
+    "conformance/*",
+    "differential/*",
+    "proxy/http1/*",
+    "lab/test_[ct]*",
+    "e2e/test_[clhs]*",
+)
+"""Files that share what is dear to make: a session's fixture. Elsewhere the tests of a file do, at most."""
+_FIRST = ("conformance", "lab", "e2e", "bench", "control", "proxy", "differential", "datapath")
+"""The folders that take longest: what is left at the end, when a process has no work, is short."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a fixture run in one process, one after the other."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=_turn)
+
+
+def _group(item: pytest.Item) -> str:
+    file = item.path.relative_to(ROOT)
+    return next((pattern for pattern in _TOGETHER if file.match(pattern)), file.as_posix())
+
+
+def _turn(item: pytest.Item) -> int:
+    folder = item.path.relative_to(ROOT).parts[0]
+    return _FIRST.index(folder) if folder in _FIRST else len(_FIRST)
