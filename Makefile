@@ -42,7 +42,7 @@ demo: setup
 PROCESSES ?= 3
 
 test: setup-test
-	$(BIN)/pytest -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder --hypothesis-profile=ci \
+	$(BIN)/pytest -n $(PROCESSES) --no-loadscope-reorder --hypothesis-profile=ci \
 	  --durations=15 --durations-min=5
 
 lint: setup-test

@@ -5,10 +5,12 @@ And no test of Hypothesis' fails because the machine is slow.
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # So does Hypothesis' profile ``ci``, which ``make test`` takes: it tries the same examples each time, too.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,16 +29,20 @@ _FIRST = ("conformance", "lab", "e2e", "bench", "control", "proxy", "differentia
 """The folders that take longest: what is left at the end, when a process has no work, is short."""
 
 
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Each process takes the tests of one file, or of several that share something, and then the next."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = PurePath(nodeid.partition("::")[0])
+        return next((pattern for pattern in _TOGETHER if file.match(pattern)), file.as_posix())
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Scheduling:
+    return _Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a fixture run in one process, one after the other."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=_turn)
-
-
-def _group(item: pytest.Item) -> str:
-    file = item.path.relative_to(ROOT)
-    return next((pattern for pattern in _TOGETHER if file.match(pattern)), file.as_posix())
 
 
 def _turn(item: pytest.Item) -> int:

@@ -37,7 +37,7 @@ def known(*answers: tuple[int, Answer]) -> Iterator[int]:
 
 def closed(port: int, connections: int = 4, seconds: int = 1, body: int = BODY) -> Samples:
     command = wrk.command(f"http://127.0.0.1:{port}/", {}, connections, seconds)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     return wrk.samples(done.stdout + done.stderr, connections, body, HEADS)
 
 
@@ -46,7 +46,7 @@ def opened(port: int, rate: int, seconds: float, *more: str, connections: int = 
         sys.executable, "-m", "meshd.bench.open_loop", "127.0.0.1", str(port), "/", "--body", str(BODY),
         "--rate", str(rate), "--seconds", str(seconds), "--connections", str(connections), *more,
     ]  # fmt: skip
-    done = subprocess.run(command, input="go\n", capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, input="go\n", capture_output=True, text=True, timeout=100, check=False)
     assert done.stdout.startswith("ready\n"), done.stdout + done.stderr
     found: dict[str, object] = json.loads(done.stdout.removeprefix("ready\n"))
     return found

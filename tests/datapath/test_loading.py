@@ -77,7 +77,7 @@ def datapath(instance: str, cgroup: Path) -> Iterator[Datapath]:
 
 def until(condition: Callable[[], object]) -> None:
     """The kernel frees a link in the background."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -209,7 +209,7 @@ class Traffic:
             with mesh.pod.entered():
                 client = socket.socket()
             with client:
-                client.settimeout(5)
+                client.settimeout(60)
                 mesh.alive(True)
                 try:
                     client.connect((VIP, 80))

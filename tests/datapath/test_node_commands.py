@@ -131,7 +131,7 @@ def test_cleanup_after_kill_9(cgroup: Path, fresh: str) -> None:
         assert f"program {program.name} detached" in cleaned.stdout
     assert not Pins(fresh).folder.exists()
     assert not (RUN / fresh).exists()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not all(map(_gone, programs)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -176,7 +176,7 @@ def test_cleanup_leaves_a_running_agent_alone_unless_forced(cgroup: Path, fresh:
         forced = meshd("cleanup", "--instance", fresh, "--force")
         assert forced.returncode == 0, forced.stderr
         assert f"agent ended (pid {agent.pid}, instance {fresh})" in forced.stdout
-        assert agent.wait(5) == -signal.SIGTERM
+        assert agent.wait(60) == -signal.SIGTERM
     assert not Pins(fresh).folder.exists()
 
 
@@ -189,7 +189,7 @@ def test_cleanup_ends_workers_that_outlived_their_agent(cgroup: Path, fresh: str
     ):
         done = meshd("cleanup", "--instance", fresh)
         assert done.returncode == 0, done.stderr
-        assert worker.wait(5) == -signal.SIGKILL
+        assert worker.wait(60) == -signal.SIGKILL
         assert other.poll() is None
 
 
@@ -231,7 +231,7 @@ said = cleanup()
 for expected in ("run directory removed (/run/meshd/one)", "pin folder removed (/sys/fs/bpf/meshd/two)",
                  "worker ended", "lab x: removed network namespace meshd-x-node1"):
     assert expected in said, said
-assert worker.wait(5) and lab.wait(5)
+assert worker.wait(60) and lab.wait(60)
 assert not Path("/run/meshd").exists() and not Path("/sys/fs/bpf/meshd").exists()
 assert not Path("/run/cgroup/meshd-x").exists()
 assert os.listdir("/run/netns") == ["somebody-elses"]

@@ -43,7 +43,7 @@ RING, MAGLEV, EITHER = "diff/ring:80", "diff/maglev:80", "diff/either:80"
 """Clusters of the servers of A and B both, by how they are balanced."""
 _BALANCING: dict[str, Balancing] = {RING: RingHash(), MAGLEV: Maglev(), EITHER: RoundRobin()}
 _FIRST_PORT = 1000
-_EXCHANGE_SECONDS = 10.0
+_EXCHANGE_SECONDS = 60.0
 # What a sidecar's init container does with iptables: connections to services go to the proxy's port.
 _REDIRECT = f"""\
 table ip nat {{

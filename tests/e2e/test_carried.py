@@ -76,7 +76,7 @@ def test_nodes_agent(carrying: Lab, pods: Path, server: str) -> None:
 
 DOWNLOADS = """
 import hashlib, http.client
-connection = http.client.HTTPConnection("aiohttp", timeout=20)
+connection = http.client.HTTPConnection("aiohttp", timeout=60)
 for size in (0, 1, 1000, 65536, 1000000, 2097152, 2097153, 5000000, 3) * 3:
     connection.request("GET", f"/bytes/{size}")
     body = connection.getresponse().read()

@@ -140,7 +140,7 @@ def test_a_relay_that_splices(lab: Lab, gopod: Path) -> None:
     # The agent looks at splice(2) for a fifth of a second every four: who calls it once is likely not seen.
     with subprocess.Popen(lab.command("exec", "client", "--", sys.executable, "-c", TRICKLE)) as client:
         try:
-            until(lambda: {w.fast_path for w in lab.workloads() if w.name == "relay"} == {"off"}, 60)
+            until(lambda: {w.fast_path for w in lab.workloads() if w.name == "relay"} == {"off"})
         finally:
             client.kill()
     assert lab.exec("client", str(gopod), "pool", "http://relay/", "300", "8").strip() == "300"

@@ -41,7 +41,7 @@ ASK = """
 import collections, http.client, json, sys, threading, time
 versions, errors = collections.Counter(), []
 def ask():
-    connection = http.client.HTTPConnection("rolling", 80, timeout=10)
+    connection = http.client.HTTPConnection("rolling", 80, timeout=60)
     while time.monotonic() < deadline:
         try:
             connection.request("GET", "/")
@@ -84,8 +84,8 @@ def test_no_request_fails_while_an_app_rolls_out(lab: Lab, rolling: Path) -> Non
             until(lambda: lab.curl("http://rolling/").strip() == "one")
             _write(rolling, "two")
             lab.run("apply", "-f", str(rolling))
-            until(lambda: {lab.curl("http://rolling/").strip() for _ in range(6)} == {"two"}, 15)
-            output, _ = asking.communicate(timeout=30)
+            until(lambda: {lab.curl("http://rolling/").strip() for _ in range(6)} == {"two"})
+            output, _ = asking.communicate(timeout=100)
         finally:
             asking.kill()
     report = json.loads(output)

@@ -107,8 +107,8 @@ def test_a_rollout_replaces_pods_and_their_envoys(lab: Lab, tmp_path: Path) -> N
     )
     manifest.write_text(text.replace("server.py]", f"{envoys.CANARY}/server.py]"))
     lab.run("apply", "-f", str(manifest), "--wait", "30")
-    until(lambda: set(envoys.shares(lab, count=30)) <= {"v2", "v3"}, 20)
-    until(lambda: not old & {pod["name"] for pod in lab.cluster()["pods"]}, 20)
+    until(lambda: set(envoys.shares(lab, count=30)) <= {"v2", "v3"})
+    until(lambda: not old & {pod["name"] for pod in lab.cluster()["pods"]})
     now = {str(pod["ip"]) for pod in lab.cluster()["pods"] if pod["name"] != "outsider"}
     assert {path.stem for path in LabNames(lab.name).envoys.iterdir()} == now
 
@@ -158,7 +158,7 @@ def test_an_ending_pod_drains_and_its_envoy_ends_last(lab: Lab, tmp_path: Path) 
         until(lambda: "SIGTERM" in lab.run("logs", "slow").stdout)
         assert "connection: close" in lab.curl(directly, "-D", "-").lower()
         assert Path(f"/proc/{envoy_pid}").exists()
-        assert caller.communicate(timeout=20)[0] == "begun later\n"
+        assert caller.communicate(timeout=100)[0] == "begun later\n"
     until(lambda: all(pod["name"] != "slow" for pod in lab.cluster()["pods"]))
     assert not Path(f"/proc/{envoy_pid}").exists()
 

@@ -85,7 +85,7 @@ class Bed:
         self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run, args=(delta,), daemon=True)
         self._thread.start()
-        self._ready.result(10)
+        self._ready.result(60)
 
     def _run(self, delta: Delta) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -139,7 +139,7 @@ class Bed:
             done.set_result(None)
 
         self._loop.call_soon_threadsafe(run)
-        done.result(10)
+        done.result(60)
 
     def apply(self, delta: Delta) -> None:
         """Put a config in force."""
@@ -159,12 +159,12 @@ class Bed:
         self.call(lambda: None)
         return self.runtime.counters.snapshot().get(name, 0)
 
-    def connect(self, timeout: float = 10.0) -> socket.socket:
+    def connect(self, timeout: float = 60.0) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self._port), timeout)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._done.set)
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         assert self.errors == []
 
@@ -203,7 +203,7 @@ class Server:
             except OSError:
                 return
             sock = self._dressed(sock)
-            sock.settimeout(20)
+            sock.settimeout(60)
             self._open.append(sock)
             thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
             self._threads.append(thread)
@@ -243,7 +243,7 @@ class Server:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
         assert self.failures == []
 
 
@@ -254,6 +254,16 @@ def server(script: Script) -> Iterator[Server]:
         yield running
     finally:
         running.close()
+
+
+@contextlib.contextmanager
+def refusing_ports(count: int) -> Iterator[tuple[int, ...]]:
+    """Ports of 127.0.0.1 where nobody listens, nor will meanwhile: they are taken."""
+    with contextlib.ExitStack() as stack:
+        bound = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in bound:
+            sock.bind(("127.0.0.1", 0))
+        yield tuple(int(sock.getsockname()[1]) for sock in bound)
 
 
 def receive_until(sock: socket.socket, end: bytes, data: bytes = b"") -> bytes:
@@ -369,7 +379,7 @@ def read_response(sock: socket.socket, rest: bytes = b"") -> tuple[bytes, bytes,
     return head, data[:length], data[length:]
 
 
-def eventually(condition: Callable[[], object], seconds: float = 5.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Poll until ``condition`` holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -276,4 +276,4 @@ def serving(cluster: Cluster, folder: Path) -> Iterator[Path]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(60)

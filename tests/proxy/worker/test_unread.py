@@ -189,7 +189,7 @@ def test_a_body_that_only_the_proxy_passes_on(bed: FastPathBed, far: bool) -> No
     def send(sock: socket.socket, way: str) -> None:
         for number in range(size // LONGEST):
             if way == "down" and number == size // LONGEST - 1:
-                received.wait(20)  # the end of an answer would be the connection's, with a request under way
+                received.wait(60)  # the end of an answer would be the connection's, with a request under way
             sock.sendall(_body(number))
             passed[way] += LONGEST
 
@@ -198,10 +198,10 @@ def test_a_body_that_only_the_proxy_passes_on(bed: FastPathBed, far: bool) -> No
         before = None
         while before != (before := dict(passed)):
             time.sleep(STALLED_SECONDS)
-        stalled.wait(20)
+        stalled.wait(60)
         for way in passed:
             assert LONGEST <= passed[way] < _tcp_buffers() + LONGEST
-        stalled.wait(20)
+        stalled.wait(60)
         for number in range(size // LONGEST):
             expected, got = _body(number), bytearray(LONGEST)
             at = min(len(rest), LONGEST)
