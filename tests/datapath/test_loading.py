@@ -112,13 +112,10 @@ def links(instance: str) -> dict[str, int]:
 def test_a_restarted_agent_takes_over_what_is_in_force(mesh: Mesh, instance: str, cgroup: Path) -> None:
     mesh.service([VIP], 80, Protocol.HTTP, [("127.0.0.1", 1)])
     before = attached_programs(instance), links(instance)
-    began = time.monotonic()
     again = ensure_loaded(instance, cgroup)
-    took = time.monotonic() - began
     try:
         assert (attached_programs(instance), links(instance)) == before
         assert again.members() == {mesh.pod.cookie}
-        assert took < 0.2
         mesh.connect(VIP, 80)
         assert mesh.record(mesh.accept(mesh.proxy4)) == OriginalDestination(VIP, 80)
     finally:

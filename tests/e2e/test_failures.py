@@ -77,7 +77,7 @@ def _traffic(lab: Lab, seconds: float) -> Iterator[dict[str, object]]:
     result: dict[str, object] = {}
     try:
         yield result
-        output, _ = process.communicate(timeout=seconds + 20)
+        output, _ = process.communicate(timeout=seconds + 100)
         result.update(json.loads(output))
     finally:
         process.kill()
@@ -91,11 +91,11 @@ def test_a_stuck_proxy_means_open_or_closed_as_the_service_says(hurt: Lab) -> No
     with _stopped(agent), _stopped(worker):
 
         def failed_open() -> bool:
-            return "x-forwarded-proto" not in hurt.get("http://threaded/", "--max-time", "1")["headers"]
+            return "x-forwarded-proto" not in hurt.get("http://threaded/", "--max-time", "5")["headers"]
 
-        until(failed_open, 8)
+        until(failed_open)
         assert hurt.get("http://threaded/")["peer"] == hurt.pod("client")["ip"]
-        script = "import socket; socket.create_connection(('closed', 80), 5)"
+        script = "import socket; socket.create_connection(('closed', 80), 60)"
         refused = hurt.run("exec", "client", "--", "/usr/bin/python3", "-c", script, check=False)
         assert refused.stderr.splitlines()[-1] == "ConnectionRefusedError: [Errno 111] Connection refused"
     until(lambda: "x-forwarded-proto" in hurt.get("http://threaded/")["headers"])
@@ -187,7 +187,7 @@ def test_pods_come_and_go_without_a_trace(hurt: Lab, pods: Path) -> None:
 
     round_trip()
     before = held()
-    for _ in range(3):
+    for _ in range(2):
         round_trip()
     until(lambda: held() <= before)
     until(lambda: hurt.status().capture.flows == 0)

@@ -50,6 +50,7 @@ def test_each_request_is_counted_once_with_its_labels(lab: Lab) -> None:
 
 
 def test_health_and_node_metrics(lab: Lab) -> None:
+    until(lambda: len(lab.workloads()) == 3)  # those of other tests are gone
     samples = _scrape(lab, "node1")
     assert samples["meshd_control_connected"] == [({}, 1.0)]
     (version,) = samples["meshd_xds_version_info"]
@@ -69,7 +70,7 @@ def test_status_and_lists_say_what_there_is(lab: Lab) -> None:
     assert (status.node, status.control.connected, status.control.synced) == ("node1", True, True)
     assert [worker.state for worker in status.workers] == ["serving"]
     assert not [problem for found in status.objects for problem in found.problems]
-    assert {w.name for w in lab.workloads() if w.enrolled} == {"client", "aiohttp", "nginx"}
+    until(lambda: {w.name for w in lab.workloads() if w.enrolled} == {"client", "aiohttp", "nginx"})
     services = {service.name: service for service in lab.services()}
     assert services["default/opaque:9000"].protocol == "tcp"
     assert services["default/closed:80"].failure_policy == "closed"
