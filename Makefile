@@ -12,6 +12,8 @@ APT_FUZZ := clang-14 libclang-rt-14-dev
 APT_TEST := apache2-utils chromium clang-format-14 curl gcc golang-go libc6-dev nginx-light nodejs openjdk-17-jdk-headless openssl wrk
 # kubectl, unless there is one: others' packages of it are newer than Debian's, and own the same file.
 APT_TEST += $(if $(shell command -v kubectl),,kubernetes-client)
+# The same of the container runtimes.
+APT_TEST += containernetworking-plugins $(if $(shell command -v containerd),,containerd) $(if $(shell command -v dockerd),,docker.io)
 
 # Debian starts a web server that it installs; a policy of "no" for the time of the install prevents that.
 define apt_install
@@ -21,7 +23,7 @@ define apt_install
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 endef
 
-.PHONY: setup setup-test demo test lint format fuzz soak bench crds lock clean
+.PHONY: setup setup-test demo test lint format fuzz soak bench image protos crds lock clean
 
 setup: $(VENV)/.ready
 
@@ -80,14 +82,27 @@ bench: setup-test
 	for form in md html svg; do \
 	  $(BIN)/meshd bench --from build/bench/report.json -o $$form --output build/bench/report.$$form || exit; done
 
+# The image of agent and control plane, by the Docker engine that is there.
+IMAGE ?= meshd:dev
+
+image:
+	docker build --tag $(IMAGE) .
+
+# What a container runtime is spoken to in, from the .proto files.
+protos: setup-test
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. meshd/workloads/cri.proto tests/support/kubelet.proto
+
 # The schemas of our policy kinds and the page of their fields, from the structs that read them.
 crds: setup
 	$(BIN)/python -m meshd.kube.crds .
 
+COMPILE := $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
 lock: setup
 	$(BIN)/pip install -qq pip-tools==7.6.2
-	$(BIN)/pip-compile -q --strip-extras --all-extras --generate-hashes --allow-unsafe --no-annotate --no-header \
-	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements.lock pyproject.toml
+	$(COMPILE) --all-extras -o requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock -o requirements-image.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -13,7 +13,6 @@ from meshd.agent.admin import serving_admin, serving_metrics
 from meshd.agent.ads import AdsClient, NotAppliedError
 from meshd.agent.answers import Answers, Parts
 from meshd.agent.config_in_force import ConfigInForce
-from meshd.agent.discovery import watch_workloads
 from meshd.agent.enrolment import Enrolment
 from meshd.agent.health.health import EndpointHealth
 from meshd.agent.kernel_counts import KernelCounts
@@ -161,10 +160,11 @@ class Agent:
             async with asyncio.timeout(FIRST_ENROLMENT_SECONDS):
                 await self._workers.ready()
                 await self._configured.wait()
-        async for workloads in watch_workloads(self._options.workloads):
-            await self._enrolment.reconcile(workloads)
-            self._counts.note_workloads()
-            self._judge_endpoints()
+        async with contextlib.aclosing(self._options.discovery.follow()) as states:
+            async for found in states:
+                await self._enrolment.reconcile(found)
+                self._counts.note_workloads()
+                self._judge_endpoints()
 
     def _judge_endpoints(self) -> None:
         """Probe and watch the endpoints of what is desired, for the workloads that are enrolled."""

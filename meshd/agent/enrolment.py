@@ -19,6 +19,7 @@ from meshd.agent.workers import Workers
 from meshd.model.view import WorkloadView
 from meshd.model.wire import AddWorkload, Hello, Holding, RemoveWorkload
 from meshd.model.workload import Workload
+from meshd.workloads.found import Found
 
 _logger = logging.getLogger("meshd.agent.enrolment")
 
@@ -54,7 +55,7 @@ class Enrolment:
         self._members = members
         self._workers = workers
         self._home_fd = home_fd
-        self._desired: Mapping[str, Workload] = {}
+        self._found = Found({})
         self._enrolled: dict[str, tuple[Workload, InPod]] = {}
         self._captured: set[str] = set()
         self._failed: dict[str, str] = {}
@@ -89,10 +90,10 @@ class Enrolment:
         self._capture(workload, pod)
         log.event(_logger, logging.INFO, "workload taken over", workload=_name(workload), worker=slot.index)
 
-    async def reconcile(self, desired: Mapping[str, Workload]) -> None:
-        """Make what is enrolled what is desired. Failures are kept for ``retry`` and for the view."""
+    async def reconcile(self, found: Found) -> None:
+        """Make what is enrolled what is found. Failures are kept for ``retry`` and for the view."""
         async with self._lock:
-            self._desired = desired
+            self._found, desired = found, found.workloads
             self._failed = {uid: why for uid, why in self._failed.items() if uid in desired}
             for uid, (workload, _) in list(self._enrolled.items()):
                 if (wanted := desired.get(uid)) is None or wanted.netns != workload.netns:
@@ -113,12 +114,12 @@ class Enrolment:
         while True:
             await asyncio.sleep(RETRY_SECONDS)
             if self._failed:
-                await self.reconcile(self._desired)
+                await self.reconcile(self._found)
 
     def view(self) -> tuple[WorkloadView, ...]:
-        """All workloads, by namespace and name."""
-        workloads = {**{uid: w for uid, (w, _) in self._enrolled.items()}, **self._desired}
-        return tuple(
+        """All pods that are known, by namespace and name."""
+        workloads = {**{uid: w for uid, (w, _) in self._enrolled.items()}, **self._found.workloads}
+        views = [
             WorkloadView(
                 namespace=w.namespace,
                 name=w.name,
@@ -131,8 +132,23 @@ class Enrolment:
                 fast_path="on" if (choice := self._fast_path(w)).on else "off",
                 fast_path_reason=choice.reason,
             )
-            for uid, w in sorted(workloads.items(), key=lambda item: (item[1].namespace, item[1].name))
-        )
+            for uid, w in workloads.items()
+        ]
+        views += [
+            WorkloadView(
+                namespace=each.namespace,
+                name=each.name,
+                uid=each.uid,
+                ips=(),
+                netns="",
+                enrolled=False,
+                port=0,
+                reason=each.reason,
+            )
+            for each in self._found.left_out
+            if each.uid not in workloads
+        ]
+        return tuple(sorted(views, key=lambda view: (view.namespace, view.name, view.uid)))
 
     def cookies(self) -> dict[int, Workload]:
         """The enrolled workloads by the cookie of their network namespace."""

@@ -8,6 +8,7 @@ import msgspec
 
 from meshd.agent.control_plane import ControlPlane
 from meshd.agent.fast_path import FastPath
+from meshd.workloads.discovery import Discovery
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +18,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     instance: str
     control: ControlPlane
     run_dir: Path
-    workloads: Path
+    discovery: Discovery
     workers: int
     metrics_host: str
     metrics_port: int

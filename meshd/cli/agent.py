@@ -10,12 +10,16 @@ import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from meshd import log
+from meshd.cli.cluster_access import add_cluster_options, cluster_access
 from meshd.cli.errors import CommandError
 from meshd.paths import CACHE_DIR, run_dir
 from meshd.tls_files import TlsFiles
+
+if TYPE_CHECKING:
+    from meshd.kube_api.access import Access
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,13 +54,30 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--cgroup", type=Path, help="where to attach (default: the root of cgroup v2)")
     parser.add_argument(
         "--runtime",
-        choices=("netns",),
+        choices=("netns", "containerd", "cri-o", "docker"),
         default="netns",
-        help="who makes the pods; netns: a directory with a file for each",
+        help="who makes the pods; netns: a directory with a file for each (default: %(default)s)",
     )
     parser.add_argument(
         "--workloads", type=Path, metavar="DIR", help="for --runtime netns (default: in the run directory)"
     )
+    parser.add_argument(
+        "--runtime-socket", type=Path, metavar="PATH", help="the runtime's (default: where it puts it)"
+    )
+    parser.add_argument(
+        "--enrol",
+        choices=("labelled", "all"),
+        default="labelled",
+        help="which of a runtime's pods are in the mesh where neither they nor their namespaces say: none or "
+        "all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--kubernetes",
+        action="store_true",
+        help="ask the API server for the labels of the node's pods and of their namespaces: that of the "
+        "cluster that this pod is in, or --kubeconfig's",
+    )
+    add_cluster_options(parser)
     parser.add_argument(
         "--workers", type=_count, default=1, help="proxy worker processes, one a core (default: %(default)s)"
     )
@@ -101,11 +122,10 @@ def run(args: argparse.Namespace) -> int:
 
     log.configure(args.log_level)
     _check_control(args)
+    access = _check_runtime(args)
     directory = run_dir(args.instance)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(directory / "agent.lock", args.instance)
-    workloads = args.workloads or directory / "workloads"
-    workloads.mkdir(mode=0o700, parents=True, exist_ok=True)
     kept = CACHE_DIR / "selftest.json"
     tested, wish = kept_result(kept), Wish(args.fast_path)
     fast_path = decide(wish, tested, args.access_log_sample, bool(args.access_log))
@@ -117,6 +137,8 @@ def run(args: argparse.Namespace) -> int:
         from meshd.agent.agent import Agent
         from meshd.agent.control_plane import ControlPlane
         from meshd.agent.options import Options
+        from meshd.workloads.discovery import SOCKETS, Discovery, Runtime
+        from meshd.workloads.membership import Enrol
     try:
         datapath = loading.result()
         if testing is not None:
@@ -125,6 +147,12 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     datapath.configure(HEARTBEAT_TIMEOUT, fast_path.on, fast_path.sample, bool(args.access_log))
     host, port = args.metrics_listen
+    runtime = Runtime(args.runtime)
+    if runtime is Runtime.NETNS:
+        place = args.workloads or directory / "workloads"
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    else:
+        place = args.runtime_socket or SOCKETS[runtime]
     options = Options(
         node=args.node,
         instance=args.instance,
@@ -134,7 +162,9 @@ def run(args: argparse.Namespace) -> int:
             token_file=args.control_token_file,
         ),
         run_dir=directory,
-        workloads=workloads,
+        discovery=Discovery(
+            runtime=runtime, place=place, node=args.node, enrol=Enrol(args.enrol), access=access
+        ),
         workers=args.workers,
         metrics_host=host,
         metrics_port=port,
@@ -173,6 +203,17 @@ def _check_control(args: argparse.Namespace) -> None:
     ):
         if value is not None and args.control_ca is None:
             raise CommandError(f"{option} needs TLS: give --control-ca, too")
+
+
+def _check_runtime(args: argparse.Namespace) -> Access | None:
+    """The API server to ask, if any. Raises CommandError."""
+    if args.runtime == "netns":
+        if args.runtime_socket is not None or args.kubernetes:
+            given = "--kubernetes" if args.kubernetes else "--runtime-socket"
+            raise CommandError(f"{given}: with --runtime netns the folder's files say all there is to know")
+    elif args.workloads is not None:
+        raise CommandError("--workloads is for --runtime netns")
+    return cluster_access(args)
 
 
 def _lock(path: Path, instance: str) -> IO[str]:

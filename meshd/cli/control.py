@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshd import log
+from meshd.cli.cluster_access import add_cluster_options, cluster_access
 from meshd.cli.errors import CommandError
 
 if TYPE_CHECKING:
@@ -34,10 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     source.add_argument(
         "--kubernetes", action="store_true", help="follow the cluster that this pod is in, or --kubeconfig's"
     )
-    parser.add_argument(
-        "--kubeconfig", type=Path, metavar="FILE", help="how to reach the cluster, from outside of it"
-    )
-    parser.add_argument("--context", default="", metavar="NAME", help="the kubeconfig's context to use")
+    add_cluster_options(parser)
     parser.add_argument("--namespace", default="", metavar="NAME", help="follow this one only (default: all)")
     parser.add_argument(
         "--listen",
@@ -99,29 +97,14 @@ def _source(args: argparse.Namespace) -> Source:
     """Where the objects are. Raises CommandError."""
     from meshd.control.cluster_source import ClusterSource
     from meshd.control.directory import Directory
-    from meshd.kube_api.access import from_kubeconfig, in_cluster
-    from meshd.kube_api.kubeconfig import KubeConfigError
 
-    if not args.kubernetes:
-        for given, value in (
-            ("--kubeconfig", args.kubeconfig),
-            ("--context", args.context),
-            ("--namespace", args.namespace),
-        ):
-            if value:
-                raise CommandError(f"{given} needs --kubernetes")
+    access = cluster_access(args)
+    if access is None:
+        if args.namespace:
+            raise CommandError("--namespace needs --kubernetes")
         if not args.manifests.is_dir():
             raise CommandError(f"--manifests {args.manifests}: not a directory")
         return Directory(args.manifests)
-    if args.context and args.kubeconfig is None:
-        raise CommandError("--context needs --kubeconfig")
-    try:
-        if args.kubeconfig is not None:
-            access = from_kubeconfig((args.kubeconfig,), args.context)
-        else:
-            access = in_cluster()
-    except KubeConfigError as error:
-        raise CommandError(str(error)) from None
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
     return ClusterSource(access, identity, args.namespace)
 

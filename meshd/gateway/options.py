@@ -12,6 +12,7 @@ from meshd.kube.objects import Service
 from meshd.kube.routepolicy import RoutePolicySpec
 from meshd.model.listeners import FailurePolicy, HttpOptions
 from meshd.model.status import Problem, Severity
+from meshd.workloads.membership import MESH_KEY
 
 FAILURE_POLICY = "meshd.io/failure-policy"
 """``open`` or ``closed``: what happens to new connections when no proxy is alive."""
@@ -25,7 +26,7 @@ VIA = "1.1 meshd"
 _OURS = (FAILURE_POLICY, FORWARD_HEADERS, FAST_PATH)
 _PREFIX = "meshd.io/"
 _FIELDS = ("x-forwarded-for", "x-forwarded-proto", "x-request-id", "via")
-_ELSEWHERE = frozenset({"meshd.io/mesh"})
+_ELSEWHERE = frozenset({MESH_KEY})
 """Annotations of ours that others read."""
 
 

@@ -65,7 +65,7 @@ class Client:
 
     async def page(self, resource: Resource, namespace: str, continue_token: str) -> bytes:
         """A piece of a list. Raises ApiError, CredentialError, KubeConfigError."""
-        query = {"limit": str(PAGE)}
+        query = {"limit": str(PAGE), **_selected(resource)}
         if continue_token:
             query["continue"] = continue_token
         path = resource.path_in(namespace)
@@ -85,6 +85,7 @@ class Client:
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
             "timeoutSeconds": str(seconds),
+            **_selected(resource),
         }
         limits = aiohttp.ClientTimeout(total=seconds + WATCH_GRACE_SECONDS, sock_connect=CONNECT_SECONDS)
         rest = b""
@@ -170,6 +171,10 @@ class Client:
             if session is not None:
                 await session.close()
             return self._session
+
+
+def _selected(resource: Resource) -> dict[str, str]:
+    return {"fieldSelector": resource.field_selector} if resource.field_selector else {}
 
 
 def _socket(info: _AddressInfo) -> socket.socket:

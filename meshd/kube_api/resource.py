@@ -17,6 +17,8 @@ class Resource(NamedTuple):
     api_version: str
     """``v1``, ``group/version``."""
     plural: str
+    field_selector: str = ""
+    """Which of them; empty: all. ``spec.nodeName=NAME``."""
 
     def path_in(self, namespace: str) -> str:
         """Of those in a namespace; empty: of all."""

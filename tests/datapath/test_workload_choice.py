@@ -15,6 +15,7 @@ from meshd.agent.enrolment import FAST_PATH_ANNOTATION, Enrolment
 from meshd.agent.workers import Greeting, Workers
 from meshd.datapath.datapath import Datapath
 from meshd.model.workload import Workload
+from meshd.workloads.found import Found
 from tests.support.netns import Namespace, namespace
 
 
@@ -32,7 +33,7 @@ class Node:
     def reconcile(self, annotation: str | None) -> None:
         annotations = {} if annotation is None else {FAST_PATH_ANNOTATION: annotation}
         self.workload = msgspec.structs.replace(self.workload, annotations=annotations)
-        asyncio.run(self.enrolment.reconcile({"u": self.workload}))
+        asyncio.run(self.enrolment.reconcile(Found({"u": self.workload})))
 
     def may_enrol(self) -> bool:
         """What the kernel goes by."""
@@ -51,7 +52,7 @@ class Node:
         return view.fast_path, view.fast_path_reason
 
     def close(self) -> None:
-        asyncio.run(self.enrolment.reconcile({}))
+        asyncio.run(self.enrolment.reconcile(Found({})))
         self.enrolment.close()
         os.close(self._home)
 

@@ -58,11 +58,14 @@ class Server:
         name: str,
         namespace: str = "default",
         labels: dict[str, str] | None = None,
+        uid: str = "",
         **fields: Any,
     ) -> Object:
         key = (plural, namespace, name)
         kind = "MODIFIED" if key in self.objects else "ADDED"
-        uid = self.objects[key]["metadata"]["uid"] if key in self.objects else f"uid-{self.version + 1}"
+        uid = uid or (
+            self.objects[key]["metadata"]["uid"] if key in self.objects else f"uid-{self.version + 1}"
+        )
         self.version += 1
         metadata: Object = {"name": name, "resourceVersion": str(self.version), "uid": uid}
         metadata |= {"namespace": namespace} if namespace else {}

@@ -58,7 +58,8 @@ class MeshNode:
             self._agent = subprocess.Popen(
                 [
                     *MESHD, "agent", "--node", self.instance, "--instance", self.instance,
-                    "--control", control, "--workloads", str(self._pods),
+                    "--control", control,
+                    *(() if "--runtime" in options else ("--workloads", str(self._pods))),
                     "--metrics-listen", "127.0.0.1:0", *options,
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -81,13 +82,17 @@ class MeshNode:
         beside = self._pods / f"{name}.new"
         beside.write_bytes(msgspec.json.encode(workload))
         beside.rename(self._pods / f"{name}.json")
-        self._until(lambda: any(w.uid == name and w.enrolled for w in self._workloads()), f"enrol {name}")
+        self.wait_for_workload(name)
+
+    def wait_for_workload(self, uid: str) -> None:
+        """Until it is captured. Raises MeshNodeError."""
+        self._until(lambda: any(w.uid == uid and w.enrolled for w in self.workloads()), f"enrol {uid}")
 
     def wait_for_services(self, names: Collection[str]) -> None:
         """Until listeners of these names are in force, in every worker too. Raises MeshNodeError."""
         wanted = set(names)
         self._until(
-            lambda: wanted <= {s.name for s in self._services()} and self._workers_serve(),
+            lambda: wanted <= {s.name for s in self.services()} and self._workers_serve(),
             f"serve {sorted(wanted)}",
         )
 
@@ -125,10 +130,12 @@ class MeshNode:
             w.state == "serving" and w.generation == status.generation for w in status.workers
         )
 
-    def _services(self) -> list[ServiceView]:
+    def services(self) -> list[ServiceView]:
+        """What ``meshd services`` shows; empty while the agent does not answer."""
         return self._view("services", list[ServiceView]) or []
 
-    def _workloads(self) -> list[WorkloadView]:
+    def workloads(self) -> list[WorkloadView]:
+        """What ``meshd workloads`` shows; empty while the agent does not answer."""
         return self._view("workloads", list[WorkloadView]) or []
 
     def _view(self, name: str, kind: type[_T]) -> _T | None:

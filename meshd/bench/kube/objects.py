@@ -17,13 +17,13 @@ from meshd.bench.kube.task import Task, argument
 from meshd.bench.plan import Plan, Run
 from meshd.bench.results import Placement, Scenario
 from meshd.gateway.options import FAST_PATH
+from meshd.workloads.membership import DISABLED, ENABLED, MESH_KEY
 
 Object = dict[str, Any]
 
 MANAGED = {"app.kubernetes.io/managed-by": "meshd-bench"}
 """Of every namespace of ours: `kubectl delete namespace -l` finds them by it."""
 CONTAINER = "load"
-_MESH = "meshd.io/mesh"
 PLACE = "meshd-bench/place"
 """The label of the pods that hold places."""
 _PLACES: Mapping[Placement, str] = {"same-node": "client", "two-nodes": "server"}
@@ -39,7 +39,7 @@ def namespace(scenario: Scenario) -> str:
 
 def places(plan: Plan, options: Options) -> list[Object]:
     """The namespace and the Deployments that hold the nodes."""
-    found = [_namespace(PREFIX, {_MESH: "disabled"})]
+    found = [_namespace(PREFIX, {MESH_KEY: DISABLED})]
     for name in ("client", "server")[: plan.nodes]:
         pod = {
             "affinity": {} if name == "client" else {"podAntiAffinity": _beside("client")},
@@ -116,8 +116,8 @@ def _is_meshd(of: Scenario) -> bool:
 
 def _enrolment(of: Scenario, options: Options) -> dict[str, str]:
     if of == "sidecar":
-        return {_MESH: "disabled", **dict([options.sidecar_label])}
-    return {_MESH: "enabled" if _is_meshd(of) else "disabled"}
+        return {MESH_KEY: DISABLED, **dict([options.sidecar_label])}
+    return {MESH_KEY: ENABLED if _is_meshd(of) else "disabled"}
 
 
 def _annotations(of: Scenario) -> dict[str, str]:

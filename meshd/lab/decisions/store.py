@@ -11,8 +11,6 @@ from meshd.kube.objects import Key
 from meshd.lab.decisions.addressing import AddressError, asked_ips, cluster_ips
 from meshd.lab.manifests.files import Manifest
 from meshd.lab.manifests.objects import (
-    MESH_DISABLED,
-    MESH_KEY,
     Deployment,
     EndpointSlice,
     Namespace,
@@ -20,6 +18,7 @@ from meshd.lab.manifests.objects import (
     Service,
 )
 from meshd.lab.manifests.parsing import Acted, InvalidObjectError, key_of, parse
+from meshd.workloads.membership import Enrol, left_out_by
 
 _T = TypeVar("_T", bound=Acted)
 
@@ -110,15 +109,11 @@ class Store:
         """The user's own endpoint slices."""
         return [one for one, _ in self._of(EndpointSlice)]
 
-    def in_mesh(self, namespace: str, *marks: Mapping[str, str]) -> bool:
-        """Whether a pod with these labels and annotations is to be enrolled (``meshd.io/mesh``)."""
-        of_namespace = [
-            mark
-            for one, _ in self._of(Namespace)
-            if one.metadata.name == namespace
-            for mark in (one.metadata.labels, one.metadata.annotations)
-        ]
-        return not any(mark.get(MESH_KEY) == MESH_DISABLED for mark in (*marks, *of_namespace))
+    def in_mesh(self, namespace: str, labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool:
+        """Whether a pod with these labels and annotations is to be enrolled. The lab enrols all by itself."""
+        of = next((one.metadata for one, _ in self._of(Namespace) if one.metadata.name == namespace), None)
+        theirs = (of.labels, of.annotations) if of is not None else ({}, {})
+        return not left_out_by(labels, annotations, *theirs, Enrol.ALL)
 
     def for_control_plane(self) -> dict[Key, dict[str, object]]:
         """What the user wrote, for the control plane: services with their VIPs, no pods, no templates."""

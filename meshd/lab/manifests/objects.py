@@ -12,8 +12,6 @@ from typing import Annotated, Literal
 import msgspec
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-MESH_KEY = "meshd.io/mesh"
-MESH_DISABLED = "disabled"
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=86400)]

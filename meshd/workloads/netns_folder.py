@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import inotify_simple
@@ -17,8 +17,9 @@ import msgspec
 
 from meshd import log
 from meshd.model.workload import Workload
+from meshd.workloads.found import Found
 
-_logger = logging.getLogger("meshd.agent.discovery")
+_logger = logging.getLogger("meshd.workloads")
 _decoder = msgspec.json.Decoder(Workload)
 
 RESYNC_SECONDS = 10.0
@@ -43,7 +44,7 @@ def read_workloads(directory: Path) -> dict[str, Workload]:
     return found
 
 
-async def watch_workloads(directory: Path) -> AsyncIterator[dict[str, Workload]]:
+async def follow_folder(directory: Path) -> AsyncGenerator[Found, None]:
     """All workloads of the directory, at first and after each change. Raises OSError."""
     changed = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -58,7 +59,7 @@ async def watch_workloads(directory: Path) -> AsyncIterator[dict[str, Workload]]
         try:
             while True:
                 changed.clear()
-                yield read_workloads(directory)
+                yield Found(read_workloads(directory))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(RESYNC_SECONDS):
                         await changed.wait()

@@ -1,0 +1,34 @@
+# The image of agent, workers and control plane, for amd64 and arm64. `make image` builds it; docs/install.md says how
+# it is used. It has LLVM, inside libbpfcc, which compiles the kernel programs on the node, but no compiler beside it.
+ARG DEBIAN=debian:12-slim
+
+FROM ${DEBIAN} AS build
+RUN apt-get update -q \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3 python3-venv
+WORKDIR /src
+COPY requirements-image.lock ./
+# Wheels only: what has to be compiled would differ from build to build.
+RUN python3 -m venv --system-site-packages /opt/meshd \
+ && /opt/meshd/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: \
+      -r requirements-image.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY bpf bpf
+COPY meshd meshd
+COPY proxy proxy
+RUN /opt/meshd/bin/pip wheel --no-cache-dir --disable-pip-version-check --no-deps --wheel-dir /wheels . \
+ && /opt/meshd/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-index /wheels/*.whl \
+ && /opt/meshd/bin/pip uninstall --yes --quiet pip setuptools \
+ && find /opt/meshd -name '*.pyi' -delete \
+ && find /opt/meshd -depth -type d -name tests -exec rm -rf {} +
+
+FROM ${DEBIAN}
+RUN apt-get update -q \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3 python3-bpfcc \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log /usr/share/doc /usr/share/man \
+ && useradd --uid 65532 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin meshd
+COPY --from=build /opt/meshd /opt/meshd
+ENV PATH=/opt/meshd/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1
+# The control plane needs no rights. The agent's pod says itself that it runs as root.
+USER 65532:65532
+ENTRYPOINT ["meshd"]
+CMD ["--help"]
