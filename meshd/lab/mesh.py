@@ -24,7 +24,7 @@ _logger = logging.getLogger("meshd.lab.mesh")
 
 CONTROL_PORT = 15010
 _ENROL_SECONDS = 5.0
-_START_SECONDS = 15.0
+_START_SECONDS = 60.0
 _ANSWER_SECONDS = 2.0
 _MAX_ANSWER = 4 * 1024 * 1024
 

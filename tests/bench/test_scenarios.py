@@ -25,7 +25,7 @@ from tests.support import unix_http
 
 SIZES = (16, 1024, 16384, 1048576)
 TIMES = 40
-_UP_SECONDS = 110
+_UP_SECONDS = 170
 
 Beds = dict[Scenario, Bed]
 

@@ -78,17 +78,8 @@ def test_check_of_what_is_no_cgroup(tmp_path: Path) -> None:
     assert f"fail  cgroup v2              {tmp_path} is not a cgroup v2 folder" in done.stdout
 
 
-def test_check_names_the_programs_of_others(datapath: Datapath, fresh: str) -> None:
+def test_check_names_the_programs_and_sockmaps_of_others(datapath: Datapath, fresh: str) -> None:
     ensure_loaded(fresh, datapath.cgroup).close()
-    done = meshd("check", "--instance", "mt-none", "--cgroup", str(datapath.cgroup), "-o", "json")
-    assert done.returncode == 0, done.stdout
-    found = findings(done.stdout)["other programs"]
-    assert found["verdict"] == "note"
-    assert "connect4 (cgroup_inet4_connect, id " in found["found"]
-    assert "nothing is in force" in findings(done.stdout)["pins"]["found"]
-
-
-def test_check_names_the_sockmaps_of_others(datapath: Datapath, instance: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", COMPILE],
         cwd=ROOT,
@@ -97,11 +88,14 @@ def test_check_names_the_sockmaps_of_others(datapath: Datapath, instance: str) -
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"up\n"
-        done = meshd("check", "--instance", instance, "--cgroup", str(datapath.cgroup), "-o", "json")
+        done = meshd("check", "--instance", "mt-none", "--cgroup", str(datapath.cgroup), "-o", "json")
         holder.communicate(b"\n")
-    found = findings(done.stdout)["other sockmaps"]
-    assert found["verdict"] == "note"
-    assert "clients (sockhash, id " in found["found"]
+    assert done.returncode == 0, done.stdout
+    found = findings(done.stdout)
+    assert found["other programs"]["verdict"] == found["other sockmaps"]["verdict"] == "note"
+    assert "connect4 (cgroup_inet4_connect, id " in found["other programs"]["found"]
+    assert "clients (sockhash, id " in found["other sockmaps"]["found"]
+    assert "nothing is in force" in found["pins"]["found"]
 
 
 def _gone(program: int) -> bool:
