@@ -18,13 +18,17 @@ settings.load_profile("any machine")
 
 ROOT = Path(__file__).parent
 _TOGETHER = (
-    "conformance/*",
-    "differential/*",
-    "proxy/http1/*",
-    "lab/test_[ct]*",
-    "e2e/test_[clhs]*",
+    ("conformance/*",),
+    ("differential/*",),
+    ("proxy/http1/*",),
+    ("lab/test_command_line.py", "lab/test_traffic.py"),
+    ("e2e/test_capture.py", "e2e/test_clients_*", "e2e/test_health_policy.py"),
+    ("e2e/test_live_config.py", "e2e/test_rollout.py", "e2e/test_seeing.py"),
 )
-"""Files that share what is dear to make: a session's fixture. Elsewhere the tests of a file do, at most."""
+"""Files that share what is dear to make, a session's fixture, and would make it again in another process.
+
+Elsewhere the tests of a file do, at most.
+"""
 _FIRST = ("conformance", "lab", "e2e", "bench", "control", "proxy", "differential", "datapath")
 """The folders that take longest: what is left at the end, when a process has no work, is short."""
 
@@ -34,7 +38,7 @@ class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file = PurePath(nodeid.partition("::")[0])
-        return next((pattern for pattern in _TOGETHER if file.match(pattern)), file.as_posix())
+        return next((files[0] for files in _TOGETHER if any(map(file.match, files))), file.as_posix())
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Scheduling:

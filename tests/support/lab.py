@@ -139,7 +139,7 @@ def running_lab(
     lab = Lab(f"t{secrets.token_hex(3)}")
     files = [part for path in manifests for part in ("-f", str(path))]
     try:
-        lab.run("up", "--nodes", str(nodes), "--mode", mode, "--wait", "90", *files, *more)
+        lab.run("up", "--nodes", str(nodes), "--mode", mode, "--wait", "90", *files, *more, timeout=160)
         yield lab
     finally:
         lab.run("down", check=False)
