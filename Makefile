@@ -40,8 +40,12 @@ setup-test: setup
 demo: setup
 	@$(BIN)/python examples/canary/demo.py
 
+# Most tests wait most of the time: three processes keep two cores at work.
+PROCESSES ?= 3
+
 test: setup-test
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(PROCESSES) --no-loadscope-reorder --hypothesis-profile=ci \
+	  --durations=15 --durations-min=5
 
 lint: setup-test
 	$(BIN)/ruff check $(SOURCES)

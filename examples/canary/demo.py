@@ -26,8 +26,8 @@ MESHD = (sys.executable, "-m", "meshd")
 LAB = f"demo{os.getpid()}"
 SPLIT_REQUESTS = 2000
 CANARY_WEIGHT = 10
-EFFECT_SECONDS = 1.0
-COMMAND_SECONDS = 60.0
+EFFECT_SECONDS = 10.0
+COMMAND_SECONDS = 120.0
 
 _COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 

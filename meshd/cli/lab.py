@@ -22,7 +22,7 @@ from meshd.lab.mesh import MeshOptions
 from meshd.lab.names import DEFAULT_LAB, MAX_NODES, MODES, Lab, log_file
 from meshd.lab.system.cgroup import NoCgroup2Error
 
-_WAIT_SECONDS = 30.0
+_WAIT_SECONDS = 60.0
 _WITH_ENVOY = ("sidecar", "node-proxy", "node-proxy-sockmap")
 _ONLY_IN = {"workers": ("meshd", *_WITH_ENVOY), "access_log": ("meshd",), "fast_path": ("meshd",)}
 """In which modes an option of the mesh's means something."""

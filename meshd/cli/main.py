@@ -10,8 +10,19 @@ from collections.abc import Sequence
 from meshd import __version__
 from meshd.cli.errors import CommandError
 
-_DAEMONS = frozenset(("agent", "control"))
-_COMMANDS = ("lab", "status", "explain", "bench", "agent", "control", "check", "cleanup", "grpc_bootstrap")
+_VIEWS = ("status", "services", "routes", "endpoints", "workloads", "flows")
+_MODULES = {
+    "lab": "lab",
+    **dict.fromkeys(_VIEWS, "status"),
+    "explain": "explain",
+    "bench": "bench",
+    "agent": "agent",
+    "control": "control",
+    "check": "check",
+    "cleanup": "cleanup",
+    "grpc-bootstrap": "grpc_bootstrap",
+}
+"""The module that has a command, in the order in which help shows them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"meshd {__version__}")
     commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     given = sys.argv[1:] if arguments is None else arguments
-    # A daemon does not carry what the other commands import.
-    names = given[:1] if given and given[0] in _DAEMONS else _COMMANDS
-    for name in names:
+    # A command does not wait for what the others import, and a daemon does not carry it.
+    meant = _MODULES.get(given[0]) if given else None
+    for name in (meant,) if meant else dict.fromkeys(_MODULES.values()):
         importlib.import_module(f"meshd.cli.{name}").add_parser(commands)
     parsed = parser.parse_args(given)
     try:

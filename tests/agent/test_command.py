@@ -21,7 +21,7 @@ def test_a_second_agent_of_an_instance_is_refused() -> None:
         with (folder / "agent.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             command = [*AGENT, "--instance", instance]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     finally:
         shutil.rmtree(folder)
     assert done.returncode == 1
@@ -31,7 +31,7 @@ def test_a_second_agent_of_an_instance_is_refused() -> None:
 def test_bad_addresses_are_usage_errors() -> None:
     for address in ("15020", "127.0.0.1:x", "127.0.0.1:70000"):
         command = [*AGENT, "--metrics-listen", address]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == 2
         assert "is not HOST:PORT" in done.stderr
 
@@ -52,7 +52,7 @@ def test_bad_addresses_are_usage_errors() -> None:
     ],
 )
 def test_nothing_secret_is_shown_to_just_anybody(options: tuple[str, ...], message: str) -> None:
-    done = subprocess.run([*AGENT, *options], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([*AGENT, *options], capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (1, f"meshd agent: {message}\n")
 
 

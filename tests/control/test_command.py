@@ -16,7 +16,7 @@ import pytest
 
 from tests.control.running import web
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "meshd", "control", *arguments], stderr=subprocess.PIPE, text=True
     )
-    killer = threading.Timer(DEADLINE, process.kill)
+    killer = threading.Timer(3 * DEADLINE, process.kill)
     killer.start()
     try:
         yield process

@@ -20,7 +20,7 @@ def test_is_noticed_and_comes_back(tmp_path: Path) -> None:
             await until(lambda: node.client.synced, "the first config")
             os.kill(pid, signal.SIGSTOP)
             # At the latest 10 s to the next ping and 5 s for its answer.
-            await until(lambda: not node.client.connected, "the loss", seconds=20)
+            await until(lambda: not node.client.connected, "the loss")
             assert node.endpoints() == ["10.1.0.1"]
             os.kill(pid, signal.SIGCONT)
             await until(lambda: node.client.connected, "the next stream")

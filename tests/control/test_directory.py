@@ -25,7 +25,7 @@ def watching(root: Path, steps: Callable[[Next], Awaitable[None]]) -> None:
         files: dict[str, Content] = {}
 
         async def following() -> Files:
-            for path, content in (await asyncio.wait_for(anext(versions), 5)).items():
+            for path, content in (await asyncio.wait_for(anext(versions), 60)).items():
                 if content is None:
                     del files[path]
                 else:

@@ -44,7 +44,7 @@ from tests.gateway.manifests import endpoint_slice, service, translated
 from tests.support.ads_thread import AdsThread
 from tests.support.resource_sets import resource_set
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 _SERVICES = (*(f"{letter}.Service" for letter in "abcdef"), "b.ServiceElse", "gone.Service")
 _METHODS = ("Method", "One", "Two", "TwoMore", "Any")
 

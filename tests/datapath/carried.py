@@ -108,7 +108,7 @@ class Connection:
         self.upstream.connect(bed.listener.getsockname())
         self.server = mesh.accept(bed.listener)
         for each in (self.client, self.proxy, self.upstream, self.server):
-            each.settimeout(5)
+            each.settimeout(60)
         self.flow = bed.flows.key(mesh.pod.cookie, *self.proxy.getpeername())
         ends = self.upstream.getsockname(), self.upstream.getpeername()
         self.connection = bed.table.connection_keys.pack(*ends)

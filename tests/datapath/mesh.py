@@ -95,7 +95,7 @@ class Mesh:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with (in_netns or self.pod).entered():
             listener = socket.create_server((address, port), family=family, backlog=512)
-        listener.settimeout(5)
+        listener.settimeout(60)
         self._open.append(listener)
         return listener
 
@@ -107,7 +107,7 @@ class Mesh:
             self._heartbeat.beat(3)
         with self.pod.entered():
             made = socket.socket(family, kind)
-        made.settimeout(5)
+        made.settimeout(60)
         self._open.append(made)
         return made
 

@@ -181,7 +181,7 @@ def test_another_namespace_is_untouched(mesh: Mesh) -> None:
         stranger.ip("address", "add", f"{VIP4}/32", "dev", "lo")
         beyond = mesh.listen(VIP4, 80, in_netns=stranger)
         with stranger.entered():
-            client = socket.create_connection((VIP4, 80), timeout=5)
+            client = socket.create_connection((VIP4, 80), timeout=60)
         with client:
             mesh.accept(beyond)
             assert client.getpeername() == (VIP4, 80)
@@ -371,7 +371,7 @@ def test_endpoints_change_under_traffic(mesh: Mesh) -> None:
             with mesh.pod.entered():
                 client = socket.socket()
             with client:
-                client.settimeout(5)
+                client.settimeout(60)
                 try:
                     client.connect((VIP4, 5432))
                     select.select(servers, [], [])[0][0].accept()[0].close()
@@ -454,7 +454,7 @@ def test_mptcp_is_captured_as_tcp_is(mesh: Mesh) -> None:
     with mesh.pod.entered():
         client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_MPTCP)
     with client:
-        client.settimeout(5)
+        client.settimeout(60)
         client.connect((VIP4, 80))
         accepted = mesh.accept(mesh.proxy4)
         assert mesh.record(accepted) == OriginalDestination(VIP4, 80)
@@ -472,7 +472,7 @@ def test_mptcp_is_not_enrolled(mesh: Mesh) -> None:
         with mesh.pod.entered():
             client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_MPTCP)
         with client:
-            client.settimeout(5)
+            client.settimeout(60)
             client.connect((VIP4, 80))
             with mesh.accept(mesh.proxy4) as accepted:
                 client.sendall(b"request")
@@ -486,7 +486,7 @@ def test_mptcp_is_not_enrolled(mesh: Mesh) -> None:
 
 
 def _until_no_flows(mesh: Mesh) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while mesh.datapath.flow_count():
         assert time.monotonic() < deadline
         time.sleep(0.01)

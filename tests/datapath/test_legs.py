@@ -79,13 +79,13 @@ def _connection(
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 10)
         listener.listen()
         for end in (listener, calling):
-            end.settimeout(10)
+            end.settimeout(60)
         calling.bind((client, 0))
         calling.connect(listener.getsockname())
         if late:
             calling.sendall(b"a" * _PIECE)
         accepted, _ = listener.accept()
-        accepted.settimeout(10)
+        accepted.settimeout(60)
         with accepted:
             yield calling, accepted
 

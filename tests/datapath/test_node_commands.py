@@ -78,17 +78,8 @@ def test_check_of_what_is_no_cgroup(tmp_path: Path) -> None:
     assert f"fail  cgroup v2              {tmp_path} is not a cgroup v2 folder" in done.stdout
 
 
-def test_check_names_the_programs_of_others(datapath: Datapath, fresh: str) -> None:
+def test_check_names_the_programs_and_sockmaps_of_others(datapath: Datapath, fresh: str) -> None:
     ensure_loaded(fresh, datapath.cgroup).close()
-    done = meshd("check", "--instance", "mt-none", "--cgroup", str(datapath.cgroup), "-o", "json")
-    assert done.returncode == 0, done.stdout
-    found = findings(done.stdout)["other programs"]
-    assert found["verdict"] == "note"
-    assert "connect4 (cgroup_inet4_connect, id " in found["found"]
-    assert "nothing is in force" in findings(done.stdout)["pins"]["found"]
-
-
-def test_check_names_the_sockmaps_of_others(datapath: Datapath, instance: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", COMPILE],
         cwd=ROOT,
@@ -97,11 +88,14 @@ def test_check_names_the_sockmaps_of_others(datapath: Datapath, instance: str) -
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"up\n"
-        done = meshd("check", "--instance", instance, "--cgroup", str(datapath.cgroup), "-o", "json")
+        done = meshd("check", "--instance", "mt-none", "--cgroup", str(datapath.cgroup), "-o", "json")
         holder.communicate(b"\n")
-    found = findings(done.stdout)["other sockmaps"]
-    assert found["verdict"] == "note"
-    assert "clients (sockhash, id " in found["found"]
+    assert done.returncode == 0, done.stdout
+    found = findings(done.stdout)
+    assert found["other programs"]["verdict"] == found["other sockmaps"]["verdict"] == "note"
+    assert "connect4 (cgroup_inet4_connect, id " in found["other programs"]["found"]
+    assert "clients (sockhash, id " in found["other sockmaps"]["found"]
+    assert "nothing is in force" in found["pins"]["found"]
 
 
 def _gone(program: int) -> bool:
@@ -131,7 +125,7 @@ def test_cleanup_after_kill_9(cgroup: Path, fresh: str) -> None:
         assert f"program {program.name} detached" in cleaned.stdout
     assert not Pins(fresh).folder.exists()
     assert not (RUN / fresh).exists()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not all(map(_gone, programs)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -176,7 +170,7 @@ def test_cleanup_leaves_a_running_agent_alone_unless_forced(cgroup: Path, fresh:
         forced = meshd("cleanup", "--instance", fresh, "--force")
         assert forced.returncode == 0, forced.stderr
         assert f"agent ended (pid {agent.pid}, instance {fresh})" in forced.stdout
-        assert agent.wait(5) == -signal.SIGTERM
+        assert agent.wait(60) == -signal.SIGTERM
     assert not Pins(fresh).folder.exists()
 
 
@@ -189,7 +183,7 @@ def test_cleanup_ends_workers_that_outlived_their_agent(cgroup: Path, fresh: str
     ):
         done = meshd("cleanup", "--instance", fresh)
         assert done.returncode == 0, done.stderr
-        assert worker.wait(5) == -signal.SIGKILL
+        assert worker.wait(60) == -signal.SIGKILL
         assert other.poll() is None
 
 
@@ -231,7 +225,7 @@ said = cleanup()
 for expected in ("run directory removed (/run/meshd/one)", "pin folder removed (/sys/fs/bpf/meshd/two)",
                  "worker ended", "lab x: removed network namespace meshd-x-node1"):
     assert expected in said, said
-assert worker.wait(5) and lab.wait(5)
+assert worker.wait(60) and lab.wait(60)
 assert not Path("/run/meshd").exists() and not Path("/sys/fs/bpf/meshd").exists()
 assert not Path("/run/cgroup/meshd-x").exists()
 assert os.listdir("/run/netns") == ["somebody-elses"]

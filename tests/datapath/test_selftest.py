@@ -94,7 +94,7 @@ def test_a_kernel_that_does_not_redirect_is_found_out() -> None:
         [sys.executable, "-c", _WITHOUT_PROGRAMS.format(root=root)],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
         cwd=root,
     )
@@ -108,7 +108,7 @@ def test_a_kernel_that_does_not_redirect_is_found_out() -> None:
 def test_expectations_on_plain_sockets() -> None:
     a, b = socket.socketpair()
     with a, b:
-        b.settimeout(0.05)
+        b.settimeout(0.2)
         a.sendall(b"abc")
         expect_readable(b, 3, "here")
         expect_bytes(b, b"abc", "b")

@@ -18,7 +18,7 @@ from tests.datapath.mesh import Mesh
 
 SPLICER = """
 import os, socket, sys
-sock = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5)
+sock = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=60)
 print("connected", flush=True)
 sys.stdin.readline()
 read, write = os.pipe()

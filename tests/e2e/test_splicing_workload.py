@@ -59,7 +59,7 @@ def test_a_workload_that_splices_is_taken_off(tmp_path: Path) -> None:
         command = [*MESHD, "lab", "--name", lab.name, "exec", "splicer", "--", sys.executable, "-c", SPLICER]
         with subprocess.Popen(command) as splicer:
             try:
-                until(lambda: shown()["splicer"] == "off", seconds=20)
+                until(lambda: shown()["splicer"] == "off")
             finally:
                 splicer.kill()
         assert lab.status().capture.splice_watch == "on"

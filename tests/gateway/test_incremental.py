@@ -96,7 +96,7 @@ EDITS = st.tuples(st.sampled_from("wxyz"), st.one_of(st.none(), st.lists(OBJECTS
 """A file, and what it holds from now on; None: it is gone."""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(EDITS, min_size=1, max_size=8))
 def test_steps_come_to_the_same_as_all_at_once(edits: list[tuple[str, list[Object] | None]]) -> None:
     collection, translator = Collection(), Translator()

@@ -129,7 +129,7 @@ def _holds(rule: str, value: Any) -> bool:
 
 @pytest.mark.parametrize("kind", SPECS)
 @given(data=st.data())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_the_api_server_and_the_parser_take_the_same(kind: str, data: st.DataObject) -> None:
     spec = data.draw(_values(SPECS[kind], data.draw(st.booleans())))
     document = {"apiVersion": OWN_VERSION, "kind": kind, "metadata": {"name": "p"}, "spec": spec}

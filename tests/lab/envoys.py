@@ -63,7 +63,7 @@ Server(("::", 8080), Handler).serve_forever()
 """
 LISTEN = "import socket; print(socket.create_connection(('mirror', 90), 10).recv(100).decode())"
 UDP = (
-    "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); "
+    "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(60); "
     "s.sendto(b'?', ('all', 53)); print(s.recv(100).decode())"
 )
 

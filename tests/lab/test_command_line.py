@@ -136,14 +136,14 @@ def test_logs_are_followed_until_the_pod_is_gone(plain_lab: Lab, tmp_path: Path)
     script = "trap 'echo ending; exit' TERM; echo begun; while :; do sleep 0.1; done"
     spec = f'{{terminationGracePeriodSeconds: 5, containers: [{{name: a, command: [sh, -c, "{script}"]}}]}}'
     manifest.write_text(f"apiVersion: v1\nkind: Pod\nmetadata: {{name: talker}}\nspec: {spec}\n")
-    plain_lab.run("apply", "-f", str(manifest), "--wait", "10")
+    plain_lab.run("apply", "-f", str(manifest), "--wait", "60")
     with subprocess.Popen(
         [*MESHD, "lab", "--name", plain_lab.name, "logs", "-f", "talker"], stdout=subprocess.PIPE, text=True
     ) as follower:
         assert follower.stdout is not None
         assert follower.stdout.readline() == "begun\n"
         assert plain_lab.run("delete", "-f", str(manifest)).stdout == "Pod default/talker deleted\n"
-        assert follower.wait(timeout=10) == 0
+        assert follower.wait(60) == 0
     until(lambda: all(pod["name"] != "talker" for pod in plain_lab.cluster()["pods"]))
 
 

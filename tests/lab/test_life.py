@@ -112,7 +112,7 @@ def test_readiness_drives_the_endpoints(lab: Lab) -> None:
 
 
 def test_a_rollout_loses_no_request(lab: Lab, tmp_path: Path) -> None:
-    _deploy(lab, tmp_path, "v1", 2, "--wait", "20")
+    _deploy(lab, tmp_path, "v1", 2, "--wait", "60")
     assert len(_pods(lab, "web-")) == 2
     script = "while [ ! -e $0 ]; do curl -sS --max-time 5 http://web/ || echo failed; done"
     done = tmp_path / "done"
@@ -124,11 +124,11 @@ def test_a_rollout_loses_no_request(lab: Lab, tmp_path: Path) -> None:
     ) as load:
         time.sleep(0.3)  # requests of the old version
         try:
-            assert "Deployment default/web configured" in _deploy(lab, tmp_path, "v2", 2, "--wait", "20")
+            assert "Deployment default/web configured" in _deploy(lab, tmp_path, "v2", 2, "--wait", "60")
             until(lambda: len(_pods(lab, "web-")) == 2)
         finally:
             done.touch()
-        output, _ = load.communicate(timeout=20)
+        output, _ = load.communicate(timeout=100)
     answers = Counter(output.split())
     assert set(answers) == {"v1", "v2"}, answers
     assert lab.curl("http://web/") == "v2\n"
@@ -146,7 +146,7 @@ def test_the_gateways_mac_address_does_not_depend_on_the_pods(lab: Lab) -> None:
 
 
 def test_a_deployment_is_scaled_and_deleted(lab: Lab, tmp_path: Path) -> None:
-    _deploy(lab, tmp_path, "v2", 3, "--wait", "20")
+    _deploy(lab, tmp_path, "v2", 3, "--wait", "60")
     nodes = Counter(pod["node"] for pod in lab.cluster()["pods"] if pod["name"].startswith("web-"))
     assert min(nodes.values()) >= 1
     assert (
@@ -173,7 +173,7 @@ def test_a_crashing_container_is_started_again_and_said_so(lab: Lab, tmp_path: P
 def test_a_pod_that_runs_once(lab: Lab, tmp_path: Path) -> None:
     manifest = tmp_path / "pod.yaml"
     manifest.write_text(_ONCE)
-    lab.run("apply", "-f", str(manifest), "--wait", "10")
+    lab.run("apply", "-f", str(manifest), "--wait", "60")
     pod = lab.pod("once")
     until(lambda: lab.run("logs", "once").stdout == f"{pod['ip']} {pod['node']}\n")
     until(lambda: "Succeeded" in lab.run("status").stdout)
@@ -192,7 +192,7 @@ def test_pods_that_come_and_go_leave_nothing_in_the_supervisor(lab: Lab, tmp_pat
     manifest.write_text(_GUEST)
 
     def come_and_go() -> None:
-        lab.run("apply", "-f", str(manifest), "--wait", "10")
+        lab.run("apply", "-f", str(manifest), "--wait", "60")
         lab.run("delete", "-f", str(manifest))
         until(lambda: not _pods(lab, "guest"))
 

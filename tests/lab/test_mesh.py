@@ -25,7 +25,7 @@ metadata: {name: routed}
 spec: {selector: {group: all}, ports: [{name: http, port: 80, targetPort: web}]}
 """
 _UDP = (
-    "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); "
+    "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(60); "
     "s.sendto(b'?', ('all', 53)); print(s.recv(100).decode())"
 )
 
@@ -79,7 +79,7 @@ def test_pods_in_the_mesh_have_no_tcp_rules(lab: Lab) -> None:
 def test_a_pod_that_goes_is_forgotten_by_the_agent(lab: Lab, tmp_path: Path) -> None:
     manifest = tmp_path / "guest.yaml"
     manifest.write_text(_OUTSIDER.replace("outsider, labels: {meshd.io/mesh: disabled}", "guest"))
-    lab.run("apply", "-f", str(manifest), "--wait", "10")
+    lab.run("apply", "-f", str(manifest), "--wait", "60")
     until(lambda: any(w.name == "guest" and w.enrolled for w in lab.workloads("node1")))
     lab.run("delete", "-f", str(manifest))
     until(lambda: all(w.name != "guest" for w in lab.workloads("node1")))

@@ -88,7 +88,7 @@ def test_a_sockmap_takes_the_legs_off_the_wire_and_changes_no_byte(lab: Lab, mod
 _LONG = f"""
 import hashlib, http.client, os, socket
 name = socket.getaddrinfo("mirror", 80, socket.FAMILY)[0][4][0]
-connection = http.client.HTTPConnection(name, 80, timeout=20)
+connection = http.client.HTTPConnection(name, 80, timeout=60)
 connection.request("GET", "/")
 connection.getresponse().read()
 body = os.urandom({_BODY})
@@ -115,7 +115,7 @@ answers = []
 def talk():
     for _ in range(20):
         body = os.urandom(random.choice((0, 1, 1000, 70000)))
-        connection = http.client.HTTPConnection("mirror", 80, timeout=20)
+        connection = http.client.HTTPConnection("mirror", 80, timeout=60)
         connection.request("POST", "/", body)
         answer = connection.getresponse().read()
         connection.close()

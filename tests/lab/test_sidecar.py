@@ -106,18 +106,19 @@ def test_a_rollout_replaces_pods_and_their_envoys(lab: Lab, tmp_path: Path) -> N
         .replace("{name: VERSION, value: v1}", "{name: VERSION, value: v3}")
     )
     manifest.write_text(text.replace("server.py]", f"{envoys.CANARY}/server.py]"))
-    lab.run("apply", "-f", str(manifest), "--wait", "30")
-    until(lambda: set(envoys.shares(lab, count=30)) <= {"v2", "v3"}, 20)
-    until(lambda: not old & {pod["name"] for pod in lab.cluster()["pods"]}, 20)
+    lab.run("apply", "-f", str(manifest), "--wait", "60")
+    until(lambda: set(envoys.shares(lab, count=30)) <= {"v2", "v3"})
+    until(lambda: not old & {pod["name"] for pod in lab.cluster()["pods"]})
     now = {str(pod["ip"]) for pod in lab.cluster()["pods"] if pod["name"] != "outsider"}
-    assert {path.stem for path in LabNames(lab.name).envoys.iterdir()} == now
+    until(lambda: {path.stem for path in LabNames(lab.name).envoys.iterdir()} == now)
 
 
 def test_a_pod_is_not_ready_without_its_envoy(lab: Lab) -> None:
     (first,) = _envoy_pids(lab, "far")
     assert "envoy" in Path(f"/proc/{first}/cmdline").read_text()
+    os.kill(first, signal.SIGSTOP)  # it stays so until it has been seen
+    until(lambda: not lab.pod("far")["ready"])
     os.kill(first, signal.SIGKILL)
-    until(lambda: not lab.pod("far")["ready"], every=0.01)
     until(lambda: lab.pod("far")["ready"])
     assert _envoy_pids(lab, "far") != [first]
     assert lab.curl("http://far/") == "far\n"
@@ -143,13 +144,13 @@ def test_the_rules_are_what_keeps_envoy_from_itself(lab: Lab) -> None:
 def test_an_ending_pod_drains_and_its_envoy_ends_last(lab: Lab, tmp_path: Path) -> None:
     manifest = tmp_path / "slow.yaml"
     manifest.write_text(_SLOW)
-    lab.run("apply", "-f", str(manifest), "--wait", "20")
+    lab.run("apply", "-f", str(manifest), "--wait", "60")
     (envoy_pid,) = _envoy_pids(lab, "slow")
     until(lambda: lab.curl("http://slow/now") == "begun now\n")
     directly = f"http://{lab.pod('slow')['ip']}:8080/now"
     assert "connection: close" not in lab.curl(directly, "-D", "-").lower()
     with subprocess.Popen(
-        [*lab.command("exec", "client", "--", "curl", "-sS", "--max-time", "20", "http://slow/later")],
+        [*lab.command("exec", "client", "--", "curl", "-sS", "--max-time", "90", "http://slow/later")],
         stdout=subprocess.PIPE,
         text=True,
     ) as caller:
@@ -158,9 +159,10 @@ def test_an_ending_pod_drains_and_its_envoy_ends_last(lab: Lab, tmp_path: Path) 
         until(lambda: "SIGTERM" in lab.run("logs", "slow").stdout)
         assert "connection: close" in lab.curl(directly, "-D", "-").lower()
         assert Path(f"/proc/{envoy_pid}").exists()
-        assert caller.communicate(timeout=20)[0] == "begun later\n"
+        lab.curl(f"http://{lab.pod('slow')['ip']}:8080/end")
+        assert caller.communicate(timeout=100)[0] == "begun later\n"
     until(lambda: all(pod["name"] != "slow" for pod in lab.cluster()["pods"]))
-    assert not Path(f"/proc/{envoy_pid}").exists()
+    until(lambda: not Path(f"/proc/{envoy_pid}").exists())
 
 
 _SLOW = """
@@ -169,7 +171,7 @@ kind: Pod
 metadata: {name: slow, labels: {app: slow}}
 spec:
   nodeName: node2
-  terminationGracePeriodSeconds: 10
+  terminationGracePeriodSeconds: 100
   containers:
     - name: a
       command:
@@ -186,11 +188,12 @@ spec:
               self.wfile.write(b"begun ")
               if self.path == "/later": ending.wait(); time.sleep(1)
               self.wfile.write(self.path[1:].encode() + b"\\n")
+              if self.path == "/end": threading.Thread(target=shut).start()
           server = http.server.ThreadingHTTPServer(("", 8080), H)
           server.daemon_threads = False
           ending = threading.Event()
           def shut(): ending.set(); server.shutdown()
-          def end(*_): print("SIGTERM"); threading.Timer(2, shut).start()
+          def end(*_): print("SIGTERM")
           signal.signal(signal.SIGTERM, end)
           server.serve_forever()
           server.server_close()

@@ -14,7 +14,7 @@ from meshd.lab.names import Lab as LabNames
 from tests.support.lab import Lab
 
 _UDP = (
-    "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); "
+    "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(60); "
     "s.sendto(b'?', ('all', 53)); print(s.recv(100).decode())"
 )
 

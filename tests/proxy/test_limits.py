@@ -46,7 +46,7 @@ class Held:
     def script(self, sock: socket.socket) -> None:
         for _ in request_heads(sock):
             self.asked += 1
-            assert self._turns.acquire(timeout=20)
+            assert self._turns.acquire(timeout=60)
             sock.sendall(ok())
 
     def answer(self, requests: int = 1) -> None:
@@ -171,7 +171,7 @@ def test_a_connection_that_breaks_makes_room_for_another() -> None:
 
     def hangs_up(sock: socket.socket) -> None:
         receive_head(sock)
-        assert gone.wait(20)
+        assert gone.wait(60)
 
     limits = Limits(connections=1)
     with server(by_connection(hangs_up, answering(ok()))) as upstream:

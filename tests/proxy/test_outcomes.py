@@ -167,7 +167,7 @@ def test_who_goes_before_the_answer_tells_nothing_of_the_server() -> None:
         try:
             with proxy.connect() as client:
                 client.sendall(get())
-                assert asked.wait(10)
+                assert asked.wait(60)
             proxy.present = False
             eventually(lambda: any(entry.flags == "DC" for entry in proxy.log.entries))
             proxy.present = True

@@ -371,7 +371,7 @@ def holds(match: RouteMatch, head: RequestHead) -> bool:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(matches, max_size=12), st.lists(heads, min_size=1, max_size=6))
 def test_indexed_decision_is_that_of_trying_all_routes_in_order(
     conditions: list[RouteMatch], requests: list[RequestHead]

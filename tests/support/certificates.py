@@ -51,5 +51,5 @@ def _request(key: Path, common_name: str) -> tuple[str | Path, ...]:
 
 
 def _openssl(*arguments: str | Path) -> None:
-    done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr

@@ -23,8 +23,8 @@ from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
 from tests.support import unix_http
 
 BINARY = Path(sys.executable).with_name("envoy")
-_START_SECONDS = 20.0
-_STOP_SECONDS = 5.0
+_START_SECONDS = 60.0
+_STOP_SECONDS = 30.0
 _ADS_CLUSTER = "ads"
 _BLACK_HOLE = "black-hole"
 

@@ -85,7 +85,7 @@ class Bed:
         self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run, args=(delta,), daemon=True)
         self._thread.start()
-        self._ready.result(10)
+        self._ready.result(60)
 
     def _run(self, delta: Delta) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -138,7 +138,7 @@ class Bed:
             done.set_result(None)
 
         self._loop.call_soon_threadsafe(run)
-        done.result(10)
+        done.result(60)
 
     def apply(self, delta: Delta) -> None:
         """Put a config in force."""
@@ -158,12 +158,12 @@ class Bed:
         self.call(lambda: None)
         return self.runtime.counters.snapshot().get(name, 0)
 
-    def connect(self, timeout: float = 10.0) -> socket.socket:
+    def connect(self, timeout: float = 60.0) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._done.set)
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         assert self.errors == [], self.errors
 
@@ -202,7 +202,7 @@ class Server:
             except OSError:
                 return
             sock = self._dressed(sock)
-            sock.settimeout(20)
+            sock.settimeout(60)
             self._open.append(sock)
             thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
             self._threads.append(thread)
@@ -242,7 +242,7 @@ class Server:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
         assert self.failures == []
 
 
@@ -255,9 +255,22 @@ def server(script: Script) -> Iterator[Server]:
         running.close()
 
 
-def receive_until(sock: socket.socket, end: bytes) -> bytes:
-    """Bytes up to and with ``end``; raises EOFError if the stream ends before. May read beyond it."""
-    data = b""
+@contextlib.contextmanager
+def refusing_ports(count: int) -> Iterator[tuple[int, ...]]:
+    """Ports of 127.0.0.1 where nobody listens, nor will meanwhile: they are taken."""
+    with contextlib.ExitStack() as stack:
+        bound = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in bound:
+            sock.bind(("127.0.0.1", 0))
+        yield tuple(int(sock.getsockname()[1]) for sock in bound)
+
+
+def receive_until(sock: socket.socket, end: bytes, data: bytes = b"") -> bytes:
+    """``data`` and what follows it, up to and with ``end``; raises EOFError if the stream ends before.
+
+    May read beyond it. In what begins with a head ``end`` had better be nothing that a head can contain: a
+    request id is random, and may end in anything.
+    """
     while end not in data:
         piece = sock.recv(65536)
         if not piece:
@@ -276,6 +289,11 @@ def receive_all(sock: socket.socket) -> bytes:
 
 def receive_head(sock: socket.socket) -> bytes:
     return receive_until(sock, b"\r\n\r\n")
+
+
+def receive_body(sock: socket.socket, end: bytes) -> bytes:
+    """What follows a head, up to and with ``end``; the head may contain that too."""
+    return receive_until(sock, end, receive_head(sock).partition(b"\r\n\r\n")[2])
 
 
 def request_heads(sock: socket.socket) -> Iterator[bytes]:
@@ -360,7 +378,7 @@ def read_response(sock: socket.socket, rest: bytes = b"") -> tuple[bytes, bytes,
     return head, data[:length], data[length:]
 
 
-def eventually(condition: Callable[[], object], seconds: float = 5.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Poll until ``condition`` holds."""
     deadline = time.monotonic() + seconds
     while not condition():

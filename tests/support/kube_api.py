@@ -47,7 +47,6 @@ class Cluster:
         self.kinds = {name for kinds in _GROUPS.values() for name in kinds}
         """The collections that there are; a test may take one away."""
         self.injected_label: tuple[str, str] = ("istio-injection", "enabled")
-        self.job_created = threading.Event()
         self._output = output
         self._lock = threading.Lock()
 
@@ -68,8 +67,6 @@ class Cluster:
             self.created.append(given)
             if collection in ("deployments", "jobs"):
                 self._start(collection, namespace, given)
-        if collection == "jobs":
-            self.job_created.set()
         return HTTPStatus.CREATED, given
 
     def _start(self, collection: str, namespace: str, owner: Object) -> None:
@@ -276,4 +273,4 @@ def serving(cluster: Cluster, folder: Path) -> Iterator[Path]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(60)

@@ -37,7 +37,7 @@ class Lab:
         return [*MESHD, "lab", "--name", self.name, *arguments]
 
     def run(
-        self, *arguments: str, timeout: float = 60, check: bool = True
+        self, *arguments: str, timeout: float = 100, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """``meshd lab ARGUMENTS``."""
         done = subprocess.run(
@@ -50,7 +50,7 @@ class Lab:
         assert not check or done.returncode == 0, f"meshd lab {arguments}: {done.stderr}{done.stdout}"
         return done
 
-    def exec(self, pod: str, *command: str, timeout: float = 60, check: bool = True) -> str:
+    def exec(self, pod: str, *command: str, timeout: float = 100, check: bool = True) -> str:
         """The output of a command in a pod."""
         done = self.run("exec", pod, "--", *command, timeout=timeout, check=False)
         assert not check or done.returncode == 0, (
@@ -60,7 +60,7 @@ class Lab:
 
     def curl(self, url: str, *more: str, pod: str = "client") -> str:
         """The body of an answer, fetched by curl in the client pod."""
-        return self.exec(pod, "curl", "-sS", "--max-time", "10", *more, url)
+        return self.exec(pod, "curl", "-sS", "--max-time", "30", *more, url)
 
     def code(self, url: str, *more: str, pod: str = "client") -> str:
         """The status code of an answer, 000 when there is none."""
@@ -73,7 +73,7 @@ class Lab:
             "-w",
             "%{http_code}",
             "--max-time",
-            "10",
+            "30",
             *more,
             url,
             check=False,
@@ -126,7 +126,7 @@ class Lab:
 
     def _view(self, node: str, document: str) -> Any:
         command = [*MESHD, document, "--instance", self.instance(node), "-o", "json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -139,13 +139,13 @@ def running_lab(
     lab = Lab(f"t{secrets.token_hex(3)}")
     files = [part for path in manifests for part in ("-f", str(path))]
     try:
-        lab.run("up", "--nodes", str(nodes), "--mode", mode, *files, *more, timeout=90)
+        lab.run("up", "--nodes", str(nodes), "--mode", mode, "--wait", "90", *files, *more, timeout=160)
         yield lab
     finally:
         lab.run("down", check=False)
 
 
-def until(condition: Callable[[], T], seconds: float = 10.0, every: float = 0.05) -> T:
+def until(condition: Callable[[], T], seconds: float = 60.0, every: float = 0.05) -> T:
     """Poll until something truthy comes; the last word on what it was otherwise."""
     deadline = time.monotonic() + seconds
     while True:

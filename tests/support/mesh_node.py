@@ -191,7 +191,7 @@ class MeshNode:
         """End the agent and its workers, and remove what they put on the machine. Raises MeshNodeError."""
         self._agent.terminate()
         try:
-            self._agent.wait(10)
+            self._agent.wait(60)
         except subprocess.TimeoutExpired:
             self._agent.kill()
             self._agent.wait()

@@ -7,7 +7,7 @@ import http.client
 import socket
 from pathlib import Path
 
-_SECONDS = 5.0
+_SECONDS = 30.0
 
 
 def get(socket_path: Path, target: str) -> str:

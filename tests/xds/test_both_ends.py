@@ -124,7 +124,7 @@ class Session:
         self.change()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(configs(), st.booleans(), st.integers(0, 6)), min_size=1, max_size=5))
 def test_whatever_happens_the_config_in_force_is_whole_and_in_the_end_the_newest(
     events: list[tuple[Snapshot, bool, int]],

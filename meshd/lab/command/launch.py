@@ -13,7 +13,7 @@ from meshd.lab.mesh import MeshOptions
 from meshd.lab.names import Lab
 from meshd.lab.system import cgroup
 
-_START_SECONDS = 15.0
+_START_SECONDS = 60.0
 _STEADY_SECONDS = 0.1
 
 
@@ -28,13 +28,15 @@ def launch(lab: Lab, nodes: int, mode: str, options: MeshOptions, log_level: str
     sweep(lab)
     group.mkdir(parents=True)
     lab.state_dir.mkdir(parents=True)
-    command = [sys.executable, "-m", "meshd.lab.supervisor", "--name", lab.name]
+    # It joins its cgroup before all else, or ends: who kills us now and sweeps the lab leaves no supervisor.
+    command = ["/bin/sh", "-c", 'echo $$ >"$0" && exec "$@"', str(group / "cgroup.procs")]
+    command += [sys.executable, "-m", "meshd.lab.supervisor", "--name", lab.name]
     command += ["--nodes", str(nodes), "--mode", mode, "--workers", str(options.workers)]
     command += ["--access-log", options.access_log, "--fast-path", options.fast_path]
     command += ["--log-level", log_level]
     log_file = str(lab.log("supervisor"))
     supervisor = os.posix_spawn(
-        sys.executable,
+        command[0],
         command,
         os.environ,
         file_actions=[
@@ -44,7 +46,6 @@ def launch(lab: Lab, nodes: int, mode: str, options: MeshOptions, log_level: str
         ],
         setsid=True,
     )
-    (group / "cgroup.procs").write_text(str(supervisor))
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:

@@ -7,7 +7,7 @@ import sys
 from urllib.parse import urlsplit
 
 url = urlsplit(sys.argv[1])
-connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=10)
+connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=60)
 times = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 for method, body in (("GET", None), ("POST", bytes(100000))) * times:
     connection.request(method, url.path or "/", body=body)

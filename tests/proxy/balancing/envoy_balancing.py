@@ -44,7 +44,7 @@ from tests.support.netns import Namespace, namespace
 PORT = 8000
 """Of all endpoints: one server has it on all of 127.0.0.0/8."""
 _ENVOY_PORT = 10000
-_SECONDS = 10.0
+_SECONDS = 60.0
 _HEALTH = {
     Health.HEALTHY: health_check_pb2.HEALTHY,
     Health.UNHEALTHY: health_check_pb2.UNHEALTHY,

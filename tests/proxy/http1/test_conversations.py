@@ -35,6 +35,7 @@ from tests.support.route_configs import CLUSTERS, LISTENER, to
 EXAMPLES = int(os.environ.get("MESHD_CONVERSATIONS", "120"))
 QUIET_SECONDS = 0.05
 """In which the answer to a request that nobody may see as one has come, or else comes at the end."""
+PATIENCE_SECONDS = 60.0
 _OWN = re.compile(rb"^(date|x-request-id): [^\r]*\r\n", re.IGNORECASE | re.MULTILINE)
 """What differs from run to run."""
 _LEAST_CARRIED = 25
@@ -196,7 +197,7 @@ class Conversation:
         if self.ends == "half-closes":
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_WR)
-            got.append(comparable(_all_answers(client, b"", False, 5)))
+            got.append(comparable(_all_answers(client, b"", False, PATIENCE_SECONDS)))
         elif self.ends == "resets":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         return got
@@ -206,7 +207,7 @@ def _all_answers(client: socket.socket, message: bytes, certain: bool, quiet: fl
     """All that comes as answers to a message; where it is not ``certain`` how many, until nothing comes."""
     methods = [line.split(b" ")[0] for line in message.split(b"\r\n") if line.endswith(b" HTTP/1.1")]
     data = b""
-    client.settimeout(5 if certain else quiet)
+    client.settimeout(PATIENCE_SECONDS if certain else quiet)
     while not methods or _answers(data, methods) < len(methods):
         try:
             piece = client.recv(65536)

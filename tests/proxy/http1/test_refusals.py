@@ -22,6 +22,7 @@ from tests.support.http_bed import (
     receive_all,
     receive_head,
     receive_until,
+    refusing_ports,
 )
 
 MALFORMED = {
@@ -128,11 +129,11 @@ def test_slow_head_gets_408(way: Way) -> None:
         started = time.monotonic()
         client.sendall(b"GET / HTTP/1.1\r\nHost:")
         assert receive_all(client).startswith(b"HTTP/1.1 408 ")
-        assert 0.25 < time.monotonic() - started < 2
+        assert time.monotonic() - started > 0.25
 
 
 def test_idle_connection_is_closed(way: Way) -> None:
-    options = HttpOptions(idle_timeout=0.3)
+    options = HttpOptions(idle_timeout=1.0)
     with way.server(answering(ok())) as web, way.bed(config((web.port,), options=options)) as proxy:
         with proxy.connect() as client:
             client.sendall(get())
@@ -164,9 +165,7 @@ def test_missing_cluster(way: Way) -> None:
 
 
 def test_refused_connection(way: Way) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    with way.bed(config((port,))) as proxy, proxy.connect() as client:
+    with refusing_ports(1) as ports, way.bed(config(ports)) as proxy, proxy.connect() as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 3\r\n\r\nabc")
         head, body, _ = read_response(client)
         assert head.startswith(b"HTTP/1.1 503 ")

@@ -264,7 +264,7 @@ def test_an_answer_that_did_not_ends_its_connection() -> None:
     with running(PLAIN, in_turn(first, ok()), on_status()) as (web, _, client):
         client.sendall(get())
         assert read_response(client)[1] == b"hello"
-        assert gone.wait(5)
+        assert gone.wait(60)
         assert web.connections == 2
 
 
@@ -319,7 +319,7 @@ def test_a_body_goes_on_to_the_next_server_where_the_first_did_not_wait_for_it(w
     first_came = threading.Event()
     with running(way, by_connection(first, second), on_status()) as (_, _, client):
         client.sendall(b"PUT / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
-        assert first_came.wait(5)
+        assert first_came.wait(60)
         client.sendall(b"3\r\ntwo\r\n0\r\n\r\n")
         assert read_response(client)[1] == b"hello"
         client.sendall(get())
@@ -358,7 +358,7 @@ def test_a_body_that_nobody_meant_to_keep_is_not_given_up() -> None:
     go_on = threading.Event()
     with running(PLAIN, script, Retry(attempts=3)) as (_, proxy, client):
         client.sendall(b"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 11\r\n\r\nfirst")
-        assert go_on.wait(5)
+        assert go_on.wait(60)
         client.sendall(b"second")
         assert read_response(client)[1] == b"hello"
         assert proxy.counter("upstream_retries_abandoned_total") == 0
@@ -369,7 +369,7 @@ def test_a_body_that_nobody_meant_to_keep_is_not_given_up() -> None:
 
 def test_a_try_that_takes_too_long_makes_way_for_the_next(way: Way) -> None:
     script = in_turn(until_its_end, ok())
-    with running(way, script, on_reset(1, 0.2)) as (_, proxy, client):
+    with running(way, script, on_reset(1, 1.0)) as (_, proxy, client):
         client.sendall(get())
         assert read_response(client)[1] == b"hello"
         assert proxy.counter("upstream_per_try_timeouts_total") == 1
@@ -378,11 +378,11 @@ def test_a_try_that_takes_too_long_makes_way_for_the_next(way: Way) -> None:
 
 @pytest.mark.parametrize(("attempts", "reset", "flags"), [(0, False, "UT"), (1, True, "UT,URX")])
 def test_the_last_try_that_takes_too_long_is_told(way: Way, attempts: int, reset: bool, flags: str) -> None:
-    retry = Retry(attempts=attempts, reset=reset, per_try_timeout=0.1, backoff=0.001)
+    retry = Retry(attempts=attempts, reset=reset, per_try_timeout=0.3, backoff=0.001)
     with running(way, in_turn(until_its_end), retry) as (web, proxy, client):
         client.sendall(get())
         assert receive_head(client).startswith(b"HTTP/1.1 504 ")
-        assert web.connections == 1 + attempts
+        eventually(lambda: web.connections == 1 + attempts)
         assert told(proxy) == [(504, flags, 1)]
         assert proxy.log.entries[0].details == "upstream_per_try_timeout"
 
@@ -392,13 +392,13 @@ def test_a_trys_time_is_over_with_the_answers_head() -> None:
 
     def slow(sock: socket.socket) -> None:
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         sock.sendall(b"hello")
 
-    with running(PLAIN, in_turn(slow), on_reset(1, 0.2)) as (_, proxy, client):
+    with running(PLAIN, in_turn(slow), on_reset(1, 1.0)) as (_, proxy, client):
         client.sendall(get())
         head = receive_head(client)
-        time.sleep(0.4)
+        time.sleep(1.3)
         go_on.set()
         assert read_response(client, head)[1] == b"hello"
         assert proxy.counter("upstream_per_try_timeouts_total") == 0
@@ -409,9 +409,9 @@ def test_a_trys_time_begins_when_the_request_has_come() -> None:
         receive_until(sock, b"late")
         sock.sendall(ok())
 
-    with running(PLAIN, script, on_reset(1, 0.2)) as (_, proxy, client):
+    with running(PLAIN, script, on_reset(1, 1.0)) as (_, proxy, client):
         client.sendall(b"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 4\r\n\r\n")
-        time.sleep(0.4)
+        time.sleep(1.3)
         client.sendall(b"late")
         assert read_response(client)[1] == b"hello"
         assert counted(proxy) == (0, 0, 0)
@@ -419,7 +419,7 @@ def test_a_trys_time_begins_when_the_request_has_come() -> None:
 
 def test_the_routes_time_is_that_of_all_tries(way: Way) -> None:
     retry = Retry(attempts=10_000, statuses=(503,), backoff=0.02, max_backoff=0.02)
-    with running(way, answering(BUSY), retry, timeout=0.5) as (_, proxy, client):
+    with running(way, answering(BUSY), retry, timeout=1.0) as (_, proxy, client):
         client.sendall(get())
         assert receive_head(client).startswith(b"HTTP/1.1 504 ")
         assert counted(proxy)[0] > 0
@@ -483,7 +483,7 @@ def test_a_retry_counts_until_its_answer_comes() -> None:
 
     def slow(sock: socket.socket) -> None:
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         sock.sendall(b"hello")
 
     script = in_turn(BUSY, slow, BUSY, ok(b"other"))

@@ -174,7 +174,7 @@ def test_a_body_of_which_more_has_gone_out_is_not(way: Way) -> None:
     with way.server(first_answers_then(then)) as web, way.bed(config((web.port,))) as proxy:
         with contextlib.closing(used(proxy)) as client:
             client.sendall(b"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 11\r\n\r\nfirst")
-            assert go_on.wait(5)
+            assert go_on.wait(60)
             client.sendall(b"second")
             assert receive_head(client).startswith(b"HTTP/1.1 503 ")
         assert web.connections == 1
@@ -259,7 +259,7 @@ def test_it_goes_to_the_endpoints_of_now_by_the_route_of_then(way: Way) -> None:
     def then(sock: socket.socket) -> None:
         receive_head(sock)
         waiting.set()
-        go_on.wait(5)
+        go_on.wait(60)
 
     old_route = Route(name="old", action=Forward(clusters=(WeightedCluster(name="web"),)))
     new_route = Route(name="new", action=Forward(clusters=(WeightedCluster(name="web"),)))
@@ -267,7 +267,7 @@ def test_it_goes_to_the_endpoints_of_now_by_the_route_of_then(way: Way) -> None:
         with way.bed(config((old.port,), (old_route,))) as proxy:
             with contextlib.closing(used(proxy)) as client:
                 client.sendall(get())
-                assert waiting.wait(5)
+                assert waiting.wait(60)
                 proxy.apply(config((new.port,), (new_route,), generation=2))
                 go_on.set()
                 assert read_response(client)[1] == b"new"
@@ -284,12 +284,12 @@ def test_no_endpoint_is_left(way: Way) -> None:
     def then(sock: socket.socket) -> None:
         receive_head(sock)
         waiting.set()
-        go_on.wait(5)
+        go_on.wait(60)
 
     with way.server(first_answers_then(then)) as web, way.bed(config((web.port,))) as proxy:
         with contextlib.closing(used(proxy)) as client:
             client.sendall(get())
-            assert waiting.wait(5)
+            assert waiting.wait(60)
             proxy.apply(config((), generation=2))
             go_on.set()
             assert receive_head(client).startswith(b"HTTP/1.1 503 ")
@@ -352,8 +352,8 @@ def test_a_client_that_goes_meanwhile_is_counted_once(way: Way) -> None:
     with way.server(script) as web, way.bed(config((web.port,))) as proxy:
         client = used(proxy)
         client.sendall(get())
-        assert waiting.wait(5)
+        assert waiting.wait(60)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         client.close()
-        assert gone.wait(5)
+        assert gone.wait(60)
         eventually(lambda: counts(proxy) == [(0, "DC", 1), (200, "", 1)])

@@ -45,7 +45,7 @@ class AgentEnd:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
-        self._listener.settimeout(20)
+        self._listener.settimeout(60)
         self._decoder = msgspec.msgpack.Decoder(FromWorker)
         self._data = b""
         self._fds: list[int] = []
@@ -53,7 +53,7 @@ class AgentEnd:
     def accept(self) -> Hello:
         """The next worker, and what it says first."""
         self._sock, _ = self._listener.accept()
-        self._sock.settimeout(20)
+        self._sock.settimeout(60)
         hello, _ = self.receive(Hello)
         return hello
 
@@ -159,7 +159,7 @@ class WorkerProcess:
 
     def ended(self) -> str:
         """Wait for the end, which must be a clean one; what it logged."""
-        _, log = self.process.communicate(timeout=20)
+        _, log = self.process.communicate(timeout=100)
         assert self.process.returncode == 0, log.decode()
         return log.decode()
 

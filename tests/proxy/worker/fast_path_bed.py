@@ -23,6 +23,8 @@ from tests.support.netns import Namespace, join, namespace
 
 NAME = "default/web:80"
 POD, FAR = "10.9.0.1", "10.9.0.2"
+_BEAT_SECONDS = 60.0
+"""After which a worker is taken for dead: longer than a busy machine lets it wait."""
 DATE = b"Date: Sat, 21 Nov 2026 00:00:00 GMT"
 
 
@@ -128,8 +130,8 @@ def fast_path_bed(mesh: Mesh, agent: AgentEnd) -> Iterator[FastPathBed]:
     datapath = mesh.datapath
     with namespace() as far, contextlib.ExitStack() as stack:
         join(mesh.pod, (f"{POD}/24",), far, (f"{FAR}/24",))
-        datapath.configure(2.0, fast_path=True)
-        stack.callback(datapath.configure, 2.0, False)
+        datapath.configure(_BEAT_SECONDS, fast_path=True)
+        stack.callback(datapath.configure, _BEAT_SECONDS, False)
         datapath.set_member(mesh.pod.cookie, mesh.proxy4.getsockname()[1], ipv6=True, fast_path=True)
         agent.configure(mesh, fast_path=True)
         made = FastPathBed(mesh, agent, far, stack)

@@ -14,7 +14,9 @@ import pytest
 from tests.proxy.worker.fast_path_bed import DATE, FastPathBed
 from tests.support.http_bed import eventually, get, ok
 
-SECONDS = 6.0
+SECONDS, MOST_SECONDS = 4.0, 100.0
+LEAST_GOOD = 1000
+"""Answers, in which all that can go wrong has had its chance: where it takes longer, it takes longer."""
 CLIENTS = 12
 NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -177,11 +179,15 @@ def test_each_answer_is_the_right_one_and_nothing_stays(bed: FastPathBed, far: b
     servers = [bed.serve(echo, far) for _ in range(2)]
     bed.configure(servers)
     clients = [Client(bed, seed) for seed in range(CLIENTS)]
-    deadline = time.monotonic() + SECONDS
+    start = time.monotonic()
     lock = threading.Lock()
 
+    def goes_on() -> bool:
+        seconds = time.monotonic() - start
+        return seconds < SECONDS or (seconds < MOST_SECONDS and sum(c.good for c in clients) <= LEAST_GOOD)
+
     def live(client: Client) -> None:
-        while time.monotonic() < deadline and not client.failures:
+        while goes_on() and not client.failures:
             with lock:  # sockets are made in the pod's namespace, which is the thread's to enter
                 sock = bed.connect()
             client.run(sock)
@@ -190,10 +196,10 @@ def test_each_answer_is_the_right_one_and_nothing_stays(bed: FastPathBed, far: b
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(SECONDS + 20)
+        thread.join(MOST_SECONDS + 60)
     assert [failure for client in clients for failure in client.failures] == []
     assert not any(thread.is_alive() for thread in threads), "a client is stuck"
-    assert sum(client.good for client in clients) > 1000
+    assert sum(client.good for client in clients) > LEAST_GOOD
     counts = bed.mesh.datapath.open_map("requests")
     with contextlib.closing(counts):
         assert len(list(counts)) > 0, "nothing was carried"

@@ -20,7 +20,7 @@ LONGEST_REMOTE = 48 << 10
 LONGEST_TO_REMOTE = 16 << 10
 REDIRECTED = 8 << 20
 """MESHD_MAX_REDIRECTED: so many bytes may wait for a reader, and the body that passes the mark."""
-STALLED_SECONDS = 0.5
+STALLED_SECONDS = 1.5
 """In which what can pass has passed."""
 MOST = 200
 """Bodies: many times what may wait."""
@@ -110,7 +110,7 @@ def test_clients_that_ask_and_do_not_read(bed: FastPathBed, far: bool) -> None:
         for client in clients:
             client.sendall(_get(0))
             assert Reader(client).message() == (b"HTTP/1.1 200 OK", _body(0, size))
-            assert answering.answered.acquire(timeout=STALLED_SECONDS)
+            assert answering.answered.acquire(timeout=60)
             for number in range(MOST):
                 client.sendall(_get(number))
                 if not answering.answered.acquire(timeout=STALLED_SECONDS):
@@ -189,7 +189,7 @@ def test_a_body_that_only_the_proxy_passes_on(bed: FastPathBed, far: bool) -> No
     def send(sock: socket.socket, way: str) -> None:
         for number in range(size // LONGEST):
             if way == "down" and number == size // LONGEST - 1:
-                received.wait(20)  # the end of an answer would be the connection's, with a request under way
+                received.wait(60)  # the end of an answer would be the connection's, with a request under way
             sock.sendall(_body(number))
             passed[way] += LONGEST
 
@@ -198,10 +198,10 @@ def test_a_body_that_only_the_proxy_passes_on(bed: FastPathBed, far: bool) -> No
         before = None
         while before != (before := dict(passed)):
             time.sleep(STALLED_SECONDS)
-        stalled.wait(20)
+        stalled.wait(60)
         for way in passed:
             assert LONGEST <= passed[way] < _tcp_buffers() + LONGEST
-        stalled.wait(20)
+        stalled.wait(60)
         for number in range(size // LONGEST):
             expected, got = _body(number), bytearray(LONGEST)
             at = min(len(rest), LONGEST)
