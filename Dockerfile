@@ -2,9 +2,17 @@
 # it is used. It has LLVM, inside libbpfcc, which compiles the kernel programs on the node, but no compiler beside it.
 ARG DEBIAN=debian:12-slim
 
-FROM ${DEBIAN} AS build
+FROM ${DEBIAN} AS runtime
 RUN apt-get update -q \
- && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3 python3-venv
+ && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends libnghttp2-14 python3 python3-bpfcc \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log /usr/share/doc /usr/share/man
+# By hand: useradd warns of a uid beyond those of people.
+RUN echo 'meshd:x:65532:65532::/nonexistent:/usr/sbin/nologin' >>/etc/passwd \
+ && echo 'meshd:x:65532:' >>/etc/group
+
+FROM runtime AS build
+RUN apt-get update -q \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-venv
 WORKDIR /src
 COPY requirements-image.lock ./
 # Wheels only: what has to be compiled would differ from build to build.
@@ -18,14 +26,9 @@ COPY proxy proxy
 RUN /opt/meshd/bin/pip wheel --no-cache-dir --disable-pip-version-check --no-deps --wheel-dir /wheels . \
  && /opt/meshd/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-index /wheels/*.whl \
  && /opt/meshd/bin/pip uninstall --yes --quiet pip setuptools \
- && find /opt/meshd -name '*.pyi' -delete \
  && find /opt/meshd -depth -type d -name tests -exec rm -rf {} +
 
-FROM ${DEBIAN}
-RUN apt-get update -q \
- && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends libnghttp2-14 python3 python3-bpfcc \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log /usr/share/doc /usr/share/man \
- && useradd --uid 65532 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin meshd
+FROM runtime
 COPY --from=build /opt/meshd /opt/meshd
 ENV PATH=/opt/meshd/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1
 # The control plane needs no rights. The agent's pod says itself that it runs as root.

@@ -9,7 +9,7 @@ import os
 import socket
 
 from meshd import __version__, heap, log, netns
-from meshd.agent.admin import serving_admin, serving_metrics
+from meshd.agent.admin import serving_admin
 from meshd.agent.ads import AdsClient, NotAppliedError
 from meshd.agent.answers import Answers, Parts
 from meshd.agent.config_in_force import ConfigInForce, without_cold
@@ -28,6 +28,7 @@ from meshd.datapath.datapath import Datapath
 from meshd.datapath.errors import CaptureError
 from meshd.datapath.flows.captured_sockets import CapturedSockets
 from meshd.datapath.services.uses import ServiceUses
+from meshd.health_endpoint import serving_health
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import Configure, Hello, Replace
 
@@ -121,7 +122,7 @@ class Agent:
         try:
             async with (
                 serving_admin(options.run_dir / "agent.sock", answers.documents, answers.questions),
-                serving_metrics(
+                serving_health(
                     options.metrics_host, options.metrics_port, answers.metrics, answers.why_not_ready
                 ),
             ):

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from meshd import log
+from meshd.cli.addresses import address
 from meshd.cli.cluster_access import add_cluster_options, cluster_access
+from meshd.cli.daemonset import daemonset, take_out, why_last
 from meshd.cli.errors import CommandError
 from meshd.paths import CACHE_DIR, run_dir
 from meshd.tls_files import TlsFiles
@@ -79,6 +81,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_cluster_options(parser)
     parser.add_argument(
+        "--daemonset",
+        type=daemonset,
+        metavar="NAMESPACE/NAME",
+        help="that this agent is of: if it is gone when the agent ends, all that the agent has put on the "
+        "node is removed, as by meshd cleanup",
+    )
+    parser.add_argument(
         "--workers", type=_count, default=1, help="proxy worker processes, one a core (default: %(default)s)"
     )
     parser.add_argument(
@@ -125,7 +134,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--metrics-listen",
-        type=_address,
+        type=address,
         default=("127.0.0.1", 15020),
         metavar="HOST:PORT",
         help="for /metrics, /healthz and /readyz (default: 127.0.0.1:15020)",
@@ -200,19 +209,24 @@ def run(args: argparse.Namespace) -> int:
         ),
     )
 
-    async def until_signalled() -> None:
+    async def until_signalled() -> str:
+        """Why no agent follows; empty: one may."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         await Agent(options, datapath).run(stop)
+        return await why_last(access, args.daemonset) if access and args.daemonset else ""
 
+    last = ""
     try:
-        asyncio.run(until_signalled())
+        last = asyncio.run(until_signalled())
     except OSError as error:
         raise CommandError(f"node {args.node}: {error}") from error
     finally:
         datapath.close()
+        if last:
+            take_out(args.instance, last)
         lock.close()
         logging.shutdown()
     return 0
@@ -240,6 +254,8 @@ def _check_runtime(args: argparse.Namespace) -> Access | None:
             raise CommandError(f"{given}: with --runtime netns the folder's files say all there is to know")
     elif args.workloads is not None:
         raise CommandError("--workloads is for --runtime netns")
+    if args.daemonset is not None and not args.kubernetes:
+        raise CommandError("--daemonset needs --kubernetes")
     return cluster_access(args)
 
 
@@ -272,10 +288,3 @@ def _sample(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 999999999")
     return int(text)
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, separator, port = text.rpartition(":")
-    if not separator or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)

@@ -87,18 +87,30 @@ def _instances(wanted: str) -> list[str]:
 
 
 def _instance(instance: str, force: bool) -> Iterator[str | LeftAlone]:
-    from meshd.datapath import cleanup
-
-    own = [process for process in leftovers.processes() if process.instance == instance]
-    agents = [process for process in own if process.role == "agent"]
-    workers = [process for process in own if process.role == "worker"]
+    agents = [
+        process
+        for process in leftovers.processes()
+        if (process.role, process.instance) == ("agent", instance)
+    ]
     if agents and not force:
         why = f"its agent runs (pid {agents[0].pid}); stop it, or use --force"
         yield LeftAlone(f"instance {instance}", why)
         return
-    # The agent first: it would put back what we remove. Capture goes before the workers do, so that no
-    # connection is sent to one that is no more.
+    # The agent first: it would put back what we remove.
     yield from leftovers.end(agents)
+    yield from remove_instance(instance)
+
+
+def remove_instance(instance: str) -> Iterator[str]:
+    """Remove what an agent that has ended has left. Says what. Raises OSError."""
+    from meshd.datapath import cleanup
+
+    workers = [
+        process
+        for process in leftovers.processes()
+        if (process.role, process.instance) == ("worker", instance)
+    ]
+    # Capture goes before the workers do, so that no connection is sent to one that is no more.
     yield from cleanup.remove(instance)
     yield from leftovers.end(workers)
     yield from leftovers.remove_run_dir(instance)

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshd import log
+from meshd.cli.addresses import address
 from meshd.cli.cluster_access import add_cluster_options, cluster_access
 from meshd.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from meshd.control.access import Access
     from meshd.control.source import Source
+    from meshd.kube_api.access import Access as Cluster
 
 DEFAULT_LISTEN = "127.0.0.1:15010"
 
@@ -62,6 +64,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FILE",
         help="ask each client for a bearer token of this file: TOKEN,USER,UID a line",
     )
+    parser.add_argument(
+        "--token-audience",
+        default="",
+        metavar="NAME",
+        help="ask each client for a service account's token for this audience, which the API server of "
+        "--kubernetes reviews",
+    )
+    parser.add_argument(
+        "--metrics-listen",
+        type=address,
+        metavar="HOST:PORT",
+        help="for /metrics, /healthz and /readyz (default: none)",
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.set_defaults(run=run)
 
@@ -71,8 +86,9 @@ def run(args: argparse.Namespace) -> int:
     from meshd.control.control import Control, ControlError, Options
 
     log.configure(args.log_level)
-    access = _access(args)
-    source = _source(args)
+    cluster = cluster_access(args)
+    access = _access(args, cluster)
+    source = _source(args, cluster)
     listen = [args.listen]
     if args.uds is not None:
         listen.append(f"unix:{args.uds.absolute()}")
@@ -82,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await Control(Options(source, tuple(listen), access)).run(stop)
+        await Control(Options(source, tuple(listen), access, args.metrics_listen)).run(stop)
 
     try:
         asyncio.run(until_signalled())
@@ -93,37 +109,49 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _source(args: argparse.Namespace) -> Source:
+def _source(args: argparse.Namespace, cluster: Cluster | None) -> Source:
     """Where the objects are. Raises CommandError."""
     from meshd.control.cluster_source import ClusterSource
     from meshd.control.directory import Directory
 
-    access = cluster_access(args)
-    if access is None:
+    if cluster is None:
         if args.namespace:
             raise CommandError("--namespace needs --kubernetes")
         if not args.manifests.is_dir():
             raise CommandError(f"--manifests {args.manifests}: not a directory")
         return Directory(args.manifests)
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
-    return ClusterSource(access, identity, args.namespace)
+    return ClusterSource(cluster, identity, args.namespace)
 
 
-def _access(args: argparse.Namespace) -> Access:
+def _access(args: argparse.Namespace, cluster: Cluster | None) -> Access:
     """What clients have to show. Raises CommandError."""
     from meshd.control.access import NOTHING_ASKED, Access
-    from meshd.control.tokens import TokensError, TokensFile
+    from meshd.control.token_review import TokenReview
+    from meshd.control.tokens import Authenticator, TokensError, TokensFile
     from meshd.tls_files import TlsFiles
 
     if (args.tls_cert is None) != (args.tls_key is None):
         raise CommandError("--tls-cert and --tls-key go together")
     if args.tls_cert is None:
-        for given, value in (("--client-ca", args.client_ca), ("--tokens-file", args.tokens_file)):
-            if value is not None:
+        for given, value in (
+            ("--client-ca", args.client_ca),
+            ("--tokens-file", args.tokens_file),
+            ("--token-audience", args.token_audience),
+        ):
+            if value:
                 raise CommandError(f"{given} needs TLS: give --tls-cert and --tls-key, too")
         return NOTHING_ASKED
+    if args.token_audience and args.tokens_file is not None:
+        raise CommandError("a client shows one token: give --token-audience or --tokens-file")
+    if args.token_audience and cluster is None:
+        raise CommandError("--token-audience needs --kubernetes")
+    tokens: Authenticator | None = None
     try:
-        tokens = TokensFile(args.tokens_file) if args.tokens_file is not None else None
+        if args.tokens_file is not None:
+            tokens = TokensFile(args.tokens_file)
+        elif args.token_audience and cluster is not None:
+            tokens = TokenReview(cluster, args.token_audience)
     except TokensError as error:
         raise CommandError(f"--tokens-file: {error}") from None
     return Access(TlsFiles(args.tls_cert, args.tls_key, args.client_ca), tokens)

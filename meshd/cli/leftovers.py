@@ -114,5 +114,11 @@ def remove_run_dir(instance: str) -> Iterator[str]:
 def remove_cache() -> Iterator[str]:
     """Remove what all instances of the machine share. Says so. Raises OSError."""
     if CACHE_DIR.is_dir():
-        shutil.rmtree(CACHE_DIR)
+        for entry in CACHE_DIR.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        with contextlib.suppress(OSError):  # a mount point, where the agent is a container
+            CACHE_DIR.rmdir()
         yield f"cache removed ({CACHE_DIR})"

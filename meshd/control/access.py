@@ -10,7 +10,7 @@ import grpc
 
 from meshd import log
 from meshd.control.identity import Identity, of_certificate
-from meshd.control.tokens import Authenticator
+from meshd.control.tokens import Authenticator, TokensError
 from meshd.tls_files import TlsFileError, TlsFiles
 
 _BEARER = "bearer "
@@ -62,7 +62,10 @@ class Access(NamedTuple):
             values = [str(value) for name, value in fields if name == "authorization"]
             if not values or not values[0].lower().startswith(_BEARER):
                 raise UnauthenticatedError("a bearer token is asked for, in the field authorization")
-            known = await self.tokens.identify(values[0][len(_BEARER) :].strip())
+            try:
+                known = await self.tokens.identify(values[0][len(_BEARER) :].strip())
+            except TokensError as error:
+                raise UnauthenticatedError(str(error)) from None
             if known is None:
                 raise UnauthenticatedError("the bearer token is not known here")
             found.append(known)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from meshd import heap, log
 from meshd.control.access import NOTHING_ASKED, Access
+from meshd.control.metrics import exposition
 from meshd.control.server import AdsServer
 from meshd.control.source import Source, SourceError
 from meshd.gateway.incremental import Change, Translator
+from meshd.health_endpoint import serving_health
 from meshd.kube.collection import Collection, Edits, Objects
 from meshd.kube.objects import Key
 from meshd.model.status import ObjectStatus, Problem, Severity
@@ -34,6 +36,8 @@ class Options:
     listen: tuple[str, ...]
     """gRPC addresses: HOST:PORT, unix:PATH."""
     access: Access = NOTHING_ASKED
+    metrics: tuple[str, int] | None = None
+    """Where to serve metrics and health; None: nowhere."""
 
 
 class Control:
@@ -50,6 +54,26 @@ class Control:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set. Raises ControlError."""
+        if self._options.metrics is None:
+            await self._run(stop)
+            return
+        host, port = self._options.metrics
+        async with contextlib.AsyncExitStack() as health:
+            try:
+                await health.enter_async_context(
+                    serving_health(host, port, self._metrics, self._why_not_ready)
+                )
+            except OSError as error:
+                raise ControlError(f"metrics: {error}") from None
+            await self._run(stop)
+
+    async def _metrics(self) -> bytes:
+        return exposition(self.resources, self.server)
+
+    def _why_not_ready(self) -> str:
+        return "" if self.resources.version else "the objects have not been read yet"
+
+    async def _run(self, stop: asyncio.Event) -> None:
         for address in self._options.listen:
             try:
                 port = self.server.listen(address)

@@ -1,4 +1,4 @@
-"""Bearer tokens of ADS clients, from a file: kube-apiserver's static token file."""
+"""Bearer tokens of ADS clients: who knows them, and those of a file (kube-apiserver's static token file)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _logger = logging.getLogger("meshd.control.tokens")
 
 
 class TokensError(Exception):
-    """The file cannot be used. The message says where and why."""
+    """Nobody can say whose a token is. The message says where and why."""
 
 
 class Authenticator(Protocol):
     """Knows whose a token is, as Kubernetes' TokenReview does."""
 
     async def identify(self, token: str) -> Identity | None:
-        """Who shows this token; None: nobody we know."""
+        """Who shows this token; None: nobody we know. Raises TokensError."""
 
 
 class TokensFile:

@@ -103,11 +103,16 @@ class Client:
         async with self._answer("GET", path, _SHORT, {}) as response:
             return await response.read()
 
-    async def send(self, method: str, path: str, body: bytes, content_type: str = "application/json") -> None:
-        """Create, replace or patch an object. Raises ApiError, CredentialError, KubeConfigError."""
+    async def send(
+        self, method: str, path: str, body: bytes, content_type: str = "application/json"
+    ) -> bytes:
+        """Create, replace or patch an object, and give what it is now.
+
+        Raises ApiError, CredentialError, KubeConfigError.
+        """
         query = {"fieldManager": "meshd"}
         async with self._answer(method, path, _SHORT, query, body, content_type) as response:
-            await response.read()
+            return await response.read()
 
     @contextlib.asynccontextmanager
     async def _answer(

@@ -7,8 +7,15 @@ from pathlib import Path
 
 
 def openable(paths: Sequence[str]) -> str:
-    """The first that is there as this process sees the file system. Raises ValueError."""
+    """The first that is a namespace as this process sees the file system. Raises ValueError.
+
+    In a container the files of the node's /run/netns may be there without what is mounted on them.
+    """
+    namespaces = Path("/proc/self/ns/net").stat().st_dev
     for path in paths:
-        if Path(path).exists():
-            return path
-    raise ValueError(f"none of {', '.join(paths)} is here: the agent needs the node's /run/netns or PIDs")
+        try:
+            if Path(path).stat().st_dev == namespaces:
+                return path
+        except OSError:
+            continue
+    raise ValueError(f"none of {', '.join(paths)} is a namespace here: the agent needs the node's PIDs")

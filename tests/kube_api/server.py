@@ -211,13 +211,15 @@ class Server:
             self.open_watches.discard(response)
 
     @asynccontextmanager
-    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    async def running(
+        self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    ) -> AsyncIterator[Server]:
         app = web.Application()
         app.router.add_route("*", "/{rest:.*}", self.handle)
         runner = web.AppRunner(app, shutdown_timeout=1.0, handler_cancellation=True)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+            site = web.TCPSite(runner, host, 0, ssl_context=tls)
             await site.start()
             port = runner.addresses[0][1]
             self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"

@@ -269,7 +269,7 @@ state = "{self.folder}/state"
   sandbox_image = "{PAUSE}"
   restrict_oom_score_adj = true  # to lower it takes a capability that a test machine may not have
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"  # works on any file system
+    snapshotter = "overlayfs"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{self.folder}/cni"

@@ -16,13 +16,14 @@ from tests.support.mounts import unmount_below
 
 _IMAGE = "meshd.test/pause:1"
 _SECONDS = 60.0
+_BUILD_SECONDS = 600.0
 
 
 class Docker:
     """The engine, by its own folders and socket, with one network. ``close`` takes it away."""
 
     def __init__(self, folder: Path, subnet: str) -> None:
-        """``subnet``: of its network, as CIDR."""
+        """``subnet``: of its containers' network, as CIDR."""
         self.socket = folder / "docker.sock"
         self._folder = folder
         self._network = f"mt-{secrets.token_hex(3)}"
@@ -53,6 +54,24 @@ class Docker:
         command = ("run", "--detach", "--name", name, "--network", network or self._network, *marks, _IMAGE)
         return self._docker(*command).stdout.strip()
 
+    def build(self, context: Path, base: Path, base_name: str, name: str) -> None:
+        """An image by a Dockerfile that starts from an image of ours: a tar of files called ``base_name``.
+
+        Its steps reach packages as this machine does.
+        """
+        certificates = "ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt"
+        self._docker("import", "--change", certificates, str(base), base_name)
+        build = ("build", "--network", "host", "--quiet", "--tag", name, str(context))
+        self._docker(*build, seconds=_BUILD_SECONDS)
+
+    def save(self, name: str, path: Path) -> None:
+        """Write an image to a file."""
+        self._docker("save", "--output", str(path), name, seconds=_BUILD_SECONDS)
+
+    def size(self, name: str) -> int:
+        """Of an image, in bytes."""
+        return int(self._docker("image", "inspect", "--format", "{{.Size}}", name).stdout)
+
     def pid(self, name: str) -> int:
         """Of its process."""
         return int(json.loads(self._docker("inspect", name).stdout)[0]["State"]["Pid"])
@@ -77,15 +96,17 @@ class Docker:
                 self._process.wait()
             unmount_below(self._folder)
 
-    def _docker(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def _docker(
+        self, *command: str, check: bool = True, seconds: float = _SECONDS
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             ("docker", "--host", f"unix://{self.socket}", *command),
             capture_output=True,
             text=True,
             check=False,
-            timeout=_SECONDS,
+            timeout=seconds,
         )
-        assert not check or done.returncode == 0, done.stderr
+        assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done
 
 

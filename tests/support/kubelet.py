@@ -28,8 +28,16 @@ _CONTAINER = {
     "args", "command", "env", "image", "imagePullPolicy", "livenessProbe", "name", "ports", "readinessProbe",
     "resources", "securityContext", "startupProbe", "volumeMounts", "lifecycle", "terminationMessagePolicy",
 }  # fmt: skip
+_SECURITY = {
+    "allowPrivilegeEscalation", "capabilities", "privileged", "readOnlyRootFilesystem", "runAsGroup",
+    "runAsNonRoot", "runAsUser", "seccompProfile",
+    "appArmorProfile", "seLinuxOptions",  # of which a test machine has neither
+}  # fmt: skip
+_SECCOMP = {"RuntimeDefault": 0, "Unconfined": 1}
 _PROPAGATION = {"None": 0, "HostToContainer": 1, "Bidirectional": 2}
 _EXITED = 2
+_OWN = ".kubelet"
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SECONDS = 120.0
 
 
@@ -43,15 +51,25 @@ class Kubelet:
         folder: Path,
         configs: Mapping[str, Files] | None = None,
         secrets: Mapping[str, Files] | None = None,
-        token: str = "",
+        tokens: Mapping[str, Mapping[str, str]] | None = None,
+        service_account: Files | None = None,
+        environment: Files | None = None,
+        hosts: Files | None = None,
     ) -> None:
-        """``folder``: for volumes. ``token``: what projected service account tokens are."""
+        """``folder``: for volumes. ``tokens``: by service account and audience.
+
+        ``service_account``: the files of the volume that pods get unless they refuse it. ``environment``: of
+        all containers. ``hosts``: addresses by name, in place of a cluster's DNS.
+        """
         self._containerd = containerd
         self._node = node
         self._folder = folder
         self._configs = configs or {}
         self._secrets = secrets or {}
-        self._token = token
+        self._tokens = tokens or {}
+        self._service_account = service_account or {}
+        self._environment = environment or {}
+        self.hosts = dict(hosts or {})
 
     def start(self, template: Json, name: str, namespace: str, image: str) -> Pod:
         """The pod, init containers done and containers ready. ``image``: in place of all images."""
@@ -75,7 +93,9 @@ class Kubelet:
             "status.hostIP": self._containerd.gateway,
             "status.podIP": self._containerd.gateway if host_network else self._containerd.address(pod),
         }
-        folders = {each["name"]: self._volume(each, name) for each in spec.get("volumes", ())}
+        account = facts["spec.serviceAccountName"]
+        folders = {each["name"]: self._volume(each, name, account) for each in spec.get("volumes", ())}
+        self._write_own(name)
         for container in spec.get("initContainers", ()):
             self._until_exited(self._run(pod, spec, container, folders, facts, image), container["name"])
         for container in spec["containers"]:
@@ -89,8 +109,15 @@ class Kubelet:
         self, pod: Pod, spec: Json, container: Json, folders: Mapping[str, str], facts: Files, image: str
     ) -> str:
         _known(container, _CONTAINER)
-        environment = {each["name"]: self._value(each, facts) for each in container.get("env", ())}
-        mounts = [
+        environment = {**self._environment}
+        for each in container.get("env", ()):
+            environment[each["name"]] = self._value(each, facts)
+        own = self._folder / pod.config.metadata.name / _OWN
+        mounts = [kubelet.Mount(container_path="/etc/hosts", host_path=f"{own}/hosts")]
+        if spec.get("automountServiceAccountToken", True):
+            account = kubelet.Mount(container_path=_ACCOUNT, host_path=f"{own}/account", readonly=True)
+            mounts.append(account)
+        mounts += [
             kubelet.Mount(
                 container_path=each["mountPath"],
                 host_path="/".join(filter(None, (folders[each["name"]], each.get("subPath")))),
@@ -110,7 +137,13 @@ class Kubelet:
             environment=environment,
         )
 
-    def _volume(self, volume: Json, pod: str) -> str:
+    def _write_own(self, pod: str) -> None:
+        """What a pod gets without having asked for it."""
+        names = "".join(f"{address} {name}\n" for name, address in self.hosts.items())
+        _write(self._folder / pod / _OWN, {"hosts": f"127.0.0.1 localhost\n{names}"})
+        _write(self._folder / pod / _OWN / "account", self._service_account)
+
+    def _volume(self, volume: Json, pod: str, account: str) -> str:
         """Where its files are on this machine."""
         kind = next(each for each in volume if each != "name")
         source = volume[kind]
@@ -129,15 +162,15 @@ class Kubelet:
                 _write(folder, self._secrets[source["secretName"]])
             case "projected":
                 for each in source["sources"]:
-                    _write(folder, self._projected(each))
+                    _write(folder, self._projected(each, account))
             case _:
                 raise AssertionError(f"volume {volume['name']}: {kind} is not known here")
         return str(folder)
 
-    def _projected(self, source: Json) -> Files:
+    def _projected(self, source: Json, account: str) -> Files:
         match source:
             case {"serviceAccountToken": token}:
-                return {token["path"]: self._token}
+                return {token["path"]: self._tokens[account][token["audience"]]}
             case {"configMap": picked}:
                 return _picked(self._configs, picked)
             case {"secret": picked}:
@@ -226,6 +259,8 @@ def _port(container: Json, port: int | str) -> int:
 
 def _security(spec: Json, container: Json) -> kubelet.ContainerSecurityContext:
     context = {**spec.get("securityContext", {}), **container.get("securityContext", {})}
+    _known(context, _SECURITY)
+    assert not context.get("runAsNonRoot") or context["runAsUser"], f"{container['name']} runs as root"
     wanted = context.get("capabilities", {})
     made = kubelet.ContainerSecurityContext(
         capabilities=kubelet.Capability(
@@ -236,6 +271,10 @@ def _security(spec: Json, container: Json) -> kubelet.ContainerSecurityContext:
             network=2 if spec.get("hostNetwork") else 0, pid=2 if spec.get("hostPID") else 1
         ),
         readonly_rootfs=context.get("readOnlyRootFilesystem", False),
+        no_new_privs=not context.get("allowPrivilegeEscalation", True),
+        seccomp=kubelet.SecurityProfile(
+            profile_type=_SECCOMP[context.get("seccompProfile", {}).get("type", "Unconfined")]
+        ),
     )
     if "runAsUser" in context:
         made.run_as_user.value = context["runAsUser"]

@@ -1,0 +1,43 @@
+"""The control plane's metrics in Prometheus' text format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from meshd.control.server import AdsServer
+from meshd.xds.resources import SHORT, ResourceSet
+
+
+def exposition(resources: ResourceSet, server: AdsServer) -> bytes:
+    """One scrape."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Control(resources, server))
+    return generate_latest(registry)
+
+
+class _Control(Collector):
+    def __init__(self, resources: ResourceSet, server: AdsServer) -> None:
+        self._resources = resources
+        self._server = server
+
+    def collect(self) -> Iterable[Metric]:
+        held = GaugeMetricFamily("meshd_control_resources", "Resources that are served.", labels=("type",))
+        for url, short in SHORT.items():
+            held.add_metric((short,), len(self._resources.of(url)))
+        yield held
+        streams = GaugeMetricFamily("meshd_control_streams", "Open ADS streams.", labels=("kind",))
+        for kind in ("delta", "sotw"):
+            streams.add_metric((kind,), sum(each.kind == kind for each in self._server.streams))
+        yield streams
+        yield GaugeMetricFamily(
+            "meshd_control_streams_refusing",
+            "Open streams whose client has refused the last response of a type.",
+            value=sum(bool(each.rejections) for each in self._server.streams),
+        )
+        yield CounterMetricFamily(
+            "meshd_control_nacks", "Responses that clients refused.", value=self._server.nacks
+        )

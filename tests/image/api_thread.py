@@ -1,0 +1,72 @@
+"""The tests' API server on a thread of its own, as a cluster's control plane is on other machines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import threading
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from tests.kube_api.server import Server
+
+Result = TypeVar("Result")
+
+
+class ApiThread:
+    """A server and the loop that it runs in."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.loop = asyncio.new_event_loop()
+        self.ready = threading.Event()
+        self.stop = asyncio.Event()
+
+    @property
+    def port(self) -> str:
+        """Where it listens, on all addresses."""
+        return self.server.url.rpartition(":")[2]
+
+    def do(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run something of the server's, there."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+
+@contextlib.contextmanager
+def api_thread(server: Server, tls: ssl.SSLContext) -> Iterator[ApiThread]:
+    """Serve for the body."""
+    made = ApiThread(server)
+
+    async def run() -> None:
+        async with server.running(tls, "0.0.0.0"):
+            made.ready.set()
+            await made.stop.wait()
+
+    thread = threading.Thread(target=made.loop.run_until_complete, args=(run(),))
+    thread.start()
+    assert made.ready.wait(30), "the API server does not start"
+    try:
+        yield made
+    finally:
+        made.loop.call_soon_threadsafe(made.stop.set)
+        thread.join(30)
+        made.loop.close()
+
+
+def knows_tokens(tokens: dict[str, tuple[str, str]]) -> Any:
+    """Answers token reviews. ``tokens``: user and audience by token. Others of its requests go on."""
+
+    async def answer(request: web.Request) -> web.StreamResponse | None:
+        if not request.path.endswith("/tokenreviews"):
+            return None
+        spec = (await request.json())["spec"]
+        user, audience = tokens.get(spec["token"], ("", ""))
+        status: dict[str, Any] = {"authenticated": bool(user) and audience in spec["audiences"]}
+        if status["authenticated"]:
+            status |= {"user": {"username": user}, "audiences": [audience]}
+        return web.json_response({"status": status}, status=201)
+
+    return answer
