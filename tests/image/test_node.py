@@ -143,7 +143,7 @@ class _Meshd:
             self._container, "meshd", command, "--instance", self._instance, "-o", "json"
         )
         node = json.loads(text)["nodes"][0]
-        return node[command] if command in node else node
+        return node.get(command, node)
 
 
 def _data(objects: dict[tuple[str, str], dict[str, Any]], kind: str) -> dict[str, dict[str, str]]:
