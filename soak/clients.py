@@ -21,8 +21,8 @@ class End(enum.Enum):
     """How an exchange ended."""
 
     ANSWERED = "answered"
-    REFUSED = "502, for the server did not answer"
-    LOST = "502, for the server had left just before"
+    REFUSED = "502 or 503, for the server broke off"
+    LOST = "503, for the server had left just before"
     CUT = "cut off by the server"
     GONE = "left by the client"
 
@@ -180,8 +180,10 @@ class Clients:
     async def _body(self, reader: asyncio.StreamReader, head: bytes, asked: Exchange, breaks: bool) -> None:
         """The answer's body, which must be the right one. Raises WrongBytesError, _ConnectionOverError."""
         status = head[9:12]
-        if status == b"502":
-            await reader.readexactly(content_length(head))
+        if status in (b"502", b"503"):
+            body = await reader.readexactly(content_length(head))
+            if status == b"503" and b"before it answered" not in body:
+                raise WrongBytesError(f"answered {head!r} {body!r}")
             self._ended(End.REFUSED if asked.server in BREAKS else End.LOST, asked)
             return
         if status != b"200":

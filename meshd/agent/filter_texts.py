@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from meshd.agent.matching import headers_hold
-from meshd.agent.views import string_text
+from meshd.agent.views import percent_text, string_text
 from meshd.model.listeners import Listener
 from meshd.model.request_policies import MILLION, Cors, Fault, Mirror, RateLimit, TokenBucket
 from meshd.model.routes import Forward, Route, VirtualHost
@@ -17,6 +17,8 @@ def filter_texts(
 ) -> Iterator[str]:
     """A line for each, in the order in which they come."""
     forward = route.action if isinstance(route.action, Forward) else None
+    if route.match.share < MILLION:
+        yield f"share: requests that draw under {percent_text(route.match.share)}; others are a later route's"
     if route.cors is not None and forward is not None:
         yield f"cors: {_cors(route.cors)}"
     if route.fault is not None:
@@ -30,7 +32,7 @@ def filter_texts(
     for mirror in forward.mirrors if forward else ():
         yield f"mirror: {_mirror(mirror)}"
     if listener.http.access_log_share < MILLION:
-        yield f"access log: {_percent(listener.http.access_log_share)} of the requests"
+        yield f"access log: {percent_text(listener.http.access_log_share)} of the requests"
 
 
 def _cors(cors: Cors) -> str:
@@ -55,10 +57,10 @@ def _fault(fault: Fault) -> str:
     parts = []
     if fault.delay_share and (fault.delay or fault.by_header):
         length = by_header if fault.by_header else f"{fault.delay:g} s"
-        parts.append(f"delay {length} for {_percent(fault.delay_share)}")
+        parts.append(f"delay {length} for {percent_text(fault.delay_share)}")
     if fault.abort_share and (fault.abort or fault.by_header):
         status = by_header if fault.by_header else str(fault.abort)
-        parts.append(f"abort {status} for {_percent(fault.abort_share)}")
+        parts.append(f"abort {status} for {percent_text(fault.abort_share)}")
     if fault.headers:
         parts.append("only " + " ".join(string_text(header) for header in fault.headers))
     return "; ".join(parts) or "none"
@@ -78,8 +80,4 @@ def _bucket(bucket: TokenBucket) -> str:
 
 
 def _mirror(mirror: Mirror) -> str:
-    return mirror.cluster if mirror.share == MILLION else f"{mirror.cluster} for {_percent(mirror.share)}"
-
-
-def _percent(share: int) -> str:
-    return f"{100 * share / MILLION:g} %"
+    return mirror.cluster if mirror.share == MILLION else f"{mirror.cluster} for {percent_text(mirror.share)}"

@@ -9,7 +9,7 @@ from meshd.agent.health.marks import By, Mark, Marks
 from meshd.agent.totals import RequestKey, RequestTotal
 from meshd.model.clusters import Endpoint, Health
 from meshd.model.listeners import Listener
-from meshd.model.request_policies import StringMatch
+from meshd.model.request_policies import MILLION, StringMatch
 from meshd.model.routes import (
     Action,
     DirectResponse,
@@ -130,6 +130,8 @@ def match_text(match: RouteMatch) -> str:
     parts = [match.method or "*", _path_text(match.path)]
     parts += [string_text(header) for header in match.headers]
     parts += [f"?{string_text(query)}" for query in match.query]
+    if match.share < MILLION:
+        parts.append(f"draw under {percent_text(match.share)}")
     return " ".join(parts)
 
 
@@ -154,6 +156,11 @@ def _path_text(path: PathMatch) -> str:
             return value.rstrip("/") + "/*"
         case PathRegex(value=value):
             return f"~{value}"
+
+
+def percent_text(share: int) -> str:
+    """A share of parts per million, as ``12.5 %``."""
+    return f"{100 * share / MILLION:g} %"
 
 
 def string_text(match: StringMatch) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from meshd.control.source import Files
 from meshd.control.status_writer import StatusWriter
 from meshd.gateway.incremental import Change
-from meshd.kube.collection import ApiObject
+from meshd.kube.collection import ApiObject, Edits
 from meshd.kube.crds import POLICIES
 from meshd.kube.parse import OWN_VERSION
 from meshd.kube_api.access import Access
 from meshd.kube_api.client import Client
-from meshd.kube_api.following import Following, State
+from meshd.kube_api.following import Changes, Following
 from meshd.kube_api.leading import Leading
 from meshd.kube_api.reflection import Name
 from meshd.kube_api.resource import Kept, Resource
@@ -49,10 +48,9 @@ class ClusterSource:
         self._writers: dict[str, StatusWriter] = {}
         """By kind."""
         self._held: dict[str, dict[Name, Kept]] = {resource.kind: {} for resource in TOLD}
-        self._objects: dict[str, tuple[Kept, ApiObject]] = {}
 
-    async def versions(self) -> AsyncGenerator[Files, None]:
-        """All objects, and again when they have changed. An API server that is away is waited for."""
+    async def versions(self) -> AsyncGenerator[Edits, None]:
+        """All objects, and then those that have changed. An API server that is away is waited for."""
         async with Client(self._access) as client:
             leading = Leading(client, self._lease_namespace, LEASE, self._identity, self._leadership_changed)
             self._writers = {
@@ -62,16 +60,16 @@ class ClusterSource:
             following = Following(client, _followed(self._namespace), self._namespace)
             runs = [leading.run(), *(writer.run() for writer in self._writers.values())]
             tasks = [asyncio.create_task(each) for each in runs]
-            states = following.states()
+            several = following.changes()
             try:
-                async for state in states:
+                async for changes in several:
                     for task in tasks:
                         if task.done():
                             task.result()
-                    self._note_told(state)
-                    yield self._files(state)
+                    self._note_told(changes)
+                    yield _edits(changes)
             finally:
-                await states.aclose()
+                await several.aclose()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -89,28 +87,25 @@ class ClusterSource:
         for writer in self._writers.values():
             writer.look_at_all()
 
-    def _note_told(self, state: State) -> None:
+    def _note_told(self, changes: Changes) -> None:
         for resource in TOLD:
             writer, held = self._writers[resource.kind], self._held[resource.kind]
-            objects = state.get(resource, {})
-            for name in held.keys() - objects.keys():
-                del held[name]
-            for name, kept in objects.items():
-                if held.get(name) is not kept:
+            for name, kept in changes.get(resource, {}).items():
+                if kept is None:
+                    held.pop(name, None)
+                else:
                     held[name] = kept
                     writer.look_at(name)
 
-    def _files(self, state: State) -> Files:
-        """The objects; those that have not changed are the same as before."""
-        before, self._objects = self._objects, {}
-        for resource, found in state.items():
-            for (namespace, name), kept in found.items():
-                place = f"{resource.plural}/{namespace}/{name}" if namespace else f"{resource.plural}/{name}"
-                last = before.get(place)
-                if last is None or last[0] is not kept:
-                    last = kept, ApiObject(resource.kind, resource.api_version, kept.text)
-                self._objects[place] = last
-        return {place: found for place, (_, found) in self._objects.items()}
+
+def _edits(changes: Changes) -> Edits:
+    return {
+        f"{resource.plural}/{namespace}/{name}" if namespace else f"{resource.plural}/{name}": (
+            None if kept is None else ApiObject(resource.kind, resource.api_version, kept.text)
+        )
+        for resource, found in changes.items()
+        for (namespace, name), kept in found.items()
+    }
 
 
 def _followed(namespace: str) -> tuple[Resource, ...]:

@@ -12,10 +12,10 @@ from meshd import heap, log
 from meshd.control.access import NOTHING_ASKED, Access
 from meshd.control.metrics import exposition
 from meshd.control.server import AdsServer
-from meshd.control.source import Files, Source, SourceError
+from meshd.control.source import Source, SourceError
 from meshd.gateway.incremental import Change, Translator
 from meshd.health_endpoint import serving_health
-from meshd.kube.collection import Collection, Objects
+from meshd.kube.collection import Collection, Edits, Objects
 from meshd.kube.objects import Key
 from meshd.model.status import ObjectStatus, Problem, Severity
 from meshd.tls_files import TlsFileError
@@ -103,8 +103,8 @@ class Control:
         source, first = self._options.source, True
         try:
             async with contextlib.aclosing(source.versions()) as versions:
-                async for files in versions:
-                    change = await asyncio.to_thread(self._take, files)
+                async for edits in versions:
+                    change = await asyncio.to_thread(self._take, edits)
                     self.server.publish(self.resources)
                     source.taken(change)
                     if first:
@@ -113,10 +113,10 @@ class Control:
         except SourceError as error:
             raise ControlError(str(error)) from None
 
-    def _take(self, files: Files) -> Change:
+    def _take(self, edits: Edits) -> Change:
         """Make the next version of everything."""
         began = time.monotonic()
-        objects = self._collection.update(files)
+        objects = self._collection.edit(edits)
         change = self._translator.update(objects)
         before = self.resources
         removed = [status_name(*key) for key in change.removed_statuses]
@@ -139,7 +139,7 @@ class Control:
                 changed=sum(
                     map(len, (config.listeners, config.route_configs, config.clusters, config.endpoints))
                 ),
-                files=len(files),
+                files=self._collection.places,
                 seconds=f"{time.monotonic() - began:.3f}",
             )
         return change

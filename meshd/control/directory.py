@@ -12,16 +12,16 @@ import logging
 import os
 import stat
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from pathlib import Path
 
 from inotify_simple import INotify
 
 from meshd import log
-from meshd.control.source import Files, SourceError
+from meshd.control.source import SourceError
 from meshd.control.touched import WATCHED, Touched
 from meshd.gateway.incremental import Change
-from meshd.kube.collection import Content, Unreadable
+from meshd.kube.collection import Content, Edits, Unreadable, edits
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 MAX_FILE_BYTES = 8 * 1024 * 1024
@@ -39,6 +39,8 @@ POLL_SECONDS = 1.0
 _SETTLING_NS = 30_000_000
 """A file changed so recently may be half written."""
 _logger = logging.getLogger("meshd.control.directory")
+Files = Mapping[str, Content]
+"""What each manifest holds, by its path relative to the directory."""
 _Stamp = tuple[int, int, int, int]
 
 
@@ -139,8 +141,8 @@ class Directory:
     def taken(self, change: Change) -> None:
         """Manifests have no status."""
 
-    async def versions(self) -> AsyncGenerator[Files, None]:
-        """The files now, and again when they have changed. Raises SourceError, by the first scan."""
+    async def versions(self) -> AsyncGenerator[Edits, None]:
+        """The files now, and then those that have changed. Raises SourceError, by the first scan."""
         changed, touched = asyncio.Event(), Touched(SUFFIXES)
 
         def take_events() -> None:
@@ -172,8 +174,8 @@ class Directory:
                     if self.unsettled:
                         touched.look_at_everything()
                     if files != seen:
-                        seen = files
-                        yield seen
+                        changed_files, seen = edits(seen, files), files
+                        yield changed_files
 
     def _watch(self, inotify: INotify | None) -> None:
         """Watch the directory and all below it. To watch again what is watched changes nothing."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from meshd.gateway.incremental import Change
-from meshd.kube.collection import Content
-
-Files = Mapping[str, Content]
-"""What each place holds, by its name: a manifest's text by its path, an API server's object by its own."""
+from meshd.kube.collection import Edits
 
 
 class SourceError(Exception):
@@ -19,8 +16,11 @@ class SourceError(Exception):
 class Source(Protocol):
     """A directory, or a cluster."""
 
-    def versions(self) -> AsyncGenerator[Files, None]:
-        """All that there is, and again each time it has changed. Raises SourceError."""
+    def versions(self) -> AsyncGenerator[Edits, None]:
+        """All that there is, and then what has changed each time. Raises SourceError.
+
+        Places are a manifest's path, or an API server's object's own.
+        """
 
     def taken(self, change: Change) -> None:
         """The last version has been translated, and is served."""

@@ -20,7 +20,8 @@ def endpoint_set(
     """The endpoints of one port, from the service's slices. ``health_port``: where they are probed.
 
     Ready endpoints are healthy. Terminating ones that still serve drain, unless nothing else is left: then
-    they go on taking requests, as kube-proxy has it (KEP-1669). All others are left out.
+    they go on taking requests, as kube-proxy has it (KEP-1669). All others are left out. With
+    publishNotReadyAddresses readiness says nothing.
     """
     found: dict[tuple[str, int], Endpoint] = {}
     for slice_ in slices:
@@ -42,15 +43,25 @@ def endpoint_set(
                     if same is None or same.health is not Health.HEALTHY:
                         found[endpoint.address, number] = endpoint
     endpoints = sorted(found.values(), key=_order)
+    nearness = _nearness(service, endpoints)
+    if nearness is not Nearness.HINTED:
+        endpoints = [_without_hints(each) for each in endpoints]
     if all(endpoint.health is Health.DRAINING for endpoint in endpoints):
         endpoints = [msgspec.structs.replace(endpoint, health=Health.HEALTHY) for endpoint in endpoints]
-    return EndpointSet(name=name, endpoints=tuple(endpoints), nearness=_nearness(service))
+    return EndpointSet(name=name, endpoints=tuple(endpoints), nearness=nearness)
 
 
-def _nearness(service: Service) -> Nearness:
-    """internalTrafficPolicy is a bound, trafficDistribution a wish within it."""
+def _nearness(service: Service, endpoints: list[Endpoint]) -> Nearness:
+    """internalTrafficPolicy is a bound, hints and trafficDistribution a wish within it.
+
+    Hints are what the cluster made of trafficDistribution, or of the annotation topology-mode. They count
+    where every ready endpoint has some (kubernetes pkg/proxy/topology.go).
+    """
     if service.spec.internal_traffic_policy == "Local":
         return Nearness.NODE_ONLY
+    ready = [each for each in endpoints if each.health is Health.HEALTHY]
+    if ready and (all(each.for_nodes for each in ready) or all(each.for_zones for each in ready)):
+        return Nearness.HINTED
     match service.spec.traffic_distribution:
         case "PreferClose" | "PreferSameZone":
             return Nearness.ZONE
@@ -59,9 +70,15 @@ def _nearness(service: Service) -> Nearness:
     return Nearness.ANY
 
 
+def _without_hints(endpoint: Endpoint) -> Endpoint:
+    if not endpoint.for_nodes and not endpoint.for_zones:
+        return endpoint
+    return msgspec.structs.replace(endpoint, for_nodes=(), for_zones=())
+
+
 def _health(item: SliceEndpoint, publish_not_ready: bool) -> Health | None:
     conditions = item.conditions
-    if conditions.terminating:
+    if conditions.terminating and not (conditions.ready and publish_not_ready):
         serving = conditions.ready if conditions.serving is None else conditions.serving
         return Health.DRAINING if serving else None
     return Health.HEALTHY if conditions.ready or publish_not_ready else None
@@ -78,6 +95,8 @@ def _endpoint(item: SliceEndpoint, address: str, port: int, health: Health, heal
         locality=locality,
         workload=workload,
         health_port=health_port,
+        for_nodes=tuple(hint.name for hint in item.hints.for_nodes),
+        for_zones=tuple(hint.name for hint in item.hints.for_zones),
     )
 
 

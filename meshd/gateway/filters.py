@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from meshd.kube.httproute import (
@@ -49,8 +51,13 @@ class Filters(Struct, frozen=True):
     cors: Cors | None = None
     mirrors: tuple[RequestMirror, ...] = ()
 
+    @property
+    def apart(self) -> bool:
+        """Whether a backend that has them is more than one of several weighted ones."""
+        return bool(self.mirrors or self.redirect or self.rewrite or self.cors)
 
-def combine(filters: tuple[Filter, ...], where: str, on_backend: bool) -> Filters:
+
+def combine(filters: tuple[Filter, ...], where: str) -> Filters:
     """What the filters of a rule, or of one of its backends, do. Raises UnsupportedValueError."""
     request = response = HeaderEdit()
     redirect: RequestRedirect | None = None
@@ -63,21 +70,26 @@ def combine(filters: tuple[Filter, ...], where: str, on_backend: bool) -> Filter
             request = _edit(item.request_header_modifier, f"{here}.requestHeaderModifier")
         elif item.response_header_modifier is not None:
             response = _edit(item.response_header_modifier, f"{here}.responseHeaderModifier")
-        elif item.request_redirect is not None and not on_backend:
+        elif item.request_redirect is not None:
             redirect = item.request_redirect
-        elif item.url_rewrite is not None and not on_backend:
+        elif item.url_rewrite is not None:
             rewrite = item.url_rewrite
-        elif item.cors is not None and not on_backend:
+        elif item.cors is not None:
             cors = item.cors
-        elif item.request_mirror is not None and not on_backend:
+        elif item.request_mirror is not None:
             mirrors.append(item.request_mirror)
         else:
-            place = " on a backendRef" if on_backend else ""
-            raise UnsupportedValueError(f"{here}.type", f"{item.type} is not supported{place}")
-    if redirect is not None and mirrors:
+            raise UnsupportedValueError(f"{here}.type", f"{item.type} is not supported")
+    if redirect is not None:
+        refuse_mirrored(mirrors, where)
+    return Filters(request, response, redirect, rewrite, cors, tuple(mirrors))
+
+
+def refuse_mirrored(mirrors: Sequence[RequestMirror], where: str) -> None:
+    """Raises IncompatibleFiltersError where requests that are redirected are to be mirrored."""
+    if mirrors:
         message = "a request that RequestRedirect answers cannot be mirrored"
         raise IncompatibleFiltersError(where, message)
-    return Filters(request, response, redirect, rewrite, cors, tuple(mirrors))
 
 
 def _edit(modifier: HeaderModifier, where: str) -> HeaderEdit:

@@ -16,7 +16,7 @@ from meshd.model.routes import PathExact, PathRegex, Route, RouteMatch
 
 
 class Ranked(NamedTuple):
-    """A route with its place among all. Sorts by the place; no two places are equal."""
+    """A route with its place among all. Sorts by the place, which only parts of one rule share."""
 
     path_kind: int
     path_length: int

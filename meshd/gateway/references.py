@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -63,7 +64,11 @@ class Backends:
 
     def unresolved_mirrors(self, route: HTTPRoute) -> tuple[Unresolved, ...]:
         """All that is wrong with the backendRefs of its mirrors, each once."""
-        filters = (item for rule in route.spec.rules for item in rule.filters)
+        rules = route.spec.rules
+        filters = itertools.chain(
+            (item for rule in rules for item in rule.filters),
+            (item for rule in rules for ref in rule.backend_refs for item in ref.filters),
+        )
         mirrors = (item.request_mirror for item in filters if item.request_mirror is not None)
         return self._unresolved(route, (mirror.backend_ref for mirror in mirrors))
 

@@ -122,6 +122,7 @@ def _service(build: _Build, service: Service, slices: list[EndpointSlice]) -> li
         routes = build.attached.routes((key, port.port))
         found, configs = listener(service, port, free, routes, policies, build.shaping, said)
         build.listeners[name] = found
+        problems += upstreams.session_affinity(service, port, found.protocol, build.policies)
         build.route_configs.update((config.name, config) for config in configs)
         if found.protocol is Protocol.HTTP:
             build.useful.update(dict.fromkeys(policies.names, True))

@@ -25,7 +25,9 @@ from meshd.model.cluster_policies import (
     TcpProbe,
 )
 from meshd.model.clusters import Cluster
+from meshd.model.listeners import Protocol
 from meshd.model.request_policies import HashCookie, HashHeader, HashKey, HashQuery, HashSource
+from meshd.model.status import Problem, Severity
 
 HashKeys = Mapping[str, tuple[HashKey, ...]]
 """By cluster, of those that have any."""
@@ -40,9 +42,9 @@ def cluster(service: Service, port: ServicePort, policies: Policies) -> Cluster:
     """A port of a Service as a cluster."""
     name = cluster_name(service, port)
     spec, names = policies.upstream((service.metadata.namespace, service.metadata.name), port.name)
+    plain = Cluster(name=name, balancing=RingHash() if _is_sticky(service) else RoundRobin())
     if spec is None:
-        return Cluster(name=name)
-    plain = Cluster(name=name)
+        return plain
     balancing = spec.load_balancing
     timeouts = spec.timeouts
     return Cluster(
@@ -64,10 +66,37 @@ def hash_keys(services: Mapping[tuple[str, str], Service], policies: Policies) -
     for key, service in services.items():
         for port in service.spec.ports:
             spec = policies.upstream(key, port.name).spec
-            if spec is not None and spec.load_balancing is not None and spec.load_balancing.hash_on:
-                keys = tuple(_hash_key(each) for each in spec.load_balancing.hash_on)
+            said = spec.load_balancing if spec is not None else None
+            if said is not None and said.hash_on:
+                keys = tuple(_hash_key(each) for each in said.hash_on)
                 found[cluster_name(service, port)] = keys
+            elif said is None and _is_sticky(service):
+                found[cluster_name(service, port)] = (HashSource(),)
     return found
+
+
+def session_affinity(
+    service: Service, port: ServicePort, protocol: Protocol, policies: Policies
+) -> tuple[Problem, ...]:
+    """Warnings where sessionAffinity is not kept on a captured port."""
+    if not _is_sticky(service):
+        return ()
+    spec, names = policies.upstream((service.metadata.namespace, service.metadata.name), port.name)
+    why = ""
+    if protocol is not Protocol.HTTP:
+        why = f"port {port.port} is opaque TCP, of which each connection is balanced by itself"
+    elif spec is not None and spec.load_balancing is not None:
+        why = f"{' and '.join(names)} says how port {port.port} is balanced"
+    if not why:
+        return ()
+    message = f"ClientIP does nothing here: {why}"
+    return (Problem(field="spec.sessionAffinity", message=message, severity=Severity.WARNING),)
+
+
+def _is_sticky(service: Service) -> bool:
+    """A client's requests are to go to one endpoint. kube-proxy remembers which, for a time; with several
+    proxies that would be several, so here it follows from the address."""
+    return service.spec.session_affinity == "ClientIP"
 
 
 def _hash_key(source: HashOn) -> HashKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -32,6 +33,8 @@ class ApiObject:
 
 Content = str | ApiObject | Unreadable
 """What is read of one place."""
+Edits = Mapping[str, Content | None]
+"""What is in places where something else was before; None: nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +91,38 @@ class Collection:
         self._parsed: dict[str, ParsedFile] = {}
         self._said: dict[Key, dict[str, list[Parsed]]] = {}
         """By file, all that is said of an object."""
+        self._ignored: Counter[Key] = Counter()
+        """In how many files."""
         self._objects = Objects()
 
-    def update(self, files: Mapping[str, Content]) -> Objects:
-        """The objects of all manifests, given their texts by path. Files not given any more are gone.
+    @property
+    def places(self) -> int:
+        """How many there are that hold something."""
+        return len(self._texts)
 
-        Only what is in files with another text is looked at.
-        """
+    def update(self, files: Mapping[str, Content]) -> Objects:
+        """The objects of all manifests, given their texts by path. Files not given any more are gone."""
+        return self.edit(edits(self._texts, files))
+
+    def edit(self, changed: Edits) -> Objects:
+        """The objects of all manifests, given those that are not as they were. Only these are looked at."""
         texts = self._texts
-        changed = [path for path, text in files.items() if texts.get(path) is not text]
-        changed += [path for path in texts if path not in files]
         before = self._objects
         problems = dict(before.problems)
         affected: set[Key] = set()
+        regarded = False
         really: set[Key] = set()
         for path in sorted(changed):
             old = self._parsed.pop(path, _NO_FILE)
-            new = _NO_FILE
-            if path in files:
-                new = self._parsed[path] = self._parse(old, texts.get(path), files[path])
+            new, text = _NO_FILE, changed[path]
+            last = texts.pop(path, None)
+            if text is not None:
+                new = self._parsed[path] = self._parse(old, last, text)
+                texts[path] = text
+            if new.ignored != old.ignored:
+                self._ignored.subtract(old.ignored)
+                self._ignored.update(new.ignored)
+                regarded = True
             if new is not old:
                 affected |= self._take(path, old, new)
             if new.problems != old.problems:
@@ -123,9 +139,8 @@ class Collection:
             if (value, source, found) != was:
                 really.add(key)
         ignored = before.ignored
-        if changed:
-            ignored = frozenset(key for content in self._parsed.values() for key in content.ignored)
-        self._texts = dict(files)
+        if regarded:
+            ignored = frozenset((+self._ignored).keys())
         self._objects = Objects(objects, sources, problems, ignored, frozenset(really))
         return self._objects
 
@@ -180,6 +195,13 @@ class Collection:
                         found.append(Problem(message=message, severity=Severity.WARNING))
                 value = fresh if fresh is not None else value
         return value, source, tuple(found)
+
+
+def edits(before: Mapping[str, Content], after: Mapping[str, Content]) -> Edits:
+    """What leads from one version of all places to the next. What is the very same has not changed."""
+    found: dict[str, Content | None] = dict.fromkeys(before.keys() - after.keys())
+    found.update((path, text) for path, text in after.items() if before.get(path) is not text)
+    return found
 
 
 _NO_FILE = ParsedFile()

@@ -32,6 +32,8 @@ PreciseHostname = Annotated[
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z",
     ),
 ]
+Kind = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?\Z")]
+SectionName = Annotated[str, Meta(min_length=1, max_length=253)]
 GroupName = Annotated[str, Meta(max_length=253)]
 Duration = Annotated[str, Meta(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}\Z")]
 Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
@@ -124,7 +126,7 @@ class BackendObjectReference(Struct, frozen=True, rename="camel"):
 
     name: Name
     group: GroupName = ""
-    kind: str = "Service"
+    kind: Kind = "Service"
     namespace: Label | None = None
     port: PortNumber | None = None
 
@@ -211,7 +213,7 @@ class SessionPersistence(Struct, frozen=True, rename="camel"):
 class Rule(Struct, frozen=True, rename="camel"):
     """rules[]."""
 
-    name: Annotated[str, Meta(max_length=253)] = ""
+    name: SectionName = ""
     matches: Annotated[tuple[RouteMatch, ...], Meta(max_length=64)] = ()
     filters: Annotated[tuple[Filter, ...], Meta(max_length=16)] = ()
     backend_refs: Annotated[tuple[BackendRef, ...], Meta(max_length=16)] = ()
@@ -225,9 +227,9 @@ class ParentRef(Struct, frozen=True, rename="camel"):
 
     name: Name
     group: GroupName = GATEWAY_GROUP
-    kind: str = "Gateway"
+    kind: Kind = "Gateway"
     namespace: Label | None = None
-    section_name: str = ""
+    section_name: SectionName = ""
     port: PortNumber | None = None
 
 

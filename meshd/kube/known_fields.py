@@ -23,7 +23,7 @@ _UNREAD: dict[type, frozenset[str]] = {
         "allocateLoadBalancerNodePorts", "sessionAffinityConfig",
     }),
     objects.ServicePort: frozenset({"targetPort", "nodePort"}),
-    objects.SliceEndpoint: frozenset({"hostname", "hints", "deprecatedTopology"}),
+    objects.SliceEndpoint: frozenset({"hostname", "deprecatedTopology"}),
     objects.SlicePort: frozenset({"appProtocol"}),
     objects.ObjectReference: frozenset({"apiVersion", "uid", "resourceVersion", "fieldPath"}),
     httproute.HTTPRoute: frozenset({"status"}),

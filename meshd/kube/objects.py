@@ -90,6 +90,19 @@ class ObjectReference(Struct, frozen=True, rename="camel"):
     name: str = ""
 
 
+class Hint(Struct, frozen=True, rename="camel"):
+    """A zone or node that an endpoint is meant for (discovery/v1 ForZone, ForNode)."""
+
+    name: str
+
+
+class EndpointHints(Struct, frozen=True, rename="camel"):
+    """hints of an endpoint."""
+
+    for_zones: Annotated[tuple[Hint, ...], Meta(max_length=8)] = ()
+    for_nodes: Annotated[tuple[Hint, ...], Meta(max_length=8)] = ()
+
+
 class SliceEndpoint(Struct, frozen=True, rename="camel"):
     """endpoints[] of an EndpointSlice."""
 
@@ -97,6 +110,7 @@ class SliceEndpoint(Struct, frozen=True, rename="camel"):
     conditions: EndpointConditions = EndpointConditions()
     node_name: str = ""
     zone: str = ""
+    hints: EndpointHints = EndpointHints()
     target_ref: ObjectReference = ObjectReference()
 
 

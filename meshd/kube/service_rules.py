@@ -33,12 +33,6 @@ def service_problems(service: Service) -> Iterator[Problem]:
                 yield Problem(field=f"spec.{field}", message=f"{address!r} is no IP address")
     if spec.cluster_ips and spec.cluster_ip not in ("", spec.cluster_ips[0]):
         yield Problem(field="spec.clusterIPs[0]", message=f"must equal clusterIP, {spec.cluster_ip}")
-    if spec.session_affinity == "ClientIP":
-        yield Problem(
-            field="spec.sessionAffinity",
-            message="ClientIP is not supported: the mesh balances every request",
-            severity=Severity.WARNING,
-        )
     if spec.traffic_distribution not in ("", *DISTRIBUTIONS):
         known = ", ".join(sorted(DISTRIBUTIONS))
         yield Problem(

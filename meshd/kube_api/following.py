@@ -1,4 +1,4 @@
-"""Follows several kinds on an API server: what there is of all of them, whenever something changed."""
+"""Follows several kinds on an API server: what there is of all of them, and then what has changed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ QUIET_SECONDS = 0.02
 MAX_DELAY_SECONDS = 0.2
 """...but not later than this, however busy the cluster is."""
 
-State = Mapping[Resource, Mapping[Name, Kept]]
-"""All objects, by kind, namespace and name. An object that has not changed is the same one as before."""
+Changes = Mapping[Resource, Mapping[Name, Kept | None]]
+"""Objects that are not as they were, by kind, namespace and name; None: it is gone."""
 
 
 class Following:
-    """Level-triggered: however many changes there were, what is given out is what there is now."""
+    """Level-triggered: however many changes there were of an object, what is given out is what it is now."""
 
     def __init__(self, client: Client, resources: Sequence[Resource], namespace: str = "") -> None:
         """``namespace``: the one to follow; empty: all."""
@@ -30,8 +30,8 @@ class Following:
         self._namespace = namespace
         self._changed = asyncio.Event()
 
-    async def states(self) -> AsyncGenerator[State, None]:
-        """What there is, from when all kinds have been listed, and again after each change."""
+    async def changes(self) -> AsyncGenerator[Changes, None]:
+        """What there is, when all kinds have been listed, and then what has changed."""
         reflectors = tuple(
             Reflector(self._client, resource, self._changed.set, self._namespace)
             for resource in self._resources
@@ -41,7 +41,7 @@ class Following:
             while True:
                 await self._change(tasks)
                 if all(each.settled for each in reflectors):
-                    yield {each.resource: dict(each.reflection.objects) for each in reflectors}
+                    yield {each.resource: each.reflection.take_changes() for each in reflectors}
         finally:
             for task in tasks:
                 task.cancel()

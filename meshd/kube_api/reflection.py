@@ -56,11 +56,24 @@ class Reflection:
         """A list has been whole once."""
         self._objects: dict[Name, Kept] = {}
         self._listed: dict[Name, Kept] = {}
+        self._changed: set[Name] = set()
 
     @property
     def objects(self) -> Mapping[Name, Kept]:
         """What is there, by namespace and name."""
         return MappingProxyType(self._objects)
+
+    def take_changes(self) -> dict[Name, Kept | None]:
+        """The objects that are not as they were when this was last asked; None: gone."""
+        changed, self._changed = self._changed, set()
+        return {name: self._objects.get(name) for name in changed}
+
+    def forget(self) -> None:
+        """There is no such kind any more, so nothing of it."""
+        self._changed |= self._objects.keys()
+        self._objects = {}
+        self.synced = False
+        self.expired()
 
     def page(self, text: bytes) -> bool:
         """A piece of a list; whether what is there has changed. Raises BrokenError."""
@@ -78,11 +91,14 @@ class Reflection:
         if self.continue_token:
             return False
         before, self._objects = self._objects, self._merged(self._listed)
+        changed = before.keys() - self._objects.keys()
+        changed |= {name for name, kept in self._objects.items() if before.get(name) is not kept}
+        self._changed |= changed
         first = not self.synced
         self._listed = {}
         self.resource_version = page.metadata.resource_version
         self.phase, self.synced = Phase.WATCHING, True
-        return first or before != self._objects
+        return first or bool(changed)
 
     def _merged(self, listed: dict[Name, Kept]) -> dict[Name, Kept]:
         """The list, with what we hold in the same version left as it is: it need not be read again."""
@@ -128,6 +144,7 @@ class Reflection:
             if held is None or (meta.uid and held.uid and meta.uid != held.uid):
                 return False  # the end of an earlier object of that name
             del self._objects[name]
+            self._changed.add(name)
             return True
         if kind not in ("ADDED", "MODIFIED"):
             raise BrokenError(f"an event of type {kind}")
@@ -135,6 +152,7 @@ class Reflection:
         if _same(held, new):
             return False  # a watch that goes on may tell the last of what it told again
         self._objects[name] = new
+        self._changed.add(name)
         return True
 
 

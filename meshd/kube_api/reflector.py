@@ -125,7 +125,7 @@ class Reflector:
         if not self.absent:
             log.event(_logger, logging.INFO, "not installed", kind=self.resource.kind)
             self.absent = True
-            self.reflection = Reflection()
+            self.reflection.forget()
             self._changed()
         return self._absent_seconds
 

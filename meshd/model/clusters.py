@@ -70,6 +70,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``namespace/pod`` where known; for people, not for decisions."""
     health_port: int = 0
     """Where it is probed; 0: HealthCheck.port (Endpoint.HealthCheckConfig.port_value)."""
+    for_nodes: tuple[str, ...] = ()
+    """Whose callers it is meant for, with Nearness.HINTED; it is not sent."""
+    for_zones: tuple[str, ...] = ()
+    """Likewise."""
 
 
 class Nearness(enum.Enum):
@@ -82,6 +86,9 @@ class Nearness(enum.Enum):
     """Those on the node, then those in its zone, then the others."""
     NODE_ONLY = "node-only"
     """Those on the node, and no others."""
+    HINTED = "hinted"
+    """Those that are meant for the node, or else for its zone, then the others (Endpoint.for_nodes,
+    for_zones); where none is meant for it, all alike."""
 
 
 class EndpointSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from meshd.model.request_policies import (
+    MILLION,
     Cors,
     Fault,
     HashKey,
@@ -51,6 +52,9 @@ class RouteMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Empty: any."""
     headers: tuple[StringMatch, ...] = ()
     query: tuple[StringMatch, ...] = ()
+    share: int = MILLION
+    """Parts per million of the requests (runtime_fraction). A request draws one number for all: where
+    one with 300,000 comes before one with 500,000 and is else alike, the second gets 200,000."""
 
 
 class HeaderEdit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

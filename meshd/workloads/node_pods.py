@@ -48,12 +48,19 @@ _decoder = msgspec.json.Decoder(_Object)
 async def follow_cluster(access: Access, node: str) -> AsyncGenerator[Cluster, None]:
     """Once all is known, and after each change. An API server that is away is waited for."""
     pods = pods_of(node)
+    held: dict[Resource, dict[Name, Kept]] = {pods: {}, NAMESPACES: {}}
     async with (
         Client(access) as client,
-        contextlib.aclosing(Following(client, (pods, NAMESPACES)).states()) as states,
+        contextlib.aclosing(Following(client, tuple(held)).changes()) as several,
     ):
-        async for state in states:
-            yield cluster(state[pods], state[NAMESPACES])
+        async for changes in several:
+            for resource, changed in changes.items():
+                for name, kept in changed.items():
+                    if kept is None:
+                        held[resource].pop(name, None)
+                    else:
+                        held[resource][name] = kept
+            yield cluster(held[pods], held[NAMESPACES])
 
 
 def cluster(pods: Mapping[Name, Kept], namespaces: Mapping[Name, Kept]) -> Cluster:

@@ -6,7 +6,7 @@ import msgspec
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 
-from meshd.model.request_policies import Session, StringMatch
+from meshd.model.request_policies import MILLION, Session, StringMatch
 from meshd.model.routes import (
     DirectResponse,
     Forward,
@@ -22,7 +22,7 @@ from meshd.model.routes import (
     VirtualHost,
     WeightedCluster,
 )
-from meshd.xds import header_edits, http_filters, metadata, path_rewrites, string_matches
+from meshd.xds import header_edits, http_filters, metadata, path_rewrites, shares, string_matches
 from meshd.xds.encode_route import MISSING_CLUSTER, REDIRECT_STATUS
 from meshd.xds.packing import seconds
 from meshd.xds.policies import hash_keys, mirrors, retries
@@ -159,7 +159,7 @@ def _match(message: route_components_pb2.RouteMatch, name: str, where: str) -> R
     only(
         message,
         {"path", "prefix", "path_separated_prefix", "safe_regex", "case_sensitive", "headers",
-         "query_parameters"},
+         "query_parameters", "runtime_fraction"},
         name,
         where,
     )  # fmt: skip
@@ -186,8 +186,15 @@ def _match(message: route_components_pb2.RouteMatch, name: str, where: str) -> R
         query.append(
             string_matches.read(parameter.string_match, parameter.name, name, f"{here}.string_match")
         )
+    share = MILLION
+    if message.HasField("runtime_fraction"):
+        share = shares.read_runtime(message.runtime_fraction, name, f"{where}.runtime_fraction")
     return RouteMatch(
-        path=_path(message, name, where), method=method, headers=tuple(headers), query=tuple(query)
+        path=_path(message, name, where),
+        method=method,
+        headers=tuple(headers),
+        query=tuple(query),
+        share=share,
     )
 
 

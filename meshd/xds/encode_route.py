@@ -8,6 +8,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.type.matcher.v3 import string_pb2
 
+from meshd.model.request_policies import MILLION
 from meshd.model.routes import (
     DirectResponse,
     Forward,
@@ -19,7 +20,7 @@ from meshd.model.routes import (
     VirtualHost,
     WeightedCluster,
 )
-from meshd.xds import header_edits, http_filters, metadata, path_rewrites, string_matches
+from meshd.xds import header_edits, http_filters, metadata, path_rewrites, shares, string_matches
 from meshd.xds.packing import duration, number
 from meshd.xds.policies import hash_keys, mirrors, retries
 
@@ -96,6 +97,7 @@ def _match(model: RouteMatch) -> route_components_pb2.RouteMatch:
             route_components_pb2.QueryParameterMatcher(name=q.name, string_match=string_matches.write(q))
             for q in model.query
         ],
+        runtime_fraction=shares.runtime_fraction(model.share) if model.share != MILLION else None,
     )
     if isinstance(model.path, PathExact):
         message.path = model.path.value

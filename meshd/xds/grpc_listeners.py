@@ -8,14 +8,16 @@ host, or does not forward, cannot be followed: calls that match it fail (A36).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+import msgspec
 from envoy.config.listener.v3 import api_listener_pb2, listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
 from meshd.model.listeners import Listener, Protocol
+from meshd.model.request_policies import MILLION
 from meshd.model.routes import (
     Forward,
     PathExact,
@@ -106,13 +108,31 @@ def _virtual_host(model: VirtualHost, port: int) -> route_components_pb2.Virtual
     # A client matches its target, port and all; there is no ignore_port_in_host_matching.
     named = [domain for domain in model.domains if domain != "*"]
     domains = [*model.domains, *(f"{domain}:{port}" for domain in named if not domain.endswith("*"))]
-    routes = [route for each in model.routes if (route := _route(each)) is not None]
+    drawn = zip(model.routes, _own_shares(model.routes), strict=True)
+    routes = [route for each, share in drawn if (route := _route(each, share)) is not None]
     return route_components_pb2.VirtualHost(name=model.name, domains=domains, routes=routes)
 
 
-def _route(model: Route) -> route_components_pb2.Route | None:
+def _own_shares(routes: Iterable[Route]) -> Iterator[int]:
+    """The share of each route of the calls that come to it: gRPC draws a number for each route (gRFC A28).
+
+    In Envoy one number is for all, so of routes that are else alike each has the shares of those before it.
+    """
+    alike, before = RouteMatch(), 0
+    for route in routes:
+        match = msgspec.structs.replace(route.match, share=MILLION)
+        if match != alike:
+            alike, before = match, 0
+        left = MILLION - before
+        yield round(MILLION * max(0, route.match.share - before) / left) if left else 0
+        before = max(before, route.match.share)
+
+
+def _route(model: Route, share: int) -> route_components_pb2.Route | None:
     """A route; None: it takes no call."""
-    full = encode_route.route(model)
+    full = encode_route.route(
+        msgspec.structs.replace(model, match=msgspec.structs.replace(model.match, share=share))
+    )
     message = route_components_pb2.Route(name=full.name, match=full.match)
     if not _match_path(message.match, model.match):
         return None
@@ -124,8 +144,8 @@ def _route(model: Route) -> route_components_pb2.Route | None:
     if full.route.WhichOneof("cluster_specifier") == "cluster":
         route.cluster = full.route.cluster
     else:
-        for share in full.route.weighted_clusters.clusters:
-            route.weighted_clusters.clusters.add(name=share.name, weight=share.weight)
+        for each in full.route.weighted_clusters.clusters:
+            route.weighted_clusters.clusters.add(name=each.name, weight=each.weight)
     route.hash_policy.extend(full.route.hash_policy)
     if action.timeout:
         route.max_stream_duration.max_stream_duration.CopyFrom(duration(action.timeout))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from meshd.model.clusters import Endpoint, EndpointSet, Nearness
+from meshd.model.clusters import Endpoint, EndpointSet, Health, Nearness
 
 
 class Place(NamedTuple):
@@ -40,14 +40,41 @@ def seen_from(place: Place, found: EndpointSet) -> EndpointSet:
     plain = msgspec.structs.replace(found, nearness=Nearness.ANY)
     if found.nearness is Nearness.NODE_ONLY:
         own = tuple(each for each in found.endpoints if not place.node or place_of(each).node == place.node)
-        return msgspec.structs.replace(plain, endpoints=own)
-    far = [_distance(place, each, found.nearness) for each in found.endpoints]
+        return msgspec.structs.replace(plain, endpoints=_some_serve(own))
+    if found.nearness is Nearness.HINTED:
+        hinted = _hinted(place, found.endpoints)
+        far = [0 if each in hinted else 1 for each in found.endpoints]
+    else:
+        far = [_distance(place, each, found.nearness) for each in found.endpoints]
     priority = {distance: i for i, distance in enumerate(sorted(set(far)))}
     endpoints = tuple(
-        msgspec.structs.replace(each, priority=priority[distance])
+        msgspec.structs.replace(each, priority=priority[distance], for_nodes=(), for_zones=())
         for each, distance in zip(found.endpoints, far, strict=True)
     )
     return msgspec.structs.replace(plain, endpoints=endpoints)
+
+
+def _some_serve(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """Where all that there are drain, they go on taking requests (KEP-1669, for Local by itself)."""
+    if any(each.health is not Health.DRAINING for each in endpoints):
+        return endpoints
+    return tuple(msgspec.structs.replace(each, health=Health.HEALTHY) for each in endpoints)
+
+
+def _hinted(place: Place, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """Those that are meant for a place; none: the hints say nothing about it.
+
+    Hints of nodes count before those of zones, and each only where all ready endpoints have them and one is
+    for the place (kubernetes pkg/proxy/topology.go, topologyModeFromHints).
+    """
+    ready = [each for each in endpoints if each.health is Health.HEALTHY]
+    if place.node and all(each.for_nodes for each in ready):
+        own = tuple(each for each in ready if place.node in each.for_nodes)
+        if own:
+            return own
+    if place.zone and all(each.for_zones for each in ready):
+        return tuple(each for each in ready if place.zone in each.for_zones)
+    return ()
 
 
 def _distance(place: Place, endpoint: Endpoint, nearness: Nearness) -> int:

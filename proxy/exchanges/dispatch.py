@@ -232,7 +232,8 @@ class Dispatch:
         """The connection is gone, and no final response has come.
 
         RFC 9112, 9.3.1: a server may close an idle connection at any time. A request on a reused one that may
-        be sent twice is not lost: it is sent once more, on a new connection.
+        be sent twice is not lost: it is sent once more, on a new connection. Where the route has requests
+        tried again after such an end, that is one of its tries.
         """
         upstream, self._exchange.upstream = self._exchange.upstream, None
         reused = upstream is None or upstream.reused  # the kernel uses no new ones
@@ -240,18 +241,22 @@ class Dispatch:
             not reused
             or self._heads.has_begun
             or self._replayed
+            or (self._policy is not None and self._policy.reset)
             or not self._kept.is_whole
             or self._exchange.request.head.method not in IDEMPOTENT
         ):
-            self._try_failed(Cause.RESET, failures.closed_unanswered())
+            refusal = failures.closed_unanswered()
+            if self._heads.has_begun:
+                refusal = failures.bad_response("it ended within its head")
+            self._try_failed(Cause.RESET, refusal)
             return
         assert self.destination is not None
         self._end_attempt()
         self._replayed = True
         self._client.runtime.counters.add("upstream_replays_total")
-        refusal = self.destination.pick_again()
-        if refusal is not None:
-            self._exchange.fail(refusal)
+        unavailable = self.destination.pick_again()
+        if unavailable is not None:
+            self._exchange.fail(unavailable)
         else:
             self._connect(self.destination)
 

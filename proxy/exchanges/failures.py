@@ -37,10 +37,14 @@ def no_connection(endpoint: Endpoint, reason: str, timed_out: bool) -> Refusal:
 
 
 def closed_unanswered() -> Refusal:
-    """The server ended the connection before the first byte of its answer, or within its head."""
+    """The server ended the connection before the first byte of its answer.
+
+    503, as in Envoy: there is no response that could be bad (RFC 9110, 15.6.3), and the next try may well get
+    one (15.6.4). So has the Gateway API's HTTPRouteRetryConnectionError it.
+    """
     message = "the server closed the connection before it answered"
     flags = response_flags.joined(Flag.UPSTREAM_TERMINATED)
-    return Refusal(502, message, flags, response_flags.UPSTREAM_RESET_BEFORE_RESPONSE)
+    return Refusal(503, message, flags, response_flags.UPSTREAM_RESET_BEFORE_RESPONSE)
 
 
 def bad_response(reason: str) -> Refusal:

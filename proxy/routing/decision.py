@@ -12,7 +12,7 @@ import functools
 import itertools
 from collections.abc import Iterator
 
-from meshd.model.request_policies import Mirror, Retry
+from meshd.model.request_policies import MILLION, Mirror, Retry
 from meshd.model.routes import DirectResponse, Forward, Redirect, Route, RouteConfig, VirtualHost
 from proxy.filters.chain import Filters, filters_of
 from proxy.routing.affinity import RouteAffinity
@@ -121,10 +121,22 @@ _NO_ROUTE = Answer(
 
 
 class _Forwarding:
-    __slots__ = ("_affinity", "_bounds", "_forward", "_host", "_no_share", "_route", "_shares", "_single")
+    __slots__ = (
+        "_affinity",
+        "_again",
+        "_bounds",
+        "_forward",
+        "_host",
+        "_no_share",
+        "_route",
+        "_shares",
+        "_single",
+    )
 
-    def __init__(self, route: Route, forward: Forward) -> None:
+    def __init__(self, route: Route, forward: Forward, routes_share: bool) -> None:
+        """``routes_share``: the request's number has decided between routes already."""
         self._route = route
+        self._again = MILLION if routes_share else 1
         self._forward = forward
         self._host = forward.host or None
         shares = [Share(route, cluster) for cluster in forward.clusters]
@@ -139,7 +151,8 @@ class _Forwarding:
         if share is None:
             if not self._shares:
                 return self._no_share
-            index = bisect.bisect_right(self._bounds, random * self._bounds[-1])
+            # The digits of the number that no route's share has looked at.
+            index = bisect.bisect_right(self._bounds, random * self._again % 1.0 * self._bounds[-1])
             share = self._shares[min(index, len(self._shares) - 1)]
         forward = self._forward
         path = request.path
@@ -191,15 +204,16 @@ class _Responding:
 
 
 class _CompiledRoute:
-    __slots__ = ("_filters", "_take", "holds", "order")
+    __slots__ = ("_filters", "_take", "holds", "order", "share")
 
-    def __init__(self, order: int, route: Route, filters: Filters | None) -> None:
+    def __init__(self, order: int, route: Route, filters: Filters | None, routes_share: bool) -> None:
         self.order = order
+        self.share = route.match.share
         self._filters = filters
         self.holds = predicate(route.match)
         action = route.action
         if isinstance(action, Forward):
-            self._take = _Forwarding(route, action).decide
+            self._take = _Forwarding(route, action, routes_share).decide
         elif isinstance(action, Redirect):
             self._take = _Redirecting(route, action).decide
         else:
@@ -212,8 +226,9 @@ class _CompiledRoute:
 
 
 def _compile(config: str, host: VirtualHost) -> PathIndex[_CompiledRoute]:
+    routes_share = any(route.match.share < MILLION for route in host.routes)
     return PathIndex(
-        (route.match.path, _CompiledRoute(i, route, filters_of(config, host, route)))
+        (route.match.path, _CompiledRoute(i, route, filters_of(config, host, route), routes_share))
         for i, route in enumerate(host.routes)
     )
 
@@ -238,10 +253,13 @@ class RouteTable:
         self._hosts = HostIndex(config, functools.partial(_compile, config.name))
 
     def decide(self, request: RequestHead, random: float) -> Decision:
-        """What becomes of ``request``. ``random``: uniform in [0, 1), it picks among weighted clusters."""
+        """What becomes of ``request``.
+
+        ``random``: uniform in [0, 1), it picks among weighted clusters and routes with a share.
+        """
         routes = self._hosts.find(request.host)
         if routes is not None:
             for route in routes.candidates(request.path):
-                if route.holds is None or route.holds(request):
+                if (route.holds is None or route.holds(request)) and random * MILLION < route.share:
                     return route.decide(request, random)
         return _NO_ROUTE

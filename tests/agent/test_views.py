@@ -125,5 +125,6 @@ def test_lines_for_matches_and_actions() -> None:
     assert match_text(match) == "GET /a ?v~[0-9]+"
     assert match_text(RouteMatch(path=PathPrefix("/api"))) == "* /api/*"
     assert match_text(RouteMatch(path=PathRegex("/x.*"))) == "* ~/x.*"
+    assert match_text(RouteMatch(share=125_000)) == "* /* draw under 12.5 %"
     assert action_text(Redirect(status=301)) == "redirect 301"
     assert action_text(DirectResponse(status=404)) == "answer 404"

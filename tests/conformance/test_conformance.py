@@ -51,6 +51,11 @@ def test_who_is_hashed_alike_gets_the_same_pod_whichever_proxy_asks(world: World
     assert set(by_user) == {"echo-v1", "echo-v2"}
 
 
+@pytest.mark.parametrize("proxy", [MESHD, ENVOY])
+def test_a_client_of_a_service_with_session_affinity_gets_one_pod(world: World, proxy: str) -> None:
+    assert len(world.pods(proxy, own_policies.AFFINE)) == 1
+
+
 _WITHOUT_GRANT = {"status": 500}
 _WITHOUT_ROUTE = {"answer": Message(absent=("X-Header-Set",))}
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from meshd.control import directory
-from meshd.control.directory import Directory
-from meshd.control.source import Files
-from meshd.kube.collection import Unreadable
+from meshd.control.directory import Directory, Files
+from meshd.kube.collection import Content, Unreadable
 
 Next = Callable[[], Awaitable[Files]]
 
@@ -23,9 +22,16 @@ def watching(root: Path, steps: Callable[[Next], Awaitable[None]]) -> None:
 
     async def run() -> None:
         versions = Directory(root).versions()
+        files: dict[str, Content] = {}
 
         async def following() -> Files:
-            return await asyncio.wait_for(anext(versions), 5)
+            for path, content in (await asyncio.wait_for(anext(versions), 5)).items():
+                if content is None:
+                    del files[path]
+                else:
+                    assert files.get(path) is not content
+                    files[path] = content
+            return files
 
         try:
             await steps(following)

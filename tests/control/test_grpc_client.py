@@ -16,6 +16,8 @@ from pathlib import Path
 import grpc
 import msgspec
 import pytest
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
 from meshd.model.cluster_policies import LeastRequest, Maglev, RandomEndpoint, RingHash
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet
@@ -35,6 +37,7 @@ from meshd.model.routes import (
 )
 from meshd.model.snapshot import Snapshot
 from meshd.model.status import ConfigStatus
+from meshd.xds import shares
 from meshd.xds.grpc_listeners import listener_name, view
 from meshd.xds.resources import LISTENER
 from tests.gateway.manifests import endpoint_slice, service, translated
@@ -246,6 +249,37 @@ def test_balancing_that_it_does_not_know(
 )
 def test_names(target: str, name: str) -> None:
     assert listener_name(target, "here") == name
+
+
+def test_shares_are_of_the_calls_that_come_to_a_route() -> None:
+    """Envoy has one number for all routes, gRPC draws one for each (gRFC A28)."""
+    matches = [RouteMatch(share=250_000), RouteMatch(share=500_000), RouteMatch()]
+    matches.append(RouteMatch(path=PathPrefix("/a"), share=500_000))
+    routes = tuple(
+        Route(name=str(i), match=match, action=Forward(clusters=(WeightedCluster(name="here/web:80"),)))
+        for i, match in enumerate(matches)
+    )
+    snapshot = translated(service("web", {"port": 80, "name": "grpc"}, namespace="here")).snapshot
+    name = "here/web:80"
+    listener = Listener(
+        name=name,
+        service="here/web",
+        addresses=("10.96.0.1",),
+        port=80,
+        protocol=Protocol.HTTP,
+        cluster=name,
+        route_config=name,
+    )
+    config = RouteConfig(name=name, virtual_hosts=(VirtualHost(name=name, routes=routes),))
+    snapshot = Snapshot(1, {name: listener}, {name: config}, snapshot.clusters, snapshot.endpoints)
+    packed = view(resource_set(snapshot, ConfigStatus()), "here").of(LISTENER)["web.here:80"].packed
+    found = listener_pb2.Listener.FromString(packed.value)
+    hcm = http_connection_manager_pb2.HttpConnectionManager()
+    assert found.api_listener.api_listener.Unpack(hcm)
+    seen = [each.match for each in hcm.route_config.virtual_hosts[0].routes]
+    assert [each.HasField("runtime_fraction") for each in seen] == [True, True, False, True]
+    fractions = [shares.read_runtime(each.runtime_fraction, "", "") for each in seen]
+    assert fractions == [250_000, 333_333, 0, 500_000]
 
 
 @pytest.mark.parametrize("name", ["web:80", "web.default:81", "other.default:80", "default/web:80"])

@@ -113,6 +113,15 @@ def test_tries_for_want_of_a_connection_are_the_proxys_whoever_sends_the_first()
     assert taken(rules) == "route"
 
 
+def test_a_share_of_the_requests_is_the_proxys_to_draw() -> None:
+    rules = compiled(
+        route(RouteMatch(method="GET", share=500_000), to("b")),
+        route(RouteMatch(share=500_000), to("b")),
+        route(),
+    )
+    assert (taken(rules, "/"), taken(rules, "/", method="PUT")) == ("route", "route")
+
+
 def test_edits_of_the_route_are_the_proxys() -> None:
     edit = HeaderEdit(remove=("server",))
     for edited in (

@@ -37,8 +37,6 @@ from tests.gateway.manifests import (
 HEADER = {"name": "X-A", "value": "1"}
 QUERY = {"name": "q", "value": "1"}
 FRAMING = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["Content-Length"]}}
-MIRROR: Object = {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "web", "port": 80}}}
-REWRITE: Object = {"type": "URLRewrite", "urlRewrite": {}}
 
 
 def test_precedence_over_all_routes_of_a_port() -> None:
@@ -230,14 +228,6 @@ def test_redirects(redirect: Object, wanted: Redirect) -> None:
                 "filters": [{"type": "RequestRedirect", "requestRedirect": {"statusCode": 300}}],
             },
             "spec.rules[1].filters.requestRedirect.statusCode",
-        ),
-        (
-            {"backendRefs": [{"name": "web", "port": 80, "filters": [REWRITE]}]},
-            "spec.rules[1].backendRefs[0].filters[0].type",
-        ),
-        (
-            {"backendRefs": [{"name": "web", "port": 80, "filters": [MIRROR]}]},
-            "spec.rules[1].backendRefs[0].filters[0].type",
         ),
     ],
 )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from meshd.model.cluster_policies import LeastRequest, RingHash
 from meshd.model.clusters import Health, Nearness
 from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
+from meshd.model.request_policies import HashSource
+from meshd.model.routes import Forward
 from tests.gateway.manifests import endpoint_slice, http_route, problems, routes, rule, service, translated
 
 
@@ -213,6 +216,81 @@ def test_where_endpoints_are_and_which_are_preferred(spec: dict[str, object], wa
     assert [each.locality for each in found.endpoints] == ["/a/n1", "//n2", ""]
     assert found.nearness is wanted
     assert translation.status.objects == ()
+
+
+LEAVING: dict[str, bool] = {"ready": False, "serving": True, "terminating": True}
+
+
+def hinted(address: str, zone: str = "", node: str = "", leaves: bool = False) -> dict[str, object]:
+    hints = {"forZones": [{"name": zone}] if zone else [], "forNodes": [{"name": node}] if node else []}
+    return {**endpoint(address, **(LEAVING if leaves else {})), "hints": hints}
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "spec", "wanted"),
+    [
+        ((hinted("10.1.0.1", "a"), hinted("10.1.0.2", "b")), {}, Nearness.HINTED),
+        ((hinted("10.1.0.1", node="n1"), hinted("10.1.0.2", node="n2")), {}, Nearness.HINTED),
+        # kube-proxy's rule: all that are ready, or none.
+        ((hinted("10.1.0.1", "a"), endpoint("10.1.0.2")), {}, Nearness.ANY),
+        ((hinted("10.1.0.1", "a"), hinted("10.1.0.2", node="n1")), {}, Nearness.ANY),
+        ((hinted("10.1.0.1", "a"), endpoint("10.1.0.2", **LEAVING)), {}, Nearness.HINTED),
+        ((hinted("10.1.0.1", "a", leaves=True),), {}, Nearness.ANY),
+        ((hinted("10.1.0.1", "a"),), {"trafficDistribution": "PreferSameZone"}, Nearness.HINTED),
+        ((hinted("10.1.0.1", "a"),), {"internalTrafficPolicy": "Local"}, Nearness.NODE_ONLY),
+    ],
+)
+def test_hints_count_where_every_ready_endpoint_has_them(
+    endpoints: tuple[dict[str, object], ...], spec: dict[str, object], wanted: Nearness
+) -> None:
+    translation = translated(service(**spec), endpoint_slice("web", *endpoints))  # type: ignore[arg-type]
+    found = translation.snapshot.endpoints["default/web:80"]
+    assert found.nearness is wanted
+    kept = [(each.for_zones, each.for_nodes) != ((), ()) for each in found.endpoints]
+    assert any(kept) is (wanted is Nearness.HINTED)
+    assert translation.status.objects == ()
+
+
+def test_who_leaves_is_ready_where_readiness_says_nothing() -> None:
+    leaving = endpoint("10.1.0.1", ready=True, serving=True, terminating=True)
+    ready = endpoint("10.1.0.2", ready=True)
+    for publish, wanted in ((True, Health.HEALTHY), (False, Health.DRAINING)):
+        web = service(publishNotReadyAddresses=publish)
+        assert health(web, endpoint_slice("web", leaving, ready))["10.1.0.1"] is wanted
+
+
+def test_session_affinity_is_by_the_callers_address() -> None:
+    ports = ({"port": 80, "name": "http"}, {"port": 81, "name": "tcp"})
+    sticky = service("web", *ports, sessionAffinity="ClientIP")
+    translation = translated(sticky)
+    assert translation.snapshot.clusters["default/web:80"].balancing == RingHash()
+    (found,) = routes(translation)
+    assert isinstance(found.action, Forward)
+    assert found.action.hash_keys == (HashSource(),)
+    assert problems(translation, "web", "Service") == [
+        "spec.sessionAffinity: ClientIP does nothing here: port 81 is opaque TCP, of which each connection "
+        "is balanced by itself"
+    ]
+
+
+def test_a_policy_says_more_of_balancing_than_session_affinity() -> None:
+    policy: dict[str, object] = {
+        "apiVersion": "meshd.io/v1alpha1",
+        "kind": "UpstreamPolicy",
+        "metadata": {"name": "p", "namespace": "default"},
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": "web"}],
+            "loadBalancing": {"type": "LeastRequest"},
+        },
+    }
+    sticky = service("web", {"port": 80, "name": "http"}, sessionAffinity="ClientIP")
+    translation = translated(sticky, policy)
+    assert translation.snapshot.clusters["default/web:80"].balancing == LeastRequest()
+    (found,) = routes(translation)
+    assert isinstance(found.action, Forward)
+    assert found.action.hash_keys == ()
+    (problem,) = problems(translation, "web", "Service")
+    assert "UpstreamPolicy default/p says how port 80 is balanced" in problem
 
 
 def test_a_traffic_distribution_that_nobody_knows_is_told() -> None:

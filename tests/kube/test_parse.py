@@ -87,11 +87,6 @@ def test_kinds_that_are_not_acted_on_are_ignored() -> None:
         (edited(SERVICE, "port: 80", "port: '80'"), "spec.ports[0].port", "expected int, got str"),
         (edited(SERVICE, "10.96.0.1", "10.96.0.300"), "spec.clusterIP", "'10.96.0.300' is no IP address"),
         (edited(SERVICE, "name: http,", "nme: http,"), "spec.ports[0].nme", "no such field; it does nothing"),
-        (
-            edited(SERVICE, "selector:", "sessionAffinity: ClientIP\n  selector:"),
-            "spec.sessionAffinity",
-            "ClientIP is not supported: the mesh balances every request",
-        ),
         (edited(ROUTE, "/a", "a"), "spec.rules[0].matches[0].path.value", "'a' must begin with a slash"),
         (
             edited(ROUTE, "value: /a", "value: /a//b"),

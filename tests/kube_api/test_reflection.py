@@ -28,6 +28,12 @@ def _names(reflection: Reflection) -> dict[str, str]:
     return {name: kept.resource_version for (_, name), kept in reflection.objects.items()}
 
 
+def _changes(reflection: Reflection) -> dict[str, str]:
+    """By name; empty: gone."""
+    found = reflection.take_changes()
+    return {name: "" if kept is None else kept.resource_version for (_, name), kept in found.items()}
+
+
 def _watching(*items: dict[str, Any]) -> Reflection:
     reflection = Reflection()
     reflection.page(_page(10, *items))
@@ -58,6 +64,24 @@ def test_events() -> None:
     assert _names(reflection) == {"a": "12", "c": "11"}
     assert json.loads(reflection.objects["default", "a"].text)["spec"] == {"x": 1}
     assert reflection.resource_version == "13"
+
+
+def test_changes_are_told_once_and_as_they_came_out() -> None:
+    reflection = _watching(_object("a", 1), _object("b", 2), _object("c", 3))
+    assert _changes(reflection) == {"a": "1", "b": "2", "c": "3"}
+    reflection.line(_event("MODIFIED", _object("a", 12)))
+    reflection.line(_event("MODIFIED", _object("a", 13)))
+    reflection.line(_event("ADDED", _object("d", 14)))
+    reflection.line(_event("DELETED", _object("d", 15)))
+    reflection.line(_event("DELETED", _object("b", 16)))
+    assert _changes(reflection) == {"a": "13", "b": "", "d": ""}
+    assert _changes(reflection) == {}
+    reflection.expired()
+    reflection.page(_page(20, _object("a", 13), _object("e", 17)))
+    assert _changes(reflection) == {"c": "", "e": "17"}
+    reflection.forget()
+    assert _changes(reflection) == {"a": "", "e": ""}
+    assert (reflection.phase, reflection.synced) == (Phase.LISTING, False)
 
 
 def test_what_comes_twice_is_no_change() -> None:

@@ -248,9 +248,9 @@ def test_several_kinds_and_bursts() -> None:
         server = Server()
         await server.put("services", "a")
         async with server.running(), Client(access(server)) as client:
-            states = Following(client, (SERVICES, ROUTES, NAMESPACES)).states()
-            async with contextlib.aclosing(states):
-                first = await asyncio.wait_for(anext(states), LONG)
+            changes = Following(client, (SERVICES, ROUTES, NAMESPACES)).changes()
+            async with contextlib.aclosing(changes):
+                first = await asyncio.wait_for(anext(changes), LONG)
                 assert {kind.kind: len(found) for kind, found in first.items()} == {
                     "Service": 1,
                     "HTTPRoute": 0,
@@ -260,12 +260,16 @@ def test_several_kinds_and_bursts() -> None:
                 for i in range(200):
                     await server.put("httproutes", f"r{i}")
                 given = 0
-                while True:
-                    state = await asyncio.wait_for(anext(states), LONG)
+                seen: set[tuple[str, str]] = set()
+                while len(seen) < 200:
+                    change = await asyncio.wait_for(anext(changes), LONG)
                     given += 1
-                    if len(state[ROUTES]) == 200:
-                        break
+                    assert change[SERVICES] == {}
+                    assert None not in change[ROUTES].values()
+                    assert not seen & change[ROUTES].keys()
+                    seen |= change[ROUTES].keys()
                 assert given < 100
-                assert state[SERVICES]["default", "a"] is first[SERVICES]["default", "a"]
+                await server.delete("httproutes", "r7")
+                assert (await asyncio.wait_for(anext(changes), LONG))[ROUTES] == {("default", "r7"): None}
 
     asyncio.run(run())

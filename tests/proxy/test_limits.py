@@ -183,7 +183,7 @@ def test_a_connection_that_breaks_makes_room_for_another() -> None:
                 second.sendall(get())
                 eventually(lambda: _waiting(proxy) == 1)
                 gone.set()
-                assert read_response(first)[0].startswith(b"HTTP/1.1 502 ")
+                assert read_response(first)[0].startswith(b"HTTP/1.1 503 ")
                 _served(second)
                 assert upstream.connections == 2
         finally:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -223,6 +226,25 @@ def test_weights_split_in_proportion_and_zero_gets_none() -> None:
         cluster = chosen(routes, request(), i / 400)
         counts[cluster] = counts.get(cluster, 0) + 1
     assert counts == {"a": 300, "b": 100}
+
+
+def test_routes_with_a_share_take_what_is_left_to_them() -> None:
+    """As in Envoy: one number for all, and another part of it for the weights."""
+    halves = Forward(clusters=(WeightedCluster(name="c"), WeightedCluster(name="d")))
+    routes = table(
+        Route(name="0", match=RouteMatch(share=200_000), action=to("a")),
+        Route(name="1", match=RouteMatch(method="PUT", share=900_000), action=to("never")),
+        Route(name="2", match=RouteMatch(share=500_000), action=to("b")),
+        Route(name="3", match=RouteMatch(share=500_000), action=to("never")),
+        Route(name="4", action=halves),
+    )
+    rng = random.Random(7)
+    counts = Counter(chosen(routes, request(), rng.random()) for _ in range(4000))
+    for cluster, share in {"a": 0.2, "b": 0.3, "c": 0.25, "d": 0.25}.items():
+        assert abs(counts[cluster] / 4000 - share) < 0.03
+    assert counts.total() == sum(counts[each] for each in "abcd")
+    assert [chosen(routes, request(), draw) for draw in (0.199999, 0.2, 0.499999)] == ["a", "b", "b"]
+    assert chosen(table(Route(name="r", match=RouteMatch(share=0), action=to("a"))), request()) == "404"
 
 
 def test_no_weight_at_all_is_500() -> None:

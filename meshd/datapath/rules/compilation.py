@@ -149,6 +149,8 @@ def compile_rules(
 def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = DEFAULT_LIMITS) -> str:
     """Why a route's requests are the proxy's, whatever they look like; empty: they need not be."""
     action = route.action
+    if route.match.share < MILLION:
+        return "the route takes a share of the requests"
     if not isinstance(action, Forward):
         return "the route redirects" if isinstance(action, Redirect) else "the route answers by itself"
     shares = [share for share in action.clusters if share.weight > 0]

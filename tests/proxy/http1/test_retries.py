@@ -177,16 +177,25 @@ def test_an_envoys_rate_limit_is_the_answer() -> None:
 )
 def test_what_is_no_answer_is_tried_again(way: Way, first: bytes | Script) -> None:
     with running(way, in_turn(first, ok()), on_reset()) as (_, proxy, client):
-        # Not replayed, as an idempotent one on a used connection would be.
         client.sendall(b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n")
         assert read_response(client)[1] == b"hello"
         assert counted(proxy) == (1, 1, 0)
         assert told(proxy) == [(200, "", 1)]
 
 
+def test_the_end_of_a_used_connection_is_one_of_the_tries(way: Way) -> None:
+    with running(way, in_turn(ok(), closes, closes, ok()), on_reset()) as (_, proxy, client):
+        client.sendall(get())
+        assert read_response(client)[1] == b"hello"
+        client.sendall(get())
+        assert receive_head(client).startswith(b"HTTP/1.1 503 ")
+        assert counted(proxy)[0] == 1
+        assert proxy.counter("upstream_replays_total") == 0
+
+
 @pytest.mark.parametrize(
     ("first", "status", "flags"),
-    [(closes, 502, "UC,URX"), (b"SSH-2.0-server\r\n", 502, "URX,UPE")],
+    [(closes, 503, "UC,URX"), (b"SSH-2.0-server\r\n", 502, "URX,UPE")],
     ids=["closes", "no HTTP"],
 )
 def test_the_last_failure_is_told(first: bytes | Script, status: int, flags: str) -> None:

@@ -83,9 +83,9 @@ def test_what_may_not_is_not(way: Way, then: Script, method: bytes, body: bytes)
     with way.server(first_answers_then(then)) as web, way.bed(config((web.port,))) as proxy:
         with contextlib.closing(used(proxy)) as client:
             client.sendall(request(method, body))
-            assert receive_head(client).startswith(b"HTTP/1.1 502 ")
+            assert receive_head(client).startswith(b"HTTP/1.1 503 ")
         assert web.connections == 1
-        assert counts(proxy) == [(200, "", 1), (502, "UC", 1)]
+        assert counts(proxy) == [(200, "", 1), (503, "UC", 1)]
 
 
 def test_on_a_new_connection_nothing_is_sent_twice() -> None:
@@ -93,8 +93,8 @@ def test_on_a_new_connection_nothing_is_sent_twice() -> None:
     way = Plain()
     with way.server(closes) as web, way.bed(config((web.port,))) as proxy, proxy.connect() as client:
         client.sendall(get())
-        assert receive_head(client).startswith(b"HTTP/1.1 502 ")
-        assert counts(proxy) == [(502, "UC", 1)]
+        assert receive_head(client).startswith(b"HTTP/1.1 503 ")
+        assert counts(proxy) == [(503, "UC", 1)]
         assert web.connections == 1
 
 
@@ -105,9 +105,9 @@ def test_only_once(way: Way) -> None:
     ):
         with contextlib.closing(used(proxy)) as client:
             client.sendall(get())
-            assert receive_head(client).startswith(b"HTTP/1.1 502 ")
+            assert receive_head(client).startswith(b"HTTP/1.1 503 ")
         assert web.connections == 2
-        assert counts(proxy) == [(200, "", 1), (502, "UC", 1)]
+        assert counts(proxy) == [(200, "", 1), (503, "UC", 1)]
 
 
 @pytest.mark.parametrize("target", [120, 300, 1900])
@@ -176,7 +176,7 @@ def test_a_body_of_which_more_has_gone_out_is_not(way: Way) -> None:
             client.sendall(b"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 11\r\n\r\nfirst")
             assert go_on.wait(5)
             client.sendall(b"second")
-            assert receive_head(client).startswith(b"HTTP/1.1 502 ")
+            assert receive_head(client).startswith(b"HTTP/1.1 503 ")
         assert web.connections == 1
 
 
@@ -225,7 +225,7 @@ def test_half_a_head_is_an_answer(way: Way) -> None:
             client.sendall(get())
             assert receive_head(client).startswith(b"HTTP/1.1 502 ")
         assert web.connections == 1
-        assert counts(proxy) == [(200, "", 1), (502, "UC", 1)]
+        assert counts(proxy) == [(200, "", 1), (502, "UPE", 1)]
 
 
 def test_a_server_that_is_gone_for_good(way: Way) -> None:

@@ -511,12 +511,12 @@ def test_a_server_that_goes_while_a_body_comes(bed: FastPathBed, far: bool) -> N
     client.sendall(b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 100\r\n\r\n")
     assert bed.carried(client).request_left == 100
     head, _, _ = read_response(client)
-    assert head.startswith(b"HTTP/1.1 502 ")
+    assert head.startswith(b"HTTP/1.1 503 ")
     with contextlib.suppress(ConnectionError):
         client.sendall(b"x" * 100)
         client.sendall(get())
         assert client.recv(1) == b""
-    assert bed.statuses() == {200: 1, 502: 1}
+    assert bed.statuses() == {200: 1, 503: 1}
 
 
 def test_a_new_agent_takes_over(bed: FastPathBed) -> None:

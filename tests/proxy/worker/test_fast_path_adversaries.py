@@ -148,7 +148,7 @@ class Client:
                     self.good += 1
                 else:
                     # A connection that a server closes just then, or has closed.
-                    assert line.startswith(b"http/1.1 502 "), line
+                    assert line.startswith(b"http/1.1 503 "), line
                 assert kind not in (b"cut", b"reset"), f"{path!r} was answered"
 
     def _post(self, wire: Wire) -> None:
@@ -164,7 +164,7 @@ class Client:
             assert got == body, f"{len(body)} bytes came back as {len(got)}"
             self.good += 1
         else:
-            assert line.startswith(b"http/1.1 502 "), line
+            assert line.startswith(b"http/1.1 503 "), line
 
     def _path(self) -> bytes:
         self._number += 1

@@ -138,6 +138,7 @@ route_matches = st.builds(
     method=st.sampled_from(["", "GET", "POST"]),
     headers=tuples(string_matches),
     query=tuples(string_matches),
+    share=st.integers(0, MILLION),
 )
 weighted = st.builds(
     WeightedCluster,
