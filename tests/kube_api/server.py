@@ -36,6 +36,8 @@ class Server:
         self.objects: dict[tuple[str, str, str], Object] = {}
         """By plural, namespace, name."""
         self.installed = {each.plural: each for each in (*RESOURCES, LEASES)}
+        self.tokens: dict[str, Object] = {}
+        """What is said of a token that is reviewed: status of a TokenReview."""
         self.history: list[tuple[int, str, str, Object]] = []
         self.oldest = 0
         """Watches from before this version are 410."""
@@ -115,6 +117,10 @@ class Server:
         if parts[at] == "namespaces" and len(parts) > at + 2:
             namespace, at = parts[at + 1], at + 2
         plural, *named = parts[at:]
+        if plural == "tokenreviews":
+            given = await request.json()
+            status = self.tokens.get(given["spec"]["token"], {"authenticated": False})
+            return web.json_response({**given, "status": status}, status=201)
         if plural not in self.installed:
             return _status(404, "NotFound")
         if named or request.method == "POST":
