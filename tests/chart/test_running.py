@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import yaml
 from aiohttp import web as http
 
 from meshd.agent.control_plane import ControlPlane
@@ -26,6 +25,7 @@ from meshd.kube_api.credentials import Credential, Fixed
 from meshd.kube_api.resource import Resource
 from meshd.tls_files import TlsFiles
 from meshd.workloads.node_pods import follow_cluster, pods_of
+from tests.chart.kubeconfig import kubeconfig
 from tests.chart.rendering import NAMESPACE, Object, arguments, objects, one
 from tests.control.running import agent, until
 from tests.kube_api.server import Server
@@ -119,18 +119,6 @@ def running(*command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _kubeconfig(folder: Path, url: str) -> Path:
-    path = folder / "kubeconfig"
-    config = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}],
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-    }
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
 def _status(url: str) -> int:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
@@ -186,7 +174,7 @@ def test_control_plane_runs_as_rendered_with_exactly_its_rights(tmp_path: Path) 
         )
         log = tmp_path / "log"
         async with server.running():
-            given.append(f"--kubeconfig={_kubeconfig(tmp_path, server.url)}")
+            given.append(f"--kubeconfig={kubeconfig(tmp_path, server.url)}")
             with running(*given, log=log) as process:
                 async with agent(plane) as node:
                     await _until(process, log, lambda: node.client.synced, "serve the agent")
