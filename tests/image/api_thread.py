@@ -9,8 +9,6 @@ import threading
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
-from aiohttp import web
-
 from tests.kube_api.server import Server
 
 Result = TypeVar("Result")
@@ -54,19 +52,3 @@ def api_thread(server: Server, tls: ssl.SSLContext) -> Iterator[ApiThread]:
         made.loop.call_soon_threadsafe(made.stop.set)
         thread.join(30)
         made.loop.close()
-
-
-def knows_tokens(tokens: dict[str, tuple[str, str]]) -> Any:
-    """Answers token reviews. ``tokens``: user and audience by token. Others of its requests go on."""
-
-    async def answer(request: web.Request) -> web.StreamResponse | None:
-        if not request.path.endswith("/tokenreviews"):
-            return None
-        spec = (await request.json())["spec"]
-        user, audience = tokens.get(spec["token"], ("", ""))
-        status: dict[str, Any] = {"authenticated": bool(user) and audience in spec["audiences"]}
-        if status["authenticated"]:
-            status |= {"user": {"username": user}, "audiences": [audience]}
-        return web.json_response({"status": status}, status=201)
-
-    return answer

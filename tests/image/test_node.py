@@ -16,7 +16,7 @@ import pytest
 
 from meshd.datapath.kernel import cgroup
 from meshd.workloads.node_pods import pods_of
-from tests.image.api_thread import ApiThread, api_thread, knows_tokens
+from tests.image.api_thread import ApiThread, api_thread
 from tests.kube_api.server import Server
 from tests.support.certificates import Authority
 from tests.support.containerd import Containerd, Pod, running_containerd
@@ -34,7 +34,11 @@ MAX_IMAGE_BYTES = 500_000_000
 NODE, NAMESPACE, SUBNET = "here", "meshd-system", "10.211.6"
 GATEWAY, VIP = f"{SUBNET}.1", "10.96.43.7"
 HOST = f"meshd-control.{NAMESPACE}.svc"
-TOKENS = {"agent-token": (f"system:serviceaccount:{NAMESPACE}:meshd-agent", "meshd-control")}
+REVIEW = {
+    "authenticated": True,
+    "user": {"username": f"system:serviceaccount:{NAMESPACE}:meshd-agent"},
+    "audiences": ["meshd-control"],
+}
 SERVER = "python3 -m http.server --directory /usr/share/common-licenses --protocol HTTP/1.1 8080"
 CLIENT = f"""
 import http.client
@@ -76,7 +80,7 @@ def api(tmp_path: Path) -> Iterator[ApiThread]:
     tls.load_cert_chain(signed.certificate, signed.key)
     server = Server()
     server.installed["pods"] = pods_of(NODE)
-    server.intercept = knows_tokens(TOKENS)
+    server.tokens["agent-token"] = REVIEW
     with api_thread(server, tls) as running:
         running.do(server.put("namespaces", "default", "", labels={"meshd.io/mesh": "enabled"}))
         yield running

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from meshd.control.cluster_source import RESOURCES
 from meshd.kube_api.leading import LEASES
+from tests.kube_api import discovery
 
 Object = dict[str, Any]
 NAMESPACES, SERVICES, SLICES, ROUTES, *_ = RESOURCES
@@ -36,6 +37,8 @@ class Server:
         self.objects: dict[tuple[str, str, str], Object] = {}
         """By plural, namespace, name."""
         self.installed = {each.plural: each for each in (*RESOURCES, LEASES)}
+        self.tokens: dict[str, Object] = {}
+        """What is said of a token that is reviewed: status of a TokenReview."""
         self.history: list[tuple[int, str, str, Object]] = []
         self.oldest = 0
         """Watches from before this version are 410."""
@@ -109,12 +112,18 @@ class Server:
             answer = await self.intercept(request)
             if answer is not None:
                 return answer
+        if (known := discovery.answer(request.path, self.installed.values())) is not None:
+            return web.json_response(known)
         parts = request.path.strip("/").split("/")
         at = 3 if parts[0] == "apis" else 2
         namespace = ""
         if parts[at] == "namespaces" and len(parts) > at + 2:
             namespace, at = parts[at + 1], at + 2
         plural, *named = parts[at:]
+        if plural == "tokenreviews":
+            given = await request.json()
+            status = self.tokens.get(given["spec"]["token"], {"authenticated": False})
+            return web.json_response({**given, "status": status}, status=201)
         if plural not in self.installed:
             return _status(404, "NotFound")
         if named or request.method == "POST":

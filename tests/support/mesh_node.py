@@ -123,6 +123,13 @@ class MeshNode:
         """The agent."""
         return self._agent.pid
 
+    def ended(self) -> int:
+        """Wait for the agent's end, and give its exit code. Raises MeshNodeError."""
+        try:
+            return self._agent.wait(self._seconds)
+        except subprocess.TimeoutExpired:
+            raise MeshNodeError(f"the agent did not end within {self._seconds:g} s\n{self.log()}") from None
+
     def status(self) -> StatusView:
         """What ``meshd status`` shows. Raises MeshNodeError."""
         self._until(lambda: self._view("status", StatusView) is not None, "answer")
