@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from meshd.model.clusters import Endpoint
 
@@ -23,14 +23,24 @@ class ConnectError(Exception):
         """There was no answer in time."""
 
 
-async def connect(open_socket: OpenSocket, endpoint: Endpoint, seconds: float) -> socket.socket:
-    """A connected socket, the caller's to close. ``seconds``: at most; 0: no limit. Raises ConnectError."""
+async def connect(
+    open_socket: OpenSocket,
+    endpoint: Endpoint,
+    seconds: float,
+    establish: Callable[[socket.socket], Awaitable[None]] | None = None,
+) -> socket.socket:
+    """A connected socket, the caller's to close. ``seconds``: at most; 0: no limit. Raises ConnectError.
+
+    ``establish``: what else has to be done in that time, such as a protocol's preface. May raise OSError.
+    """
     family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
     sock: socket.socket | None = None
     try:
         async with asyncio.timeout(seconds or None):
             sock = open_socket(family)
             await asyncio.get_running_loop().sock_connect(sock, (endpoint.address, endpoint.port))
+            if establish is not None:
+                await establish(sock)
             made, sock = sock, None
             return made
     except TimeoutError as error:

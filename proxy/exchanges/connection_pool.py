@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
 import socket
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from meshd import log
 from meshd.model.clusters import Cluster, Endpoint
+from proxy.exchanges.connecting import ConnectError, OpenSocket, connect
 from proxy.exchanges.load import Resource
 from proxy.exchanges.pool import MAX_CONNECTIONS, Pool
 from proxy.runtime import Runtime
 
 _logger = logging.getLogger("meshd.proxy.pool")
-
-OpenSocket = Callable[[socket.AddressFamily], socket.socket]
-"""A new non-blocking TCP socket in the workload's namespace, marked as the proxy's own. Raises OSError."""
 
 
 class Connection(Protocol):
@@ -134,28 +129,13 @@ class ConnectionPool(Pool, Generic[C]):
         self._counted = now
 
     async def _connect(self) -> None:
-        address, port = self.endpoint.address, self.endpoint.port
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        sock: socket.socket | None = None
+        seconds = self.cluster.connect_timeout
         try:
-            async with asyncio.timeout(self.cluster.connect_timeout or None):
-                sock = self._open_socket(family)
-                await self.runtime.loop.sock_connect(sock, (address, port))
-                await self._establish(sock)
-        except TimeoutError:
-            self._failed(sock, f"no answer within {self.cluster.connect_timeout:g} s", True)
-        except OSError as error:
-            reason = errno.errorcode.get(error.errno or 0, "")
-            text = os.strerror(error.errno) if error.errno else str(error)
-            self._failed(sock, f"{text} ({reason})" if reason else text, False)
-        except asyncio.CancelledError:
-            if sock is not None:
-                sock.close()
-            raise
+            await connect(self._open_socket, self.endpoint, seconds, self._establish)
+        except ConnectError as error:
+            self._failed(str(error), error.timed_out)
 
-    def _failed(self, sock: socket.socket | None, reason: str, timed_out: bool) -> None:
-        if sock is not None:
-            sock.close()
+    def _failed(self, reason: str, timed_out: bool) -> None:
         self.runtime.counters.add("upstream_connect_failures_total")
         # As in Envoy (LocalOriginConnectFailed).
         self.runtime.outcomes.record(self.cluster, self.endpoint, 503, None)

@@ -8,7 +8,8 @@ import socket
 from collections import deque
 
 from meshd.model.clusters import Cluster, Endpoint
-from proxy.exchanges.connection_pool import ConnectionPool, OpenSocket
+from proxy.exchanges.connecting import OpenSocket
+from proxy.exchanges.connection_pool import ConnectionPool
 from proxy.exchanges.pool import IDLE_JITTER
 from proxy.exchanges.upstream import Upstream
 from proxy.runtime import Runtime

@@ -6,7 +6,8 @@ import asyncio
 import socket
 
 from meshd.model.clusters import Cluster, Endpoint
-from proxy.exchanges.connection_pool import ConnectionPool, OpenSocket
+from proxy.exchanges.connecting import OpenSocket
+from proxy.exchanges.connection_pool import ConnectionPool
 from proxy.exchanges.pool import IDLE_JITTER
 from proxy.http2.server_stream import ServerStream
 from proxy.http2.upstream import Http2Upstream

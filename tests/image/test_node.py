@@ -16,13 +16,13 @@ import pytest
 
 from meshd.datapath.kernel import cgroup
 from meshd.workloads.node_pods import pods_of
+from tests.chart.rendering import NAMESPACE, Object, objects, one
 from tests.image.api_thread import ApiThread, api_thread
 from tests.kube_api.server import Server
 from tests.support.certificates import Authority
 from tests.support.containerd import Containerd, Pod, running_containerd
 from tests.support.debian import slim
 from tests.support.docker import running_docker
-from tests.support.helm import render
 from tests.support.kubelet import Kubelet
 from tests.support.lab import until
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "meshd.test/meshd:1"
 MAX_IMAGE_BYTES = 500_000_000
-NODE, NAMESPACE, SUBNET = "here", "meshd-system", "10.211.6"
+NODE, SUBNET = "here", "10.211.6"
 GATEWAY, VIP = f"{SUBNET}.1", "10.96.43.7"
 HOST = f"meshd-control.{NAMESPACE}.svc"
 REVIEW = {
@@ -103,8 +103,8 @@ def test_a_node_of_a_cluster(instance: str, containerd: Containerd, api: ApiThre
         },
         "control": {"replicas": 1},
     }
-    objects = render(values, NAMESPACE)
-    configs, secret = _data(objects, "ConfigMap"), _data(objects, "Secret")
+    rendered = objects(values)
+    configs, secret = _data(rendered, "ConfigMap"), _data(rendered, "Secret")
     kubelet = Kubelet(
         containerd, NODE, tmp_path / "volumes", configs, secret,
         tokens={"meshd-agent": {"meshd-control": "agent-token"}},
@@ -114,11 +114,11 @@ def test_a_node_of_a_cluster(instance: str, containerd: Containerd, api: ApiThre
         environment={"KUBERNETES_SERVICE_HOST": GATEWAY, "KUBERNETES_SERVICE_PORT": api.port},
     )  # fmt: skip
     control = kubelet.start(
-        objects["Deployment", "meshd-control"]["spec"]["template"], "meshd-control", NAMESPACE, IMAGE
+        one(rendered, "Deployment", "meshd-control")["spec"]["template"], "meshd-control", NAMESPACE, IMAGE
     )
     kubelet.hosts[HOST] = containerd.address(control)
     agent = kubelet.start(
-        objects["DaemonSet", "meshd-agent"]["spec"]["template"], "meshd-agent", NAMESPACE, IMAGE
+        one(rendered, "DaemonSet", "meshd-agent")["spec"]["template"], "meshd-agent", NAMESPACE, IMAGE
     )
 
     web, client = containerd.run_pod("web"), containerd.run_pod("client")
@@ -150,16 +150,16 @@ class _Meshd:
         return node.get(command, node)
 
 
-def _data(objects: dict[tuple[str, str], dict[str, Any]], kind: str) -> dict[str, dict[str, str]]:
-    found = {}
-    for (each, name), made in objects.items():
-        if each == kind:
-            data = made.get("data", {})
-            decode = kind == "Secret"
-            found[name] = {
-                key: base64.b64decode(text).decode() if decode else text for key, text in data.items()
-            }
-    return found
+def _data(rendered: list[Object], kind: str) -> dict[str, dict[str, str]]:
+    """The files of ConfigMaps, or of Secrets, by the objects' names."""
+    return {
+        each["metadata"]["name"]: {
+            key: base64.b64decode(text).decode() if kind == "Secret" else text
+            for key, text in each.get("data", {}).items()
+        }
+        for each in rendered
+        if each["kind"] == kind
+    }
 
 
 def _publish(api: ApiThread, address: str) -> None:
