@@ -230,6 +230,10 @@ with socket.create_connection(("v2", 6000), 60) as s:
     except ConnectionResetError:
         print("reset")
 """
+CALL = """
+import socket
+socket.create_connection(("v2", 6000), 60).close()
+"""
 V2_ONLY = """
 apiVersion: gateway.networking.k8s.io/v1
 kind: TCPRoute
@@ -243,7 +247,12 @@ spec:
 def test_a_server_that_goes_ends_its_connections_and_its_share_is_refused(lab: Lab, folder: Path) -> None:
     (folder / "more.yaml").write_text(V2_ONLY)
     lab.run("apply", "-f", str(folder / "more.yaml"))
-    until(lambda: any(route.name == "default/v2-alone/0" for route in lab.routes()), 30)
+
+    def is_routed() -> bool:
+        python(lab, CALL)  # what nobody uses is not on the node
+        return any(route.name == "default/v2-alone/0" for route in lab.routes())
+
+    until(is_routed)
     documents = (folder / "pods.yaml").read_text().split("---\n")
     (folder / "gone.yaml").write_text(
         next(each for each in documents if "kind: Pod" in each and "name: v2," in each)
