@@ -29,7 +29,7 @@ _TOGETHER = (
 
 Elsewhere the tests of a file do, at most.
 """
-_FIRST = ("conformance", "lab", "e2e", "bench", "control", "proxy", "differential", "datapath")
+_FIRST = ("image", "conformance", "lab", "e2e", "bench", "control", "proxy", "differential", "datapath")
 """The folders that take longest: what is left at the end, when a process has no work, is short."""
 
 

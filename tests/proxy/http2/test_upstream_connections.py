@@ -177,9 +177,13 @@ def test_a_silent_server_is_asked_and_given_up() -> None:
 
     def script(sock: socket.socket) -> None:
         Http2Server(sock).whole_request()
-        while data := sock.recv(65536):
-            if data[3] == nghttp2.PING:
-                pinged.set()
+        data = b""
+        while piece := sock.recv(65536):
+            data += piece
+            while len(data) >= 9 and len(data) >= (size := 9 + int.from_bytes(data[:3])):
+                if data[3] == nghttp2.PING:
+                    pinged.set()
+                data = data[size:]
 
     with proxied(script) as (proxy, _), proxy.connect() as client:
         client.sendall(get())
