@@ -1,4 +1,7 @@
-"""The agent's ADS client: delta xDS over gRPC, feeding decoded config to the agent."""
+"""The agent's ADS client over gRPC, feeding decoded config to the agent.
+
+It speaks delta xDS, and state of the world to a server that knows nothing else.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
@@ -21,13 +25,15 @@ from meshd.model.status import ConfigStatus
 from meshd.xds.client_stream import ClientStream, Received
 from meshd.xds.interest import Want
 from meshd.xds.resources import SHORT
+from meshd.xds.state_of_the_world import StateOfTheWorld
 
 OnChange = Callable[[Delta], Awaitable[None]]
 """Puts a change into force. The delta's generation is 0: the receiver numbers it. It may be empty when
 with this response all that was asked for has come. The response is ACKed when it returns; ``NotAppliedError``
 NACKs it."""
 
-_Call = grpc.aio.StreamStreamCall[object, discovery_pb2.DeltaDiscoveryResponse]
+_Call = grpc.aio.StreamStreamCall[object, object]
+_Response: TypeAlias = discovery_pb2.DeltaDiscoveryResponse | discovery_pb2.DiscoveryResponse
 
 FIRST_BACKOFF = 0.1
 MAX_BACKOFF = 10.0
@@ -71,6 +77,10 @@ class AdsClient:
         self._stream = ClientStream(node, everything)
         self._call: _Call | None = None
         """The stream that there is now."""
+        self._knows_delta = True
+        """The control plane, as far as is known."""
+        self._world: StateOfTheWorld | None = None
+        """What the stream speaks in place of delta."""
         self._turn = asyncio.Lock()
         """Responses and wants are taken one at a time."""
         self._wanted = asyncio.Event()
@@ -140,8 +150,15 @@ class AdsClient:
         if call is not None:
             # Where the stream has ended, who reads from it hears why.
             with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                for request in requests:
-                    await call.write(request)
+                await self._write(call, requests)
+
+    async def _write(self, call: _Call, requests: Iterable[discovery_pb2.DeltaDiscoveryRequest]) -> None:
+        for request in requests:
+            if self._world is None:
+                await call.write(request)
+                continue
+            for each in self._world.requests(request):
+                await call.write(each)
 
     async def _keep_stream(self) -> None:
         """Connect, serve the stream, connect again."""
@@ -153,6 +170,8 @@ class AdsClient:
                 reason = str(error)
             except grpc.aio.AioRpcError as error:
                 reason = f"{error.code().name}: {error.details()}"
+                if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                    self._knows_delta = not self._knows_delta
             except asyncio.InvalidStateError:
                 # Written to a call that had ended in the meantime.
                 reason = "the control plane ended the stream"
@@ -184,28 +203,39 @@ class AdsClient:
                 state = channel.get_state(try_to_connect=True)
             # If it has failed by now, the call says why.
             stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
-            call = stub.DeltaAggregatedResources(metadata=self._control.metadata())
+            self._world = None if self._knows_delta else StateOfTheWorld()
+            method = stub.DeltaAggregatedResources if self._knows_delta else stub.StreamAggregatedResources
+            call = method(metadata=self._control.metadata())
             try:
                 if await _let_in(call):
                     async with self._turn:
-                        for request in self._stream.connected():
-                            await call.write(request)
+                        await self._write(call, self._stream.connected())
                         self._call = call
                     self.connected = True
                     self._backoff = FIRST_BACKOFF
                     self.connects += 1
-                    log.event(_logger, logging.INFO, "control stream up", control=self._target)
+                    variant = "delta" if self._knows_delta else "state of the world"
+                    log.event(
+                        _logger, logging.INFO, "control stream up", control=self._target, variant=variant
+                    )
                 while True:
                     response = await self._read(call)
                     if response is None:
                         return
                     async with self._turn:
-                        await self._take(call, response)
+                        for each in self._as_delta(response):
+                            await self._take(call, each)
             finally:
                 self._call = None
                 call.cancel()
 
-    async def _read(self, call: _Call) -> discovery_pb2.DeltaDiscoveryResponse | None:
+    def _as_delta(self, response: _Response) -> Iterator[discovery_pb2.DeltaDiscoveryResponse]:
+        if isinstance(response, discovery_pb2.DeltaDiscoveryResponse):
+            yield response
+        elif self._world is not None:
+            yield from self._world.responses(response)
+
+    async def _read(self, call: _Call) -> _Response | None:
         """The next response; None at the stream's end. Meanwhile ends the waiting for endpoints."""
         reading = asyncio.ensure_future(call.read())
         try:
@@ -215,7 +245,7 @@ class AdsClient:
                 done, _ = await asyncio.wait({reading}, timeout=timeout)
                 if done:
                     response = reading.result()
-                    return response if isinstance(response, discovery_pb2.DeltaDiscoveryResponse) else None
+                    return response if isinstance(response, _Response) else None
                 log.event(
                     _logger,
                     logging.WARNING,
@@ -239,8 +269,7 @@ class AdsClient:
         received = self._stream.received(response)
         failure = await self._apply()
         self._record(received, failure)
-        for request in self._stream.answer(received, failure):
-            await call.write(request)
+        await self._write(call, self._stream.answer(received, failure))
 
     async def _apply(self) -> str:
         """Have the agent put into force what may be. Returns why not, if it could not."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import msgspec
+import pytest
 from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import discovery_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +22,9 @@ from meshd.xds.client_stream import ClientStream
 from meshd.xds.delta_stream import DeltaStream
 from meshd.xds.interest import Want
 from meshd.xds.resources import CLUSTER, ENDPOINTS, ROUTE_CONFIG, SHORT, ResourceSet
+from meshd.xds.server_stream import Rejection
+from meshd.xds.sotw_stream import SotwStream
+from meshd.xds.state_of_the_world import StateOfTheWorld
 from meshd.xds.warming import referred_clusters
 from tests.xds.example import cluster, endpoints, listener, resources, route_config, snapshot
 
@@ -79,17 +85,43 @@ def referred(config: Snapshot, item: Listener) -> set[str]:
     }
 
 
+class ByState:
+    """A server that knows no delta, and what makes up for it."""
+
+    def __init__(self, served: ResourceSet) -> None:
+        self._server = SotwStream(served)
+        self._client = StateOfTheWorld()
+        self._responses: deque[discovery_pb2.DeltaDiscoveryResponse] = deque()
+
+    def publish(self, served: ResourceSet) -> None:
+        self._server.publish(served)
+
+    def received(self, request: discovery_pb2.DeltaDiscoveryRequest) -> Rejection | None:
+        rejections = [self._server.received(each) for each in self._client.requests(request)]
+        return next(iter(rejections), None)
+
+    def next_response(self) -> discovery_pb2.DeltaDiscoveryResponse | None:
+        if not self._responses and (response := self._server.next_response()) is not None:
+            self._responses.extend(self._client.responses(response))
+        return self._responses.popleft() if self._responses else None
+
+
+Server = type[DeltaStream] | type[ByState]
+VARIANTS = pytest.mark.parametrize("variant", [DeltaStream, ByState])
+
+
 class Session:
     """One client, on one stream after another."""
 
-    def __init__(self, everything: bool = True) -> None:
+    def __init__(self, variant: Server, everything: bool = True) -> None:
         self.client = ClientStream(base_pb2.Node(id="n"), everything)
-        self.server = DeltaStream(ResourceSet())
+        self._variant = variant
+        self.server = variant(ResourceSet())
         self.meanwhile: list[Callable[[], None]] = []
         """What happens while the next change is being put into force."""
 
     def connect(self, served: ResourceSet) -> None:
-        self.server = DeltaStream(served)
+        self.server = self._variant(served)
         for request in self.client.connected():
             self.server.received(request)
 
@@ -124,12 +156,13 @@ class Session:
         self.change()
 
 
+@VARIANTS
 @settings(max_examples=300)
-@given(st.lists(st.tuples(configs(), st.booleans(), st.integers(0, 6)), min_size=1, max_size=5))
+@given(events=st.lists(st.tuples(configs(), st.booleans(), st.integers(0, 6)), min_size=1, max_size=5))
 def test_whatever_happens_the_config_in_force_is_whole_and_in_the_end_the_newest(
-    events: list[tuple[Snapshot, bool, int]],
+    variant: Server, events: list[tuple[Snapshot, bool, int]]
 ) -> None:
-    session = Session()
+    session = Session(variant)
     session.connect(resources(events[0][0]))
     newest = events[0][0]
     for newest, reconnects, steps in events:
@@ -159,12 +192,13 @@ _STEPS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
-@given(configs(), st.lists(_STEPS, max_size=10))
+@VARIANTS
+@settings(max_examples=200)
+@given(newest=configs(), events=st.lists(_STEPS, max_size=10))
 def test_whatever_is_wanted_when_only_that_is_held_and_it_is_whole(
-    newest: Snapshot, events: list[tuple[str, Any]]
+    variant: Server, newest: Snapshot, events: list[tuple[str, Any]]
 ) -> None:
-    session = Session(everything=False)
+    session = Session(variant, everything=False)
     session.connect(resources(newest))
     wants: dict[str, Want] = {}
     callers: set[str] = set()
