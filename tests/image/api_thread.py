@@ -42,6 +42,11 @@ def api_thread(server: Server, tls: ssl.SSLContext) -> Iterator[ApiThread]:
         async with server.running(tls, "0.0.0.0"):
             made.ready.set()
             await made.stop.wait()
+            # Who had a connection has gone; that is to be seen before the loop ends.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(20):
+                    while server.open_watches:
+                        await asyncio.sleep(0.01)
 
     thread = threading.Thread(target=made.loop.run_until_complete, args=(run(),))
     thread.start()
@@ -50,5 +55,5 @@ def api_thread(server: Server, tls: ssl.SSLContext) -> Iterator[ApiThread]:
         yield made
     finally:
         made.loop.call_soon_threadsafe(made.stop.set)
-        thread.join(30)
+        thread.join(60)
         made.loop.close()

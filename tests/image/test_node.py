@@ -66,13 +66,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def containerd(image: Path) -> Iterator[Containerd]:
-    with running_containerd(SUBNET) as made:
-        made.import_image(image)
-        yield made
-
-
-@pytest.fixture
 def api(tmp_path: Path) -> Iterator[ApiThread]:
     authority = Authority(tmp_path)
     signed = authority.sign("api", f"IP:{GATEWAY}")
@@ -87,13 +80,21 @@ def api(tmp_path: Path) -> Iterator[ApiThread]:
 
 
 @pytest.fixture
+def containerd(image: Path, api: ApiThread) -> Iterator[Containerd]:
+    """It ends before the API server, so that nobody is on the way to that when it ends."""
+    with running_containerd(SUBNET) as made:
+        made.import_image(image)
+        yield made
+
+
+@pytest.fixture
 def instance() -> Iterator[str]:
     name = f"mt{secrets.token_hex(4)}"
     yield name
     subprocess.run((sys.executable, "-m", "meshd", "cleanup", "--instance", name), check=True)
 
 
-def test_a_node_of_a_cluster(instance: str, containerd: Containerd, api: ApiThread, tmp_path: Path) -> None:
+def test_a_node_of_a_cluster(instance: str, api: ApiThread, containerd: Containerd, tmp_path: Path) -> None:
     values = {
         "agent": {
             "workers": 1,
