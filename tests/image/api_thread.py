@@ -43,10 +43,10 @@ def api_thread(server: Server, tls: ssl.SSLContext) -> Iterator[ApiThread]:
             made.ready.set()
             await made.stop.wait()
             # Who had a connection has gone; that is to be seen before the loop ends.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(20):
-                    while server.open_watches:
-                        await asyncio.sleep(0.01)
+            for _ in range(1000):
+                if not server.open_watches:
+                    break
+                await asyncio.sleep(0.01)
 
     thread = threading.Thread(target=made.loop.run_until_complete, args=(run(),))
     thread.start()
