@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
 from meshd.kube_api.client import Client
 from meshd.kube_api.reflection import Name
@@ -49,16 +49,21 @@ class Following:
 
     async def _change(self, tasks: set[asyncio.Task[None]]) -> None:
         """Until something has changed, and it is quiet."""
-        change = asyncio.create_task(self._changed.wait())
-        try:
-            done, _ = await asyncio.wait({change, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            change.cancel()
-        for task in done - {change}:
-            task.result()  # they end by an error only
+        await changed_or_failed(self._changed, tasks)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MAX_DELAY_SECONDS):
                 while self._changed.is_set():
                     self._changed.clear()
                     await asyncio.sleep(QUIET_SECONDS)
         self._changed.clear()
+
+
+async def changed_or_failed(changed: asyncio.Event, tasks: Collection[asyncio.Task[None]]) -> None:
+    """Until ``changed`` is set. ``tasks``: who sets it, and who end by an error only, which is raised."""
+    change = asyncio.create_task(changed.wait())
+    try:
+        done, _ = await asyncio.wait({change, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        change.cancel()
+    for task in done - {change}:
+        task.result()

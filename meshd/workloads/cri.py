@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from meshd.workloads import cri_pb2 as cri
 from meshd.workloads.openable import openable
 from meshd.workloads.runtime_info import netns_paths
 from meshd.workloads.sandboxes import Sandbox
+from meshd.workloads.trouble import Trouble, backoff
 
 _logger = logging.getLogger("meshd.workloads.cri")
 _SERVICE = "/runtime.v1.RuntimeService/"
@@ -28,8 +29,6 @@ POLL_SECONDS = 1.0
 """Between two lists, where nothing has told that something changed."""
 AFTER_A_HINT = (0.02, 0.05, 0.1, 0.2, 0.4)
 """Seconds between the lists after a hint: a sandbox is made known a little after its namespace is made."""
-RETRY_SECONDS = (0.5, 8.0)
-"""How soon a runtime that does not answer is asked again, doubled up to the second."""
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """What kubelet takes from a runtime."""
 NETNS_FOLDERS = (Path("/run/netns"), Path("/var/run/netns"))
@@ -44,7 +43,7 @@ class CriSandboxes:
         self._known: dict[str, Sandbox] = {}
         """By id. A sandbox that is ready does not change."""
         self._hint = asyncio.Event()
-        self._problem = ""
+        self._trouble = Trouble(_logger, socket)
 
     async def follow(self) -> AsyncGenerator[tuple[Sandbox, ...], None]:
         """All that are ready, at first and after each change. A runtime that is away is waited for."""
@@ -63,18 +62,15 @@ class CriSandboxes:
     async def _lists(self, channel: grpc.aio.Channel) -> AsyncGenerator[tuple[Sandbox, ...], None]:
         last: tuple[Sandbox, ...] | None = None
         hurry: Iterator[float] = iter(())
-        retry = RETRY_SECONDS[0]
         while True:
             self._hint.clear()
             try:
                 sandboxes = await self._list(channel)
             except grpc.aio.AioRpcError as error:
-                self._troubled(f"{error.code().name}: {error.details()}")
-                await asyncio.sleep(retry)
-                retry = min(retry * 2, RETRY_SECONDS[1])
+                self._trouble.met(f"{error.code().name}: {error.details()}")
+                await asyncio.sleep(self._trouble.wait())
                 continue
-            retry = RETRY_SECONDS[0]
-            self._well()
+            self._trouble.over()
             if sandboxes != last:
                 last = sandboxes
                 yield sandboxes
@@ -137,7 +133,7 @@ class CriSandboxes:
 
     async def _follow_events(self, channel: grpc.aio.Channel) -> None:
         """Take each event as a hint. A runtime that has none is polled only."""
-        retry = RETRY_SECONDS[0]
+        waits = backoff()
         while True:
             call = channel.unary_stream(
                 f"{_SERVICE}GetContainerEvents",
@@ -146,14 +142,13 @@ class CriSandboxes:
             )(cri.GetEventsRequest())
             try:
                 async for _ in call:
-                    retry = RETRY_SECONDS[0]
+                    waits.reset()
                     self._hint.set()
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                     log.event(_logger, logging.INFO, "runtime has no events", polled_every=POLL_SECONDS)
                     return
-            await asyncio.sleep(retry)
-            retry = min(retry * 2, RETRY_SECONDS[1])
+            await asyncio.sleep(waits.take())
 
     @contextlib.contextmanager
     def _watching_namespaces(self) -> Iterator[None]:
@@ -175,24 +170,12 @@ class CriSandboxes:
             finally:
                 loop.remove_reader(inotify.fileno())
 
-    def _troubled(self, reason: str) -> None:
-        if reason != self._problem:
-            log.event(_logger, logging.WARNING, "runtime", socket=self._socket, reason=reason)
-            self._problem = reason
 
-    def _well(self) -> None:
-        if self._problem:
-            log.event(_logger, logging.INFO, "runtime answers again", socket=self._socket)
-            self._problem = ""
-
-
-async def _call(
-    channel: grpc.aio.Channel, method: str, request: Message, answer: Callable[[], Answer]
-) -> Answer:
+async def _call(channel: grpc.aio.Channel, method: str, request: Message, answer: type[Answer]) -> Answer:
     call = channel.unary_unary(
         _SERVICE + method,
         request_serializer=type(request).SerializeToString,
-        response_deserializer=answer.FromString,  # type: ignore[attr-defined]
+        response_deserializer=answer.FromString,
     )
     made: Answer = await call(request, timeout=CALL_SECONDS)
     return made

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from meshd.kube_api.access import Access
+from meshd.kube_api.following import changed_or_failed
 from meshd.workloads.cri import CriSandboxes
 from meshd.workloads.docker import DockerContainers
 from meshd.workloads.found import Found
@@ -88,13 +89,7 @@ class _Both:
             tasks.add(asyncio.create_task(self._follow_clusters(self._clusters), name="cluster"))
         try:
             while True:
-                change = asyncio.create_task(self._changed.wait())
-                try:
-                    done, _ = await asyncio.wait({change, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    change.cancel()
-                for task in done - {change}:
-                    task.result()  # they end by an error only
+                await changed_or_failed(self._changed, tasks)
                 self._changed.clear()
                 if self._known is not None and self._cluster is not None:
                     yield self._known, self._cluster

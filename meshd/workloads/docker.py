@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -11,10 +10,10 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from meshd import log
 from meshd.workloads.containers import Container, netns_paths, sandbox
 from meshd.workloads.openable import openable
 from meshd.workloads.sandboxes import Sandbox
+from meshd.workloads.trouble import Trouble
 
 _logger = logging.getLogger("meshd.workloads.docker")
 _ROOT = "http://docker/v1.41"
@@ -25,8 +24,6 @@ RESYNC_SECONDS = 10.0
 """The engine is asked again after that long without an event, should one have been lost."""
 QUIET_SECONDS = 0.05
 """A start comes with several events; after the first so long is waited for the others."""
-RETRY_SECONDS = (0.5, 8.0)
-"""How soon an engine that does not answer is asked again, doubled up to the second."""
 MAX_EVENT_BYTES = 1024 * 1024
 
 
@@ -43,25 +40,22 @@ class DockerContainers:
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._problem = ""
+        self._trouble = Trouble(_logger, socket)
 
     async def follow(self) -> AsyncGenerator[tuple[Sandbox, ...], None]:
         """All that run, at first and after each change. An engine that is away is waited for."""
-        retry = RETRY_SECONDS[0]
         last: tuple[Sandbox, ...] | None = None
         while True:
             connector = aiohttp.UnixConnector(str(self._socket))
             async with aiohttp.ClientSession(connector=connector, read_bufsize=MAX_EVENT_BYTES) as session:
                 try:
                     async for sandboxes in self._while_connected(session):
-                        retry = RETRY_SECONDS[0]
                         if sandboxes != last:
                             last = sandboxes
                             yield sandboxes
                 except (aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
-                    self._troubled(str(error) or type(error).__name__)
-            await asyncio.sleep(retry)
-            retry = min(retry * 2, RETRY_SECONDS[1])
+                    self._trouble.met(str(error) or type(error).__name__)
+            await asyncio.sleep(self._trouble.wait())
 
     async def _while_connected(
         self, session: aiohttp.ClientSession
@@ -74,7 +68,7 @@ class DockerContainers:
             events.raise_for_status()
             while True:
                 yield await self._list(session)
-                self._well()
+                self._trouble.over()
                 try:
                     async with asyncio.timeout(RESYNC_SECONDS):
                         line = await events.content.readline()
@@ -83,8 +77,7 @@ class DockerContainers:
                 if not line:
                     return
                 await asyncio.sleep(QUIET_SECONDS)
-                with contextlib.suppress(asyncio.IncompleteReadError):
-                    events.content.read_nowait()
+                events.content.read_nowait()
 
     async def _list(self, session: aiohttp.ClientSession) -> tuple[Sandbox, ...]:
         listed = _list_decoder.decode(await _get(session, "/containers/json", {"filters": _RUNNING}))
@@ -100,16 +93,6 @@ class DockerContainers:
             if made is not None:
                 found.append(made)
         return tuple(found)
-
-    def _troubled(self, reason: str) -> None:
-        if reason != self._problem:
-            log.event(_logger, logging.WARNING, "engine", socket=self._socket, reason=reason)
-            self._problem = reason
-
-    def _well(self) -> None:
-        if self._problem:
-            log.event(_logger, logging.INFO, "engine answers again", socket=self._socket)
-            self._problem = ""
 
 
 def _entered(container: Container) -> Sandbox | None:

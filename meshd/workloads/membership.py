@@ -36,11 +36,9 @@ def left_out_by(
         if said.get(MESH_KEY) == DISABLED:
             return f"annotation {MESH_KEY}: {DISABLED} of the {place}"
     for place, said in (("pod", labels), ("namespace", namespace_labels)):
-        match said.get(MESH_KEY):
-            case "enabled":
-                return ""
-            case "disabled":
-                return f"label {MESH_KEY}: {DISABLED} of the {place}"
-            case _:
-                continue
+        value = said.get(MESH_KEY)
+        if value == ENABLED:
+            return ""
+        if value == DISABLED:
+            return f"label {MESH_KEY}: {DISABLED} of the {place}"
     return "" if enrol is Enrol.ALL else f"neither pod nor namespace has the label {MESH_KEY}: {ENABLED}"

@@ -51,6 +51,18 @@ def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
+def joined(fields: list[Field], at: int, field: Field) -> int:
+    """Keep a list-valued field in one place: a second line of it joins the first (RFC 9110, 5.3).
+
+    ``at``: where that is; negative: this is the first. Returns where it is now.
+    """
+    if at < 0:
+        fields.append(field)
+        return len(fields) - 1
+    fields[at] = (fields[at][0], fields[at][1] + b", " + field[1])
+    return at
+
+
 def without(fields: list[Field], names: frozenset[bytes]) -> list[Field]:
     """The fields whose names (lower case) are not among ``names``."""
     return [field for field in fields if field[0].lower() not in names]

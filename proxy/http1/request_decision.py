@@ -9,7 +9,7 @@ from typing import Protocol
 from multidict import MultiMapping
 
 from proxy.http1.body import CHUNKED
-from proxy.http1.field_values import HOP_BY_HOP, Field, content_length, is_host, tokens, without
+from proxy.http1.field_values import HOP_BY_HOP, Field, content_length, is_host, joined, tokens, without
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import PROTOCOL_ERROR, Request, malformed, version_refusal
 from proxy.routing.request_head import RequestHead
@@ -69,9 +69,9 @@ def decide(message: Message) -> Request:
             coding = coding + b"," + field[1] if codings > 1 else field[1]
             fields.append((field[0], b"chunked"))
         elif name == b"x-forwarded-for":
-            request.forwarded_for = _joined(fields, request.forwarded_for, field)
+            request.forwarded_for = joined(fields, request.forwarded_for, field)
         elif name == b"via":
-            request.via = _joined(fields, request.via, field)
+            request.via = joined(fields, request.via, field)
         elif name == b"x-request-id":
             request.request_id = len(fields)
             fields.append(field)
@@ -123,15 +123,6 @@ _SPECIAL = frozenset(
         b"http2-settings",
     )
 )
-
-
-def _joined(fields: list[Field], at: int, field: Field) -> int:
-    """Keep a list-valued field in one place: a second line of it joins the first (RFC 9110, 5.3)."""
-    if at < 0:
-        fields.append(field)
-        return len(fields) - 1
-    fields[at] = (fields[at][0], fields[at][1] + b", " + field[1])
-    return at
 
 
 def _insert(request: Request, at: int, field: Field) -> None:

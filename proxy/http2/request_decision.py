@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from proxy.http1 import websocket
 from proxy.http1.body import CONTENT
-from proxy.http1.field_values import Field, is_host
+from proxy.http1.field_values import Field, is_host, joined
 from proxy.http1.head_cache import HeadCache
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import PROTOCOL_ERROR, Request, malformed
@@ -71,9 +71,9 @@ def decide(fields: Sequence[Field], ended: bool) -> Request:
                 kept.append(field)
             cookies.append(value)
         elif name == b"x-forwarded-for":
-            request.forwarded_for = _joined(kept, request.forwarded_for, field)
+            request.forwarded_for = joined(kept, request.forwarded_for, field)
         elif name == b"via":
-            request.via = _joined(kept, request.via, field)
+            request.via = joined(kept, request.via, field)
         elif name == b"x-request-id":
             request.request_id = len(kept)
             kept.append(field)
@@ -95,15 +95,6 @@ _COLON = ord(":")
 _SPECIAL = frozenset(
     (b"host", b"cookie", b"x-forwarded-for", b"via", b"x-request-id", b"x-forwarded-proto", b"te", b"expect")
 )
-
-
-def _joined(fields: list[Field], at: int, field: Field) -> int:
-    """Keep a list-valued field in one place (RFC 9110, 5.3)."""
-    if at < 0:
-        fields.append(field)
-        return len(fields) - 1
-    fields[at] = (fields[at][0], fields[at][1] + b", " + field[1])
-    return at
 
 
 def _target(request: Request, pseudo: dict[bytes, bytes], hosts: list[bytes]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -252,6 +252,10 @@ def test_what_is_wanted(socket: Path) -> None:
     asyncio.run(run())
 
 
+def holds(node: Agent, names: set[str]) -> Callable[[], bool]:
+    return lambda: node.snapshot.listeners.keys() == node.snapshot.clusters.keys() == names
+
+
 def test_a_server_that_comes_back(socket: Path) -> None:
     """What has gone meanwhile goes when it is there again; what is still there is not put into force anew."""
 
@@ -264,8 +268,7 @@ def test_a_server_that_comes_back(socket: Path) -> None:
                 foreign = StateOfTheWorldOnly()
                 await foreign.publish(*services)
                 async with serving(foreign, socket):
-                    await until(lambda names=names: node.snapshot.listeners.keys() == names, "them")  # type: ignore[misc]
-                    await until(lambda names=names: node.snapshot.clusters.keys() == names, "them")  # type: ignore[misc]
+                    await until(holds(node, names), "them")
             changed = {each.name for delta in node.deltas[-2:] for each in delta.clusters}
             assert "b" not in changed
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -275,11 +275,11 @@ state = "{self.folder}/state"
     conf_dir = "{self.folder}/cni"
 """)
 
-    def _call(self, method: str, request: Message, answer: Callable[[], Answer]) -> Answer:
+    def _call(self, method: str, request: Message, answer: type[Answer]) -> Answer:
         call = self._channel.unary_unary(
             _SERVICE + method,
             request_serializer=type(request).SerializeToString,
-            response_deserializer=answer.FromString,  # type: ignore[attr-defined]
+            response_deserializer=answer.FromString,
         )
         made: Answer = call(request, timeout=_SECONDS)
         return made
