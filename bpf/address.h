@@ -4,7 +4,7 @@
 #define MESHD_ADDRESS_H
 
 #include "consts.h"
-#include "types.h"
+#include "types/address.h"
 
 #define V4_MAPPED_PREFIX bpf_htonl(0xffff)
 #define LOOPBACK4	 bpf_htonl(0x7f000001)

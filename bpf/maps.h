@@ -6,7 +6,20 @@
 #define MESHD_MAPS_H
 
 #include "consts.h"
-#include "types.h"
+#include "types/address.h"
+#include "types/arming.h"
+#include "types/connection.h"
+#include "types/counts.h"
+#include "types/flow.h"
+#include "types/head.h"
+#include "types/joined.h"
+#include "types/judged.h"
+#include "types/member.h"
+#include "types/origin.h"
+#include "types/rules.h"
+#include "types/service.h"
+#include "types/settings.h"
+#include "types/upcall.h"
 
 /* netns cookie -> the workload in it. What is not in here is never touched. */
 BPF_F_TABLE("hash", u64, struct member, members, MESHD_MAX_MEMBERS, BPF_F_NO_PREALLOC);
