@@ -104,6 +104,13 @@
 /* What the kernel keeps for a message beside its bytes. */
 #define MESSAGE_OVERHEAD 1024
 
+/* Headers and payloads of a spliced connection that one call of a program passes over; it is called
+ * again for what comes after them.
+ */
+#ifndef MESHD_MAX_SPLICED_STEPS
+#define MESHD_MAX_SPLICED_STEPS 128
+#endif
+
 /* To another node the bytes go into U's send buffer, which may not overflow. */
 #ifndef MESHD_MAX_REMOTE_REQUEST_BODY
 #define MESHD_MAX_REMOTE_REQUEST_BODY (16 << 10)

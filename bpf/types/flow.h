@@ -44,6 +44,7 @@ struct flow {
 	__u32 remote;	     /* 1: its server is on another node */
 	__u32 ended;	     /* 1: the client has said that it sends nothing more */
 	__u32 redirected;    /* as a connection's, to the client */
+	__u32 spliced;	     /* 1: for good, with the connection below */
 	struct connection_key connection; /* that carries it */
 	struct request_head head;
 	struct kept_piece first_piece; /* of what is kept */

@@ -32,8 +32,8 @@ _FIELDS = {
 _TCP_FIELDS = {"listener_filters", "listener_filters_timeout"}
 _tcp_routes = msgspec.json.Decoder(tuple[TcpRoute, ...])
 _FACTS = {
-    "service", "failure_policy", "cluster", "forwarded_proto", "fast_path", "tcp_fast_path", "http2_fast_path",
-    ACCESS_LOG_SHARE,
+    "service", "failure_policy", "cluster", "forwarded_proto", "fast_path", "tcp_fast_path",
+    "http2_fast_path", ACCESS_LOG_SHARE,
 }  # fmt: skip
 
 

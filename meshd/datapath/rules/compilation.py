@@ -185,7 +185,8 @@ def why_not_untouched(route: Route, action: Forward, shares: Sequence[WeightedCl
         return policy
     if action.path is not None or action.host:
         return "the route rewrites the path or Host"
-    edits = [each for several in (route, *shares) for each in (several.request_headers, several.response_headers)]
+    edits = [route.request_headers, route.response_headers]
+    edits += [edit for share in shares for edit in (share.request_headers, share.response_headers)]
     if any(edit != _NO_EDIT for edit in edits):
         return "the route changes header fields"
     return "" if shares else "the route has no cluster with a weight"

@@ -48,7 +48,7 @@ def splicing(snapshot: Snapshot, listener: Listener) -> Splicing | str:
     (host,) = config.virtual_hosts
     if host.rate_limit is not None:
         return "the service has a rate limit"
-    clusters = set()
+    clusters: set[str] = set()
     for route in host.routes:
         cluster = _only_cluster(route)
         if isinstance(cluster, str):

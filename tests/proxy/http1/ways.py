@@ -164,7 +164,7 @@ class _FastBed(Bed):
         self._mesh = mesh
         self._ports = ports
         self._spare = spare
-        *owned, bells = datapath.worker_fds()
+        *owned, bells = datapath.worker_fds()[:8]
         flows, heartbeat, *arming, kept = map(os.dup, owned)
         self._flows = FlowTable(flows, datapath.layout)
         self._heartbeat = Heartbeat(heartbeat)
