@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ def read(data: bytes) -> list[Frame]:
 def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
     """``data``, cut there."""
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    for begin, end in zip(places, places[1:], strict=False):
+    for begin, end in itertools.pairwise(places):
         yield data[begin:end]
 
 

@@ -25,6 +25,8 @@ from tests.proxy.spliced.made_frames import (
     pieces,
 )
 
+_HEAD_AT = 8
+"""Of struct frames."""
 Pass = Callable[[Position, bytes, int], Position]
 
 
@@ -74,12 +76,12 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Pass:
     def passed(position: Position, data: bytes, steps: int) -> Position:
         left, have, head, in_block, begun, highest, opened = position
         state = _Frames(left, have, b"", in_block, begun, highest, opened)
-        ctypes.memmove(ctypes.addressof(state) + _Frames.head.offset, head, len(head))
+        ctypes.memmove(ctypes.addressof(state) + _HEAD_AT, head, len(head))
         while data:
             taken = library["pass"](ctypes.byref(state), data, len(data), steps)
             assert taken
             data = data[taken:]
-        head = ctypes.string_at(ctypes.addressof(state) + _Frames.head.offset, state.have)
+        head = ctypes.string_at(ctypes.addressof(state) + _HEAD_AT, state.have)
         return Position(
             *(state.left, state.have, head, state.in_block != 0, state.begun != 0),
             *(state.highest, state.opened),

@@ -58,6 +58,7 @@ class FastPathBed:
         cluster: Cluster | None = None,
         weights: Sequence[int] = (),
         consumers: Mapping[str, tuple[Route, ...]] | None = None,
+        spliced: bool = False,
     ) -> None:
         """Put the service in force: worker, then kernel. ``consumers``: routes by the callers' namespace."""
         tables = {f"{NAME}/from/{namespace}": own for namespace, own in sorted((consumers or {}).items())}
@@ -79,6 +80,7 @@ class FastPathBed:
                         route_config=NAME,
                         consumers=tuple(zip(sorted(consumers or {}), tables, strict=True)),
                         http=options or HttpOptions(),
+                        http2_fast_path=spliced,
                     ),
                 ),
                 route_configs=tuple(
