@@ -189,7 +189,7 @@ class Dispatch:
         assert self.destination is not None
         assert kept.head is not None
         if self.destination.endpoint is not None:
-            self._attempt = Attempt(upstream.pool, self.destination.endpoint)
+            self._attempt = Attempt(self.destination.pool, self.destination.endpoint)
         self._exchange.upstream = upstream
         upstream.send(self._exchange, self._exchange.as_of_now(kept.head), kept.read())
         if kept.trailers is not None:

@@ -14,6 +14,7 @@ from proxy.exchanges.exchange_state import ConnectionState
 from proxy.exchanges.pool import Pool
 from proxy.exchanges.read_hold import OTHER_SIDE, PIPELINE
 from proxy.exchanges.reset import reset
+from proxy.exchanges.server import Server
 from proxy.exchanges.upstream import Upstream
 from proxy.fast.flow import FastFlow
 from proxy.http1 import heads, responses
@@ -311,9 +312,9 @@ class Downstream(ClientConnection):
         """Client: one that the kernel may use for this client alone."""
         return None if self.fast is None else self.fast.take(pool)
 
-    def keep(self, upstream: Upstream) -> bool:
+    def keep(self, server: Server) -> bool:
         """Client: let the kernel use it."""
-        return self.fast is not None and self.fast.keep(upstream)
+        return self.fast is not None and isinstance(server, Upstream) and self.fast.keep(server)
 
     def interim(self, request: Request, response: Response) -> None:
         """Client: HTTP/1.0 knows no such response."""

@@ -160,7 +160,8 @@ class Exchange:
         caller = client.forwarded_for().decode()
         source = Source(caller, f"{caller} {client.remote} {client.local}")
         affinity = self._affinity = Affinity(route, self.request.head, source, time.time())
-        return affinity.in_session(decision, client.runtime.config.balancers)
+        share = affinity.share_in_session(decision.cluster, client.runtime.config.balancers)
+        return decision if share is None else decision.instead_to(share)
 
     def feed_request(self, data: bytes) -> int:
         """More of the request's body; returns where the request ends in ``data``."""
@@ -226,7 +227,7 @@ class Exchange:
     def _write_down(self, balancer: Balancer, body: bytes) -> Outgoing:
         """The request as it goes to a server, and its dispatch."""
         decision, request, client = self._decision, self.request, self._client
-        head = outgoing(request, decision, client)
+        head = outgoing(request, decision, client.listener.options, client.forwarded_for())
         self.account.sent = head.fields
         retry, limit, seconds = decision.retry, 0, 0.0
         if retry is not None:

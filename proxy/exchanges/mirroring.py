@@ -169,7 +169,7 @@ class MirroredRequest:
         self._state = _State.WAITING
         self._upstream = upstream
         assert self._destination.endpoint is not None
-        self._attempt = Attempt(upstream.pool, self._destination.endpoint)
+        self._attempt = Attempt(self._destination.pool, self._destination.endpoint)
         unsent, self._unsent = self._unsent, b""
         upstream.send(self, self._request, unsent)
         if self._trailers is not None:
