@@ -8,12 +8,12 @@ import time
 from random import Random
 from typing import Protocol
 
-from proxy.exchanges.load import Loads
 from proxy.http1.heads import http_date
 from proxy.http1.request_parser import RequestParser
 from proxy.http1.response_parser import ResponseParser
 from proxy.http2.request_decision import RequestDecisions
 from proxy.in_force import ConfigInForce
+from proxy.load import Loads
 from proxy.node_buckets import NodeBuckets
 from proxy.telemetry.access_log import AccessLogEntry
 from proxy.telemetry.outcomes import Outcomes

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from proxy.exchanges.caller import Caller
-from proxy.exchanges.pool import Pool
-from proxy.exchanges.server import Keeper, Server
 from proxy.http1.field_values import Field
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
 from proxy.in_force import ListenerState
-from proxy.routing.header_edit import Edit
+from proxy.requests.header_edit import Edit
 from proxy.runtime import Runtime
+from proxy.upstream.caller import Caller
+from proxy.upstream.pool import Pool
+from proxy.upstream.server import Keeper, Server
 
 
 class Relay(Protocol):

@@ -11,13 +11,13 @@ of the kernel that runs just then, and look again after GRACE_SECONDS.
 
 from __future__ import annotations
 
-from proxy.exchanges.pool import Pool
-from proxy.exchanges.upstream import Upstream
 from proxy.fast.carried_client import CarriedClient
 from proxy.fast.kernel_flow import GRACE_SECONDS, KernelFlow, Stage, Turn
 from proxy.fast.own_connections import OwnConnections
 from proxy.fast.path import FastPath
 from proxy.fast.settling import Settling
+from proxy.upstream.http1 import Upstream
+from proxy.upstream.pool import Pool
 
 RELEASE_SECONDS = 2.0
 """A flow without a request for so long gives its connections to the pools. The kernel no longer uses them by

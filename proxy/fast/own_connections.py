@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from meshd.datapath.flows.arming import Upstream as Entry
-from proxy.exchanges.pool import Pool
-from proxy.exchanges.upstream import Borrower, Upstream
 from proxy.fast.arming_plan import MAX_CONNECTIONS, Own, plan
 from proxy.fast.path import FastPath
 from proxy.runtime import Runtime
+from proxy.upstream.http1 import Borrower, Upstream
+from proxy.upstream.pool import Pool
 
 
 class OwnConnections:

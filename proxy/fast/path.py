@@ -10,11 +10,11 @@ from meshd.datapath.flows.kept_requests import KeptRequests
 from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.kernel.bell import Bell
 from meshd.model.request_policies import MILLION
-from proxy.exchanges.upstream import Upstream
-from proxy.fast.epoll_set import EpollSet
 from proxy.in_force import ListenerState
 from proxy.routing.listener_rules import NO_RULES, ListenerRules, listener_rules
 from proxy.runtime import Runtime
+from proxy.transports.epoll_set import EpollSet
+from proxy.upstream.http1 import Upstream
 
 _MAX_LOOKS = 512
 """Flows that one sweep asks the kernel for: about 2 ms. All have their turn."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from meshd.datapath.flows.table import Carried
-from proxy.exchanges import failures, loss
 from proxy.exchanges.attempt import Attempt
-from proxy.exchanges.upstream import Upstream
 from proxy.fast import carried_request
 from proxy.fast.carried_client import CarriedClient
 from proxy.fast.carried_exchange import CarriedExchange
@@ -16,6 +14,8 @@ from proxy.fast.kernel_flow import GRACE_SECONDS, KernelFlow, Stage, Turn
 from proxy.fast.own_connections import OwnConnections
 from proxy.fast.path import FastPath
 from proxy.http1.refusal import Refusal
+from proxy.upstream import failures, loss
+from proxy.upstream.http1 import Upstream
 
 _FIRST_POLL, _LAST_POLL = 0.0005, 0.02
 """Seconds between two looks at a request that the kernel carries, when what the client sends waits for it."""

@@ -10,8 +10,8 @@ from meshd.model.routes import Forward, HeaderEdit
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import Hasher, Source, hasher
 from proxy.balancing.sessions import session_edit, session_of
-from proxy.routing.header_edit import Edit
-from proxy.routing.request_head import RequestHead
+from proxy.requests.header_edit import Edit
+from proxy.requests.request_head import RequestHead
 from proxy.routing.share import Share
 
 

@@ -6,11 +6,11 @@ import asyncio
 import socket
 
 from meshd.model.clusters import Cluster, Endpoint
-from proxy.exchanges.connecting import OpenSocket
-from proxy.exchanges.pool import IDLE_JITTER
-from proxy.http2.server_stream import ServerStream
-from proxy.http2.upstream import Http2Upstream, Http2UpstreamPool
 from proxy.runtime import Runtime
+from proxy.upstream.connecting import OpenSocket
+from proxy.upstream.http2 import Http2Upstream, Http2UpstreamPool
+from proxy.upstream.http2_stream import ServerStream
+from proxy.upstream.pool import IDLE_JITTER
 
 EXPECTED_STREAMS = 100
 """What a server is thought to allow (RFC 9113, 6.5.2: no less is recommended) until one of it has said."""

@@ -7,14 +7,14 @@ import socket
 from abc import abstractmethod
 from typing import Final, cast
 
-from proxy.exchanges.connection_pool import ConnectionPool
-from proxy.exchanges.sockets import has_something, local_name
-from proxy.exchanges.upstream import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
 from proxy.http1.field_values import Field
 from proxy.http2 import codes
 from proxy.http2.events import Closed, Data, Drained, Event, GoAway, Headers, Malformed, Settings
-from proxy.http2.server_stream import ServerStream
 from proxy.http2.session import Limits, Session
+from proxy.transports.sockets import has_something, local_name
+from proxy.transports.write_limits import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+from proxy.upstream.connection_pool import ConnectionPool
+from proxy.upstream.http2_stream import ServerStream
 
 _TAKE_BYTES: Final = 64 * 1024
 KEEPALIVE_SECONDS: Final = 330.0

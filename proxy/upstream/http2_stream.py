@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from proxy.exchanges import failures, loss
-from proxy.exchanges.loss import Kind, Loss
-from proxy.exchanges.outgoing import Outgoing
-from proxy.exchanges.server import Keeper, User
 from proxy.http1.body import Body, ChunkedBody, OpenBody, body_of
 from proxy.http1.field_values import Field
 from proxy.http1.response_parser import Response, ResponseError
-from proxy.http2 import codes, request_fields
+from proxy.http2 import codes
 from proxy.http2.events import Headers
 from proxy.http2.response_fields import trailers as lower_trailers
 from proxy.http2.session import Session
 from proxy.runtime import Runtime
+from proxy.upstream import failures, loss
+from proxy.upstream import http2_fields as request_fields
+from proxy.upstream.loss import Kind, Loss
+from proxy.upstream.outgoing import Outgoing
+from proxy.upstream.server import Keeper, User
 
 
 class Carrier(Protocol):

@@ -23,9 +23,7 @@ class Outgoing:
         """As an HTTP/1.1 server gets them. Who speaks another version translates them."""
 
 
-def outgoing(
-    request: Request, decision: ForwardTo, options: HttpOptions, forwarded_for: bytes
-) -> Outgoing:
+def outgoing(request: Request, decision: ForwardTo, options: HttpOptions, forwarded_for: bytes) -> Outgoing:
     """What is decided about a request, done to its head. ``forwarded_for``: its caller's address."""
     fields = heads.request_fields(request, decision.host, decision.request_edit, options, forwarded_for)
     return Outgoing(request, decision.target, fields)

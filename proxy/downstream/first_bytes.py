@@ -75,9 +75,7 @@ def fields_too_large(limit: int) -> Refusal:
     return Refusal(431, message, _FLAGS, response_flags.HEADERS_TOO_LARGE)
 
 
-def record(
-    client: Origin, refusal: Refusal, method: str, target: str, protocol: str = "HTTP/1.1"
-) -> None:
+def record(client: Origin, refusal: Refusal, method: str, target: str, protocol: str = "HTTP/1.1") -> None:
     """Count and log what was refused before it was a request. ``method``, ``target``: as far as known."""
     runtime = client.runtime
     service = client.listener.listener.name

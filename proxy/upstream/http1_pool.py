@@ -8,10 +8,10 @@ import socket
 from collections import deque
 
 from meshd.model.clusters import Cluster, Endpoint
-from proxy.exchanges.connecting import OpenSocket
-from proxy.exchanges.pool import IDLE_JITTER
-from proxy.exchanges.upstream import Upstream, UpstreamPool
 from proxy.runtime import Runtime
+from proxy.upstream.connecting import OpenSocket
+from proxy.upstream.http1 import Upstream, UpstreamPool
+from proxy.upstream.pool import IDLE_JITTER
 
 
 class Http1Pool(UpstreamPool):

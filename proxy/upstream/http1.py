@@ -9,24 +9,21 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from meshd.datapath.flows.arming import ArmingTable
-from proxy.exchanges import loss
-from proxy.exchanges.connection_pool import ConnectionPool
-from proxy.exchanges.loss import Loss
-from proxy.exchanges.outgoing import Outgoing
-from proxy.exchanges.read_hold import KERNEL_READS, OTHER_SIDE, ReadHold
-from proxy.exchanges.server import Keeper, User
-from proxy.exchanges.sockets import has_something, local_name
-from proxy.fast.epoll_set import EpollSet
 from proxy.http1 import heads
 from proxy.http1.body import CONTENT
 from proxy.http1.chunks import chunk, last_chunk
 from proxy.http1.field_values import Field
 from proxy.http1.response_heads import ResponseHeads
 from proxy.http1.response_parser import ResponseError
-
-WRITE_HIGH_BYTES = 64 * 1024
-"""Bytes that wait to be sent; beyond them the other side is not read from."""
-WRITE_LOW_BYTES = 16 * 1024
+from proxy.transports.epoll_set import EpollSet
+from proxy.transports.read_hold import KERNEL_READS, OTHER_SIDE, ReadHold
+from proxy.transports.sockets import has_something, local_name
+from proxy.transports.write_limits import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+from proxy.upstream import loss
+from proxy.upstream.connection_pool import ConnectionPool
+from proxy.upstream.loss import Loss
+from proxy.upstream.outgoing import Outgoing
+from proxy.upstream.server import Keeper, User
 
 
 class UpstreamPool(ConnectionPool["Upstream"]):

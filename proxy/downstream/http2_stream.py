@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from proxy.exchanges import failures
 from proxy.exchanges.client import Headers, Origin, Relay
 from proxy.exchanges.exchange import Exchange
-from proxy.exchanges.pool import Pool
-from proxy.exchanges.server import Server
 from proxy.http1 import heads
 from proxy.http1.body import OpenBody, body_of
 from proxy.http1.field_values import Field
@@ -19,7 +16,10 @@ from proxy.http1.websocket import accepts
 from proxy.http2 import codes, response_fields
 from proxy.http2.response_fields import ContentRelay
 from proxy.http2.session import Session
-from proxy.routing.header_edit import Edit
+from proxy.requests.header_edit import Edit
+from proxy.upstream import failures
+from proxy.upstream.pool import Pool
+from proxy.upstream.server import Server
 
 
 class Connection(Origin, Protocol):

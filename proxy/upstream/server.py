@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from proxy.exchanges.loss import Loss
-from proxy.exchanges.outgoing import Outgoing
 from proxy.http1.field_values import Field
 from proxy.http1.response_parser import Response
+from proxy.upstream.loss import Loss
+from proxy.upstream.outgoing import Outgoing
 
 
 class User(Protocol):
