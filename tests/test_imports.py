@@ -51,6 +51,7 @@ PURE = (
     "proxy.balancing",
     "proxy.filters",
     "proxy.grpc",
+    "proxy.requests",
     "proxy.routing",
     "proxy.spliced.ending",
     "proxy.spliced.frames",

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from meshd.datapath.rules.splicing import Splicing
 from meshd.model.routes import WeightedCluster
 from meshd.model.tcp_routes import TcpRoute
-from proxy.exchanges.caller import Caller
 from proxy.fast.kernel_flow import GRACE_SECONDS
 from proxy.fast.kernel_splice import KernelSplice
 from proxy.in_force import ListenerState
@@ -21,6 +20,7 @@ from proxy.spliced.way import Way
 from proxy.tcp.end import End, Sink
 from proxy.tcp.session import Session, State
 from proxy.telemetry.response_flags import Flag
+from proxy.upstream.caller import Caller
 
 ANNOUNCED_SECONDS = 5.0
 """For a client to answer the PING that comes with the first GOAWAY (Envoy's drain_timeout)."""

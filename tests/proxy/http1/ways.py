@@ -27,10 +27,10 @@ from meshd.model.routes import Forward, PathExact, Route, RouteMatch, WeightedCl
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import RequestCounts
 from proxy.arrival import Arrival, Destinations
-from proxy.exchanges.caller import Marks
 from proxy.fast.path import FastPath as WorkersFastPath
 from proxy.routing.listener_rules import listener_rules
 from proxy.telemetry.access_log import AccessLogEntry
+from proxy.upstream.caller import Marks
 from tests.datapath.mesh import Mesh
 from tests.support import http_bed
 from tests.support.http_bed import (
@@ -186,9 +186,7 @@ class _FastBed(Bed):
 
     async def _listen(self, delta: Delta) -> asyncio.Server:
         fast_path = WorkersFastPath(self.runtime)
-        fast_path.configure(
-            self._flows, self._table, self._kept, self._bell, self._splices, True, _NEVER
-        )
+        fast_path.configure(self._flows, self._table, self._kept, self._bell, self._splices, True, _NEVER)
         self._loop.add_reader(self._bell.fd, fast_path.rung)
         self._put_in_force(delta)
         destinations = Destinations(self._mesh.pod.cookie, lambda: self._flows)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import contextlib
 
-
-
-
-
 from meshd.model.clusters import Cluster, HttpVersion
 from meshd.model.routes import Forward, Route, WeightedCluster
 from tests.proxy.worker.fast_path_bed import FastPathBed
 from tests.support.http2_client import Http2Client
-from tests.support.http2_server import Http2Server, serving
-from tests.support.http_bed import eventually
+from tests.support.http2_server import serving
 
 CLUSTER = Cluster(name="web", http_version=HttpVersion.HTTP2)
 PLAIN = Route(name="plain", action=Forward(clusters=(WeightedCluster(name="web"),)))
