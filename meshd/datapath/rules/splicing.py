@@ -18,6 +18,7 @@ from meshd.model.routes import Forward, Route, RouteMatch
 from meshd.model.snapshot import Snapshot
 
 NOT_ASKED_FOR = "its HTTP/2 connections are not to be spliced"
+LOGGED = "the access log has its requests"
 _ANY_REQUEST = RouteMatch()
 _BALANCED = RoundRobin | RandomEndpoint | LeastRequest
 """Without a look at the request."""
