@@ -24,6 +24,7 @@ from tests.proxy.spliced.made_frames import (
     Frame,
     read,
 )
+from tests.proxy.spliced.talk import Talk, exactly
 from tests.support.http2_client import Http2Client
 from tests.support.http2_server import Http2Server, serving
 from tests.support.http_bed import Bed, Script, Server, config, eventually, refusing_ports, server
@@ -57,15 +58,6 @@ def splicing(*scripts: Script) -> Iterator[tuple[SplicingBed, list[Server]]]:
         running = SplicingBed(spliced(*(each.port for each in servers)))
         stack.callback(running.close)
         yield running, servers
-
-
-def exactly(sock: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        piece = sock.recv(count - len(data))
-        assert piece, data
-        data += piece
-    return data
 
 
 def test_requests_of_a_connection_go_to_one_server_untouched() -> None:
@@ -198,3 +190,24 @@ def test_a_server_that_resets_resets_its_client() -> None:
             assert client.recv(1) == b""
         eventually(lambda: not bed.runtime.connections)
         assert bed.runtime.spliced == set()
+
+
+def test_bytes_are_right_while_it_ends() -> None:
+    accepted: list[socket.socket] = []
+    done = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        accepted.append(sock)
+        done.wait(300)
+
+    with splicing(script) as (bed, (web,)), bed.connect() as client:
+        try:
+            talk = Talk(client, accepted, 7)
+            talk.send(40)
+            bed.apply(spliced(web.port, route=TIMED, generation=2))
+            while talk.client.goaways < 2:
+                talk.send(1)
+            talk.end()
+            talk.check()
+        finally:
+            done.set()

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import random
+import json
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 
 from meshd.model.clusters import Cluster, HttpVersion
 from meshd.model.routes import Forward, Route, WeightedCluster
-from tests.proxy.spliced.made_frames import (
-    ACK,
-    CONTINUATION,
-    DATA,
-    END_HEADERS,
-    GOAWAY,
-    HEADERS,
-    PING,
-    PREFACE,
-    SETTINGS,
-    Frame,
-    read,
-)
+from meshd.model.wire import Drain
+from tests.proxy.spliced.made_frames import DATA, PREFACE, SETTINGS, Frame
+from tests.proxy.spliced.talk import Talk, exactly, wait_for
+from tests.proxy.worker import busy_caller
+from tests.proxy.worker.agent_end import WorkerProcess
+from tests.proxy.worker.echo_server import Echo
 from tests.proxy.worker.fast_path_bed import FastPathBed
 from tests.support.http2_client import Http2Client
 from tests.support.http2_server import Http2Server, serving
-from tests.support.http_bed import Script, Server, eventually
+from tests.support.http_bed import SERVICE_PORT, VIP, Script, Server, eventually
 
 CLUSTER = Cluster(name="web", http_version=HttpVersion.HTTP2)
 PLAIN = Route(name="plain", action=Forward(clusters=(WeightedCluster(name="web"),)))
+MOST_REDIRECTED = (8 << 20) + 65536
+"""MESHD_MAX_REDIRECTED, and a message."""
+CALLS = 100
+"""Between two changes of the config, at least."""
 TIMED = Route(name="timed", action=Forward(clusters=(WeightedCluster(name="web"),), timeout=9.0))
 
 
@@ -58,21 +57,6 @@ def redirected(bed: FastPathBed) -> tuple[int, int]:
 
 def counter(bed: FastPathBed, name: str) -> float:
     return bed.agent.stats().counters.get(name, 0)
-
-
-def exactly(sock: socket.socket, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        piece = sock.recv(count - len(data))
-        assert piece, bytes(data)
-        data += piece
-    return bytes(data)
-
-
-def one_frame(sock: socket.socket) -> Frame:
-    head = exactly(sock, 9)
-    (frame,) = read(head + exactly(sock, int.from_bytes(head[:3], "big")))
-    return frame
 
 
 def test_all_but_the_first_bytes_are_redirected_and_requests_counted(bed: FastPathBed) -> None:
@@ -136,118 +120,7 @@ def _holding(wait: threading.Event, go: threading.Event) -> Script:
     return script
 
 
-class End:
-    """One of a connection's: sends made-up frames, cut anywhere, and keeps what comes."""
-
-    def __init__(self, sock: socket.socket, seed: int, is_client: bool) -> None:
-        self._sock = sock
-        self._random = random.Random(seed)
-        self._is_client = is_client
-        self._answers: list[Frame] = []
-        """To PINGs, which are not from the other end."""
-        self.may_open = True
-        self.goaways = 0
-        self.opened = 0
-        self.sent = bytearray()
-        """But for those answers."""
-        self.received = bytearray()
-        self._kept = b""
-        self._write((PREFACE if is_client else b"") + Frame(SETTINGS).packed())
-
-    def _write(self, data: bytes) -> None:
-        self.sent += data
-        self._send(data)
-
-    def _send(self, data: bytes) -> None:
-        at = 0
-        while at < len(data):
-            cut = at + (self._random.randrange(1, 12) if self._random.random() < 0.3 else 20_000)
-            self._sock.sendall(data[at:cut])
-            at = cut
-
-    def run(self, frames: int) -> None:
-        """Send so many, or more until ``may_open`` is taken back from a client."""
-        for _ in range(frames):
-            self._write(b"".join(self._some() for _ in range(self._random.choice([1, 1, 2, 40]))))
-            while self._answers:
-                self._send(self._answers.pop().packed())
-
-    def _some(self) -> bytes:
-        draw = self._random
-        if draw.random() < 0.4 and self.may_open:
-            self.opened += 1
-            stream = 2 * self.opened - 1
-            more = [draw.randbytes(draw.randrange(40)) for _ in range(draw.choice([0, 0, 1, 2]))]
-            block = [Frame(HEADERS, 0 if more else END_HEADERS, stream, draw.randbytes(draw.randrange(60)))]
-            block += [
-                Frame(CONTINUATION, END_HEADERS if i == len(more) - 1 else 0, stream, each)
-                for i, each in enumerate(more)
-            ]
-            return b"".join(each.packed() for each in block)
-        size = draw.choice([0, 1, 30, 1000, 16384])
-        return Frame(DATA, 0, 1, draw.randbytes(size)).packed()
-
-    def read(self) -> None:
-        """All that comes, to the end."""
-        while data := self._sock.recv(65536):
-            self.received += data
-            if self._is_client:
-                self._obey(data)
-
-    def _obey(self, data: bytes) -> None:
-        self._kept += data
-        while len(self._kept) >= 9:
-            size = 9 + int.from_bytes(self._kept[:3], "big")
-            if len(self._kept) < size:
-                return
-            (frame,) = read(self._kept[:size])
-            self._kept = self._kept[size:]
-            if frame.type == GOAWAY:
-                self.may_open = False
-                self.goaways += 1
-            elif frame.type == PING:
-                self._answers.append(Frame(PING, ACK, 0, frame.payload))
-
-
-class Talk:
-    """Two ends that send at the same time, each from a thread of its own."""
-
-    def __init__(self, client: socket.socket, accepted: list[socket.socket], seed: int) -> None:
-        """``accepted``: where the server's end of it comes to."""
-        before = len(accepted)
-        self.client = End(client, seed, True)
-        eventually(lambda: len(accepted) > before)
-        server = accepted[before]
-        self.server = End(server, seed + 1000, False)
-        self._socks = client, server
-        self._readers = self._running(self.client.read, self.server.read)
-
-    @staticmethod
-    def _running(*actions: Callable[[], None]) -> list[threading.Thread]:
-        threads = [threading.Thread(target=each, daemon=True) for each in actions]
-        for thread in threads:
-            thread.start()
-        return threads
-
-    def send(self, frames: int) -> None:
-        """So many from either side."""
-        _wait_for(self._running(lambda: self.client.run(frames), lambda: self.server.run(frames)))
-
-    def end(self) -> None:
-        """Both have sent their last byte."""
-        for sock in self._socks:
-            sock.shutdown(socket.SHUT_WR)
-        _wait_for(self._readers)
-
-
-def _wait_for(threads: list[threading.Thread]) -> None:
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-
-
-@pytest.mark.parametrize("far", [False, True], ids=["here", "remote"])
-def test_bytes_are_right_wherever_the_way_changes(bed: FastPathBed, far: bool) -> None:
+def test_bytes_are_right_wherever_the_way_changes(bed: FastPathBed) -> None:
     accepted: list[socket.socket] = []
     done = threading.Event()
 
@@ -255,32 +128,133 @@ def test_bytes_are_right_wherever_the_way_changes(bed: FastPathBed, far: bool) -
         accepted.append(sock)
         done.wait(300)
 
-    web = spliced(bed, script, far)
+    web = spliced(bed, script)
     try:
         talks = [Talk(bed.connect(), accepted, seed) for seed in range(4)]
         for talk in talks:
             talk.send(60)
-        up, down = redirected(bed)
-        assert (up > 0, down > 0) == (not far, not far)
-        changing = Talk._running(lambda: leave(bed, web))
+        assert min(redirected(bed)) > 0
+        changing = Talk.running(lambda: leave(bed, web))
         for talk in talks:
             talk.send(60)
-        _wait_for(changing)
+        wait_for(changing)
         for talk in talks:
             while talk.client.goaways < 2:
                 talk.send(1)
             talk.end()
-            _check(talk)
+            talk.check()
     finally:
         done.set()
 
 
-def _check(talk: Talk) -> None:
-    client, server = talk.client, talk.server
-    assert bytes(server.received) == bytes(client.sent)
-    found = read(bytes(client.received))
-    said = [i for i, frame in enumerate(found) if frame.type in (GOAWAY, PING)]
-    assert [found[i].type for i in said] == [GOAWAY, PING, GOAWAY]
-    assert said[1] == said[0] + 1
-    assert int.from_bytes(found[said[2]].payload[:4], "big") == 2 * client.opened - 1
-    assert b"".join(frame.packed() for i, frame in enumerate(found) if i not in said) == bytes(server.sent)
+def test_a_reader_that_lags_is_sent_no_more_than_a_bound_and_then_the_rest(bed: FastPathBed) -> None:
+    frame = Frame(DATA, 0, 1, bytes(i * 31 % 256 for i in range(16384))).packed()
+    count = 1600
+    answered = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        exactly(sock, len(PREFACE) + 9)
+        for _ in range(count):
+            sock.sendall(frame)
+        while data := sock.recv(65536):
+            sock.sendall(data)
+            answered.set()
+
+    spliced(bed, script)
+    before = bed.mesh.counted("splice_lagged")
+    with bed.connect() as client:
+        client.sendall(PREFACE + Frame(SETTINGS).packed())
+        eventually(lambda: bed.mesh.counted("splice_lagged") == before + 1)
+        assert MOST_REDIRECTED / 2 < redirected(bed)[1] < MOST_REDIRECTED
+        for _ in range(count):
+            assert exactly(client, len(frame)) == frame
+        ways = redirected(bed)
+        # All is read, and seen to be when the client sends: then it is the kernel's again.
+        for _ in range(50):
+            client.sendall(frame)
+            assert exactly(client, len(frame)) == frame
+        assert redirected(bed)[1] > ways[1]
+
+
+def test_the_fast_path_may_go_and_come_back(bed: FastPathBed) -> None:
+    spliced(bed, serving)
+    datapath = bed.mesh.datapath
+    with Http2Client(bed.connect()) as client:
+        assert [client.get().body for _ in range(5)] == [b"hello"] * 5
+        datapath.configure(60.0, fast_path=False)
+        before = redirected(bed)
+        assert before[0] > 0
+        assert [client.get().body for _ in range(5)] == [b"hello"] * 5
+        assert redirected(bed) == before
+        datapath.configure(60.0, fast_path=True)
+        assert [client.get().body for _ in range(5)] == [b"hello"] * 5
+        after = redirected(bed)
+        assert after[0] > before[0]
+        assert after[1] > before[1]
+        bed.agent.configure(bed.mesh, fast_path=True)
+        assert [client.get().body for _ in range(5)] == [b"hello"] * 5
+        assert redirected(bed)[0] > after[0]
+        eventually(lambda: counter(bed, "http2_spliced_requests_total") == 20)
+
+
+def test_a_worker_that_ends_asks_its_clients_to_go(bed: FastPathBed, worker: WorkerProcess) -> None:
+    spliced(bed, serving)
+    with Http2Client(bed.connect()) as client:
+        assert client.get().body == b"hello"
+        bed.agent.send(Drain(seconds=60))
+        client.until(lambda: client.goaways)
+    worker.ended()
+
+
+# -- gRPC's own client and server ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def echo(bed: FastPathBed) -> Iterator[Echo]:
+    with bed.mesh.pod.entered():
+        server = Echo()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def test_no_call_fails_when_the_config_changes_under_load(bed: FastPathBed, echo: Echo) -> None:
+    def change(weight: int, spliced: bool = True) -> None:
+        routes = (PLAIN if spliced else TIMED,)
+        bed.configure([echo], routes, cluster=CLUSTER, weights=[weight], spliced=True)
+
+    change(1)
+    with bed.mesh.pod.entered():
+        caller = subprocess.Popen(
+            [sys.executable, busy_caller.__file__, f"ipv4:{VIP}:{SERVICE_PORT}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    try:
+        for weight in (2, 3, 4):
+            _wait_for_calls(echo, caller)
+            change(weight)
+        _wait_for_calls(echo, caller)
+        assert redirected(bed)[0] > 100_000
+        change(4, spliced=False)
+        _wait_for_calls(echo, caller)
+        assert counter(bed, "http2_spliced_goaways_total") == 4
+        out, _ = caller.communicate("", timeout=60)
+        found = json.loads(out)
+        assert found["failures"] == []
+        assert found["answered"] == echo.calls
+        assert len(echo.peers) == 5
+        spliced_calls = counter(bed, "http2_spliced_requests_total")
+        assert spliced_calls + sum(bed.statuses().values()) == echo.calls
+    finally:
+        caller.kill()
+        caller.wait()
+
+
+def _wait_for_calls(echo: Echo, caller: subprocess.Popen[str]) -> None:
+    """That some are answered, all on connections that are made by now."""
+    wanted = echo.calls + CALLS
+    eventually(lambda: echo.calls >= wanted or caller.poll() is not None)
+    assert caller.poll() is None
