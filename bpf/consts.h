@@ -61,6 +61,11 @@
 #define MESHD_MAX_JOINED 131072
 #endif
 
+/* HTTP/2 connections that are spliced. */
+#ifndef MESHD_MAX_SPLICED
+#define MESHD_MAX_SPLICED 65536
+#endif
+
 /* Endpoints, of each cluster that they are in, that are judged by their answers. */
 #ifndef MESHD_MAX_JUDGED
 #define MESHD_MAX_JUDGED 65536

@@ -12,8 +12,8 @@ static __always_inline void divide(struct sk_msg_md *msg, u32 *divided, u32 take
 	*divided = 1;
 }
 
-/* Lets a client's bytes go on by TCP. The kernel keeps a redirected message's target for the rest of
- * it, and takes "pass" for "redirect there" (sk_psock_msg_verdict, seen in 6.18): so the rest is
+/* Lets a client's bytes go on by TCP. The kernel keeps a redirected message's target for the rest
+ * of it, and takes "pass" for "redirect there" (sk_psock_msg_verdict, seen in 6.18): so the rest is
  * sent to where it would go.
  */
 static __always_inline int pass_up(struct sk_msg_md *msg, struct flow_key *key, bool divided)

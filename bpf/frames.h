@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Which frame the next bytes of an HTTP/2 connection belong to, whose bytes pass as they are. The
- * same as proxy/spliced/frames.py, which goes on where this stops. Pure: user space compiles it, too
- * (tests/datapath/test_frames.py).
+ * same as proxy/spliced/frames.py, which goes on where this stops. Pure: user space compiles it,
+ * too (tests/datapath/test_frames.py).
  */
 #ifndef MESHD_FRAMES_H
 #define MESHD_FRAMES_H

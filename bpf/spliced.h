@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* HTTP/2 between two workloads of this node, of a service that wants its connections spliced: what
  * the client sends goes into the server's queue and back, as with opaque TCP (bpf/joined.h). Only
- * that the two have the proxy between them, which passes on the same bytes when the kernel does not:
+ * that the two have the proxy between them, which passes on the same bytes when the kernel does
+ * not:
  *
  * - A direction changes over from TCP when the proxy has read all that went that way, and the other
  *   end's app all that the proxy sent it; both are known from when that end last sent. Or when
@@ -18,9 +19,9 @@
 #include "frames.h"
 #include "tcp.h"
 
-/* Passes over the frames that msg begins with: own->at of its bytes, the last frame's as far as it is
- * there. That is all of them, or as many as MESHD_MAX_SPLICED_STEPS steps take, or none if they cannot be
- * read.
+/* Passes over the frames that msg begins with: own->at of its bytes, the last frame's as far as it
+ * is there. That is all of them, or as many as MESHD_MAX_SPLICED_STEPS steps take, or none if they
+ * cannot be read.
  */
 static __always_inline void pass_frames(struct sk_msg_md *msg, struct spliced_way *own)
 {

@@ -229,6 +229,7 @@ class Worker:
         if not self._stopping.is_set():
             heartbeat.beat(self._index)
         self._log_to(message.access_log, message.access_log_format)
+        self._runtime.config_changed()
 
     def _log_to(self, path: str, format_name: str) -> None:
         if (path, format_name) == self._access_log_config:

@@ -20,7 +20,7 @@ from proxy.http2.session import PREFACE
 from proxy.in_force import ListenerState
 from proxy.requests.header_edit import Edit
 from proxy.runtime import Runtime
-from proxy.spliced.session import SplicedSession
+from proxy.spliced.session import SplicedSession, splicing_now
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
 from proxy.transports.read_hold import OTHER_SIDE, PIPELINE
@@ -231,9 +231,8 @@ class Downstream(ClientConnection):
     def _become_spliced(self, data: bytes) -> bool:
         """The connection goes to a server as a whole, where that may be."""
         runtime, listener = self.runtime, self.listener
-        splicing = runtime.config.splicing(listener)
-        is_logged = runtime.access_log is not None and listener.options.access_log_share > 0
-        if isinstance(splicing, str) or is_logged or runtime.draining or listener.removed:
+        splicing = splicing_now(runtime, listener)
+        if splicing is None:
             return False
         self._serving = False
         kernel = None if self.fast is None else self.fast.splice()

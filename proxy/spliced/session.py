@@ -22,9 +22,20 @@ from proxy.tcp.session import Session, State
 from proxy.telemetry.response_flags import Flag
 from proxy.upstream.caller import Caller
 
+LOOK_SECONDS = 2.0
+"""Between two looks at what the kernel has redirected."""
 ANNOUNCED_SECONDS = 5.0
 """For a client to answer the PING that comes with the first GOAWAY (Envoy's drain_timeout)."""
 _PING_BYTES = 8
+
+
+def splicing_now(runtime: Runtime, listener: ListenerState) -> Splicing | None:
+    """Where a new HTTP/2 connection to a listener goes as a whole; None: each of its requests by itself."""
+    is_logged = runtime.access_log is not None and listener.options.access_log_share > 0
+    if listener.removed or runtime.draining or is_logged:
+        return None
+    splicing = runtime.config.splicing(listener)
+    return None if isinstance(splicing, str) else splicing
 
 
 class SplicedSession(Session):
@@ -40,6 +51,7 @@ class SplicedSession(Session):
         "_fall_back",
         "_is_leaving",
         "_kernel",
+        "_next_look",
         "_splicing",
         "_up",
     )
@@ -68,6 +80,7 @@ class SplicedSession(Session):
         self._down = Way(AFTER_PREFACE, self._downstream, self._from_server)
         self._is_leaving = False
         self._ending: Ending | None = None
+        self._next_look = 0.0
         self._announced = 0.0
         """When the client was told, by runtime.now."""
 
@@ -189,14 +202,9 @@ class SplicedSession(Session):
 
     def config_changed(self) -> None:
         """Runtime: leave unless all is as it was."""
-        config, listener = self._runtime.config, self._listener
-        cluster = self._splicing.cluster.name
-        endpoints = config.snapshot.endpoints.get(cluster)
-        if (
-            listener.removed
-            or config.splicing(listener) != self._splicing
-            or (endpoints is not self._endpoints and endpoints != self._endpoints)
-        ):
+        endpoints = self._runtime.config.snapshot.endpoints.get(self._splicing.cluster.name)
+        is_same = endpoints is self._endpoints or endpoints == self._endpoints
+        if not is_same or splicing_now(self._runtime, self._listener) != self._splicing:
             self.drain()
 
     def drain(self) -> None:
@@ -239,7 +247,8 @@ class SplicedSession(Session):
         """Runtime's sweep."""
         ending = self._ending
         if ending is None:
-            if self._state is State.OPEN:
+            if self._state is State.OPEN and now >= self._next_look:
+                self._next_look = now + LOOK_SECONDS
                 self._catch_up()
                 self._count_requests()
         elif ending.stage is Stage.ANNOUNCED and now - self._announced > ANNOUNCED_SECONDS:

@@ -75,7 +75,7 @@ class SpliceTable:
         """
         key = self._keys.pack(proxy, server)
         self._spliced[key] = bytes(self._spliced.value_size)
-        self.tell(key, flow, up, down)
+        self._armed[key] = self._value(flow, up, down, False)
         self._flows[flow] = key
         return key
 
@@ -84,9 +84,13 @@ class SpliceTable:
 
         Raises OSError.
         """
+        # Where another version of the programs is in force meanwhile, the entry is gone, and is to stay so.
+        self._armed.replace(key, self._value(flow, up, down, leaving))
+
+    def _value(self, flow: bytes, up: Passed, down: Passed, leaving: bool) -> bytes:
         counts = (each & _MASK for each in (up.read, up.sent, down.read, down.sent))
         packed = self._pack(leaving, *counts, *up.position, *down.position).ljust(self._size, b"\0")
-        self._armed[key] = packed[: self._flow.start] + flow + packed[self._flow.stop :]
+        return packed[: self._flow.start] + flow + packed[self._flow.stop :]
 
     def redirected(self, key: bytes) -> tuple[Redirected, Redirected] | None:
         """From the client, and from the server; None: the upstream connection is closed. Raises OSError."""
