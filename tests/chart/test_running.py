@@ -248,6 +248,23 @@ async def _maybe(server: Server, up: bool) -> AsyncIterator[str]:
         yield server.url
 
 
+def test_who_a_token_is_of_and_where() -> None:
+    from meshd.control.token_review import NODE_NAME, TokenReview
+
+    async def run() -> None:
+        server = Server()
+        user = {"username": "system:serviceaccount:mesh:agent", "extra": {NODE_NAME: ["n1"]}}
+        review = {"authenticated": True, "user": user, "audiences": ["meshd-control"]}
+        server.tokens |= {"bound": review, "unbound": {**review, "user": {"username": user["username"]}}}
+        async with server.running():
+            tokens = TokenReview(Access(server.url, NAMESPACE, Fixed(Credential())), "meshd-control")
+            found = [await tokens.identify(each) for each in ("bound", "unbound")]
+        told = [each and (each.namespace, each.bound_node) for each in found]
+        assert told == [("mesh", "n1"), ("mesh", "")]
+
+    asyncio.run(run())
+
+
 def test_agent_asks_for_exactly_its_rights_and_sees_that_it_is_the_last(tmp_path: Path) -> None:
     account = Account(objects(), "meshd-agent")
     of = DaemonSet(NAMESPACE, "meshd-agent")

@@ -51,7 +51,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Their specs, with ``kind``, ``name`` and ``created`` where they matter."""
     connections: tuple[Connection, ...]
     grants: tuple[Object, ...] = ()
-    conditions: dict[str, str] = RESOLVED
+    conditions: dict[str, str] = msgspec.field(default_factory=RESOLVED.copy)
     """Of all its routes: condition's type to its reason."""
     note: str = ""
 
