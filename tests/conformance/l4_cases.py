@@ -26,6 +26,8 @@ _GATEWAY = "gateway.networking.k8s.io/v1"
 _SERVER = Path(__file__).parents[1] / "e2e" / "pods" / "l4_server.py"
 _PORTS = {9300: "one", 9301: "two", 9302: "three", 9303: "four"}
 """The parents': the suite's Gateways have listeners of these names."""
+_OTHER_SERVICES = ("l4-other", "l4-granted", "l4-ungranted")
+"""Of one pod: which of them a grant is for."""
 RESOLVED = {"Accepted": "Accepted", "ResolvedRefs": "ResolvedRefs"}
 
 
@@ -120,7 +122,7 @@ def manifests(certificate: Certificate) -> list[Object]:
     ]
     both = [{"name": "tcp", "port": TCP}, {"name": "tls", "port": TLS}]
     found += [_service(name, NAMESPACE, name, both) for name in ("l4-v1", "l4-v2")]
-    found += [_service(name, OTHER_NAMESPACE, "l4-other", both) for name in ("l4-other", "l4-ungranted")]
+    found += [_service(name, OTHER_NAMESPACE, "l4-other", both) for name in _OTHER_SERVICES]
     for case in CASES:
         target = TLS if case.tls else TCP
         ports = [{"name": name, "port": port, "targetPort": target} for port, name in _PORTS.items()]
