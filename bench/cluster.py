@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bench.config import MeasurementError, usage
+from bench.config import PAUSE_SECONDS, MeasurementError, usage
 from meshd.kube_api.access import Access
 from meshd.kube_api.credentials import Credential, Fixed
 from meshd.workloads.node_pods import follow_cluster
@@ -34,6 +34,8 @@ from tests.support.mesh_node import MESHD
 NODES = 100
 PORT = 8080
 WAIT_SECONDS = 120.0
+SETTLE_SECONDS = 1.0
+"""For what the last statuses lead to."""
 POD_BYTES = 6_000
 """Of JSON: about what a pod with a few environment variables, volumes and managedFields has."""
 
@@ -194,6 +196,10 @@ def _measured(services: int, pods: int, changes: int, folder: Path) -> Iterator[
             first = control.version(1) - began
             pid = control.process.pid
             yield f"- from the control plane's start to its first snapshot: {first:.1f} s"
+            _until(lambda: len(server.patches) == services, "all statuses")
+            written = time.monotonic() - began
+            yield f"- ...until the status of each route is written: {written:.1f} s"
+            time.sleep(SETTLE_SECONDS)
             watched = len(server.open_watches)
             yield f"- resident: {usage(pid).resident_mib:.0f} MiB, at most {_peak_mib(pid):.0f} MiB"
             yield f"- an EndpointSlice's change: {_changed(api, control, changes)}"
@@ -210,6 +216,7 @@ def _changed(api: ApiThread, control: _Control, changes: int) -> str:
         wanted, began = control.versions + 1, time.monotonic()
         api.do(api.server.put("endpointslices", "s0-1", labels=made["metadata"]["labels"], **_body(made)))
         took.append(1000 * (control.version(wanted) - began))
+        time.sleep(PAUSE_SECONDS)
     cpu = 1000 * (usage(control.process.pid).cpu_seconds - before) / changes
     median = statistics.median(took)
     return f"median {median:.0f}, at most {max(took):.0f} ms to the next snapshot; CPU {cpu:.1f} ms"
