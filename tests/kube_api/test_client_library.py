@@ -82,6 +82,24 @@ def test_it_writes_and_is_refused_what_is_out_of_date() -> None:
     _with_client(work)
 
 
+def test_what_has_finalizers_stays_until_they_are_gone() -> None:
+    def work(server: Server, core: client.CoreV1Api, loop: asyncio.AbstractEventLoop) -> None:
+        metadata = {"generateName": "kept-", "finalizers": ["example.com/hold"]}
+        made = core.create_namespaced_config_map("default", {"metadata": metadata, "data": {"a": "b"}})
+        name = made.metadata.name
+        assert name.startswith("kept-")
+        core.delete_namespaced_config_map(name, "default")
+        assert core.read_namespaced_config_map(name, "default").metadata.deletion_timestamp
+        core.patch_namespaced_config_map(name, "default", {"metadata": {"finalizers": None}})
+        for other in ("one", "two"):
+            core.create_namespaced_config_map("default", {"metadata": {"name": other}})
+        assert len(core.list_namespaced_config_map("default").items) == 2
+        core.delete_collection_namespaced_config_map("default")
+        assert core.list_namespaced_config_map("default").items == []
+
+    _with_client(work)
+
+
 def test_it_watches() -> None:
     """From a version on, from the beginning, and from one that is forgotten."""
 

@@ -101,6 +101,12 @@ def test_kubectl_applies_waits_and_deletes(tmp_path: Path) -> None:
             assert _ports(server) == {"http": 80, "grpc": 81, "other": 90}
             assert "configured" in await kubectl(*apply, given=[_service(http=80, grpc=82)])
             assert _ports(server) == {"http": 80, "grpc": 82, "other": 90}
+            version = server.version
+            await kubectl(*apply, "--dry-run=server", given=[_service(http=8080)])
+            assert server.version == version
+            change = [{"op": "replace", "path": "/spec/ports/1/port", "value": 83}]
+            await kubectl("patch", "service", "web", "--type=json", "-p", json.dumps(change))
+            assert _ports(server) == {"http": 80, "grpc": 83, "other": 90}
             await kubectl("wait", "service/web", "--for=jsonpath={.spec.ports[0].port}=80", "--timeout=30s")
             waiting = asyncio.create_task(kubectl("wait", "service/web", "--for=delete", "--timeout=30s"))
             await kubectl("delete", "service", "web", "--timeout=30s")

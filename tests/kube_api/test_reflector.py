@@ -246,6 +246,24 @@ def test_a_server_that_fails_and_is_mute_is_followed_again() -> None:
     asyncio.run(run())
 
 
+def test_a_server_that_asks_for_time_gets_it() -> None:
+    async def run() -> None:
+        server, asked = Server(), list[float]()
+        server.faults = Faults(code=429, retry_after=1)
+
+        async def note(request: web.Request) -> None:
+            asked.append(asyncio.get_running_loop().time())
+
+        server.intercept = note
+        async with server.running(), following(server) as reflector:
+            await until(lambda: len(asked) == 2)
+            server.faults = Faults()
+            await until(lambda: reflector.settled)
+        assert asked[1] - asked[0] >= 1
+
+    asyncio.run(run())
+
+
 def test_a_kind_that_is_not_installed() -> None:
     async def run() -> None:
         server = Server()
