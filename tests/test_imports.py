@@ -28,12 +28,14 @@ PURE = (
     "meshd.kube",
     "meshd.gateway",
     "meshd.xds",
+    "meshd.datapath.flows.frame_position",
     "meshd.datapath.rules.fingerprint",
     "meshd.datapath.services.plan",
     "meshd.datapath.rules.decision",
     "meshd.datapath.rules.paths",
     "meshd.datapath.rules.values",
     "meshd.datapath.rules.compilation",
+    "meshd.datapath.rules.splicing",
     "meshd.agent.health.cluster_health",
     "meshd.agent.health.marks",
     "meshd.agent.health.outlier",
@@ -51,6 +53,8 @@ PURE = (
     "proxy.grpc",
     "proxy.requests",
     "proxy.routing",
+    "proxy.spliced.ending",
+    "proxy.spliced.frames",
     "proxy.tls",
 )
 """Modules and packages that decide and do no I/O."""
