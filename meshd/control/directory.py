@@ -78,12 +78,12 @@ class Directory:
         self.unsettled = False
         found = _Looked({}, {})
         there: set[str] = set()
-        for name in self._manifests():
+        for name, at in self._manifests():
             if len(there) >= MAX_FILES:
                 there.add(".")
                 self._note(".", Unreadable(f"more than {MAX_FILES} manifests; the rest is not read"), found)
                 break
-            if self._look(name, found):
+            if self._look(name, at, found):
                 there.add(name)
         for name in self._files.keys() - there:
             self._note(name, None, found)
@@ -94,27 +94,27 @@ class Directory:
             return self._look_at_all()
         found = _Looked({}, {})
         for name in names:
-            if not self._look(name, found, whole=True):
+            if not self._look(name, self._root / name, found, whole=True):
                 self._note(name, None, found)
         return found
 
-    def _look(self, name: str, found: _Looked, *, whole: bool = False) -> bool:
+    def _look(self, name: str, at: os.DirEntry[str] | Path, found: _Looked, *, whole: bool = False) -> bool:
         """Note what a file holds, if it is there; whether it is. ``whole``: it has changed, and nobody is
         writing it.
         """
-        path, last = self._root / name, self._stamps.get(name)
+        last = self._stamps.get(name)
         try:
-            status = path.stat()
+            status = at.stat()
             stamp = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
             if last == stamp and not whole:
                 return True
             if last and not whole and 0 <= time.time_ns() - status.st_mtime_ns < _SETTLING_NS:
                 self.unsettled = True
                 return True
-            self._note(name, _read(path, status), found)
+            self._note(name, _read(Path(at), status), found)
             found.stamps[name] = stamp
         except FileNotFoundError:
-            if not path.is_symlink():
+            if not at.is_symlink():
                 return False
             self._note(name, Unreadable("is a link to nothing"), found)
         except OSError as error:
@@ -143,17 +143,26 @@ class Directory:
                 self._stamps[name] = stamp
         return found.edits
 
-    def _manifests(self) -> Iterator[str]:
-        def failed(error: OSError) -> None:
-            if error.filename == str(self._root):
-                raise error
-
-        for folder, folders, names in os.walk(self._root, onerror=failed):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            relative = _relative(folder, self._root)
-            for name in sorted(names):
-                if name[name.rfind(".") :] in SUFFIXES and not name.startswith("."):
-                    yield relative + name
+    def _manifests(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(self._root / folder) as entries:
+                    found = sorted(entries, key=lambda each: each.name)
+            except OSError:
+                if not folder:
+                    raise
+                continue
+            for each in found:
+                name = each.name
+                if name.startswith("."):
+                    continue
+                if _is_folder(each):
+                    if not each.is_symlink():
+                        folders.append(f"{folder}{name}/")
+                elif name[name.rfind(".") :] in SUFFIXES:
+                    yield folder + name, each
 
     def taken(self, change: Change) -> None:
         """Manifests have no status."""
@@ -241,6 +250,14 @@ async def _settled(changed: asyncio.Event, touched: Touched, rescan: float) -> N
             while changed.is_set():
                 changed.clear()
                 await asyncio.sleep(SURE_SECONDS if touched.sure else QUIET_SECONDS)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """A link that leads around in circles is a file that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _relative(folder: str, root: Path) -> str:

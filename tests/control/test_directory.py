@@ -184,6 +184,8 @@ def test_without_inotify_the_directory_is_polled(tmp_path: Path, monkeypatch: py
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory, "MAX_FILE_BYTES", 3)
     (tmp_path / "link.yaml").symlink_to("nowhere")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "large.yaml").write_text("1234")
     (tmp_path / "bytes.yaml").write_bytes(b"\xff")
     os.mkfifo(tmp_path / "fifo.yaml")
@@ -192,6 +194,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "fifo.yaml": Unreadable("is no regular file"),
         "large.yaml": Unreadable("larger than 3 bytes"),
         "link.yaml": Unreadable("is a link to nothing"),
+        "loop.yaml": Unreadable("cannot be read: Too many levels of symbolic links"),
     }
 
 
