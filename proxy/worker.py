@@ -44,12 +44,12 @@ from meshd.model.wire import (
     Update,
 )
 from proxy import node_buckets
-from proxy.exchanges.caller import Marks
 from proxy.fast.path import FastPath
 from proxy.node_buckets import NodeBuckets
 from proxy.runtime import Runtime
 from proxy.served import Served
 from proxy.telemetry.access_log_file import FLUSH_SECONDS, AccessLogFile
+from proxy.upstream.caller import Marks
 from proxy.waiting import Wanted
 
 _logger = logging.getLogger("meshd.proxy")
