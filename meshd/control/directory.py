@@ -39,6 +39,8 @@ POLL_SECONDS = 1.0
 """Look so often where there is no inotify to be had (fs.inotify.max_user_instances)."""
 _SETTLING_NS = 30_000_000
 """A file changed so recently may be half written."""
+_EMPTY_NS = 1_000_000_000
+"""An empty one, too: it is emptied before the event that it is being written is there."""
 _logger = logging.getLogger("meshd.control.directory")
 _Stamp = tuple[int, int, int, int]
 
@@ -48,6 +50,8 @@ class _Looked(NamedTuple):
 
     edits: dict[str, Content | None]
     stamps: dict[str, _Stamp | None]
+    emptied: set[str]
+    """Files that are empty since a moment ago."""
 
 
 class Directory:
@@ -76,7 +80,7 @@ class Directory:
 
     def _look_at_all(self) -> _Looked:
         self.unsettled = False
-        found = _Looked({}, {})
+        found = _Looked({}, {}, set())
         there: set[str] = set()
         for name, at in self._manifests():
             if len(there) >= MAX_FILES:
@@ -92,7 +96,7 @@ class Directory:
     def _look_at(self, names: frozenset[str]) -> _Looked:
         if len(self._files) + len(names) > MAX_FILES:
             return self._look_at_all()
-        found = _Looked({}, {})
+        found = _Looked({}, {}, set())
         for name in names:
             if not self._look(name, self._root / name, found, whole=True):
                 self._note(name, None, found)
@@ -108,10 +112,14 @@ class Directory:
             stamp = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
             if last == stamp and not whole:
                 return True
-            if last and not whole and 0 <= time.time_ns() - status.st_mtime_ns < _SETTLING_NS:
+            if last and not whole and _is_fresh(status, _SETTLING_NS):
                 self.unsettled = True
                 return True
-            self._note(name, _read(Path(at), status), found)
+            content = _read(Path(at), status)
+            if content == "" and _is_fresh(Path(at).stat(), _EMPTY_NS):
+                found.emptied.add(name)
+                return True
+            self._note(name, content, found)
             found.stamps[name] = stamp
         except FileNotFoundError:
             if not at.is_symlink():
@@ -126,9 +134,9 @@ class Directory:
         if self._files.get(name) != content:
             found.edits[name] = content
 
-    def _take(self, found: _Looked, writing: Iterable[str] = ()) -> Edits:
-        """``writing``: to stay as they were, as what was read may be half of what is being written."""
-        for name in writing:
+    def _take(self, found: _Looked, unread: Iterable[str] = ()) -> Edits:
+        """``unread``: to stay as they were until they are read again."""
+        for name in unread:
             found.edits.pop(name, None)
             found.stamps[name] = None
         for name, content in found.edits.items():
@@ -198,7 +206,8 @@ class Directory:
                     take_events()
                     if self.unsettled:
                         touched.look_at_everything()
-                    if edits := self._take(found, touched.writing):
+                    touched.look_again(found.emptied)
+                    if edits := self._take(found, touched.unread):
                         yield edits
 
     def _watch(self, inotify: INotify | None) -> None:
@@ -264,6 +273,11 @@ def _relative(folder: str, root: Path) -> str:
     """With a slash at its end; of the root itself: nothing."""
     relative = os.path.relpath(folder, root)
     return "" if relative == "." else f"{relative}/"
+
+
+def _is_fresh(status: os.stat_result, nanoseconds: int) -> bool:
+    """Whether a file was changed within that time."""
+    return 0 <= time.time_ns() - status.st_mtime_ns < nanoseconds
 
 
 def _read(path: Path, found: os.stat_result) -> str | Unreadable:

@@ -165,6 +165,43 @@ def test_file_that_is_being_written_keeps_its_content(
     assert not manifests.unsettled
 
 
+def test_half_of_a_file_is_not_taken_though_it_is_whole_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("1")
+    read = directory._read
+
+    async def steps(following: Next) -> None:
+        assert await following() == {"a.yaml": "1"}
+
+        def between(at: Path, status: os.stat_result) -> str | Unreadable:
+            monkeypatch.setattr(directory, "_read", read)
+            with at.open("w") as file:
+                half = read(at, status)
+                file.write("3")
+            assert half == ""
+            return half
+
+        monkeypatch.setattr(directory, "_read", between)
+        path.write_text("2")
+        assert await following() == {"a.yaml": "3"}
+
+    watching(tmp_path, steps)
+
+
+def test_a_file_that_stays_empty_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "_EMPTY_NS", 30_000_000)
+    (tmp_path / "a.yaml").write_text("1")
+
+    async def steps(following: Next) -> None:
+        assert await following() == {"a.yaml": "1"}
+        (tmp_path / "a.yaml").write_text("")
+        assert await following() == {"a.yaml": ""}
+
+    watching(tmp_path, steps)
+
+
 def test_without_inotify_the_directory_is_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left(nonblocking: bool) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
