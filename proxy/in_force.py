@@ -9,6 +9,7 @@ from itertools import chain
 
 from meshd import log
 from meshd.datapath.rules.fingerprint import cluster_names
+from meshd.datapath.rules.splicing import Splicing, splicing
 from meshd.model.cluster_policies import Maglev
 from meshd.model.clusters import EndpointSet
 from meshd.model.listeners import HttpOptions, Listener, Protocol
@@ -33,7 +34,7 @@ _Seen = tuple[str, str]
 class ListenerState:
     """A listener as the connections from one namespace see it: they hold this, and an update changes it."""
 
-    __slots__ = ("listener", "made_of", "options", "removed", "routes", "rules", "tcp")
+    __slots__ = ("listener", "made_of", "options", "removed", "routes", "rules", "splicing", "tcp")
 
     def __init__(self, listener: Listener, routes: RouteTable) -> None:
         self.listener = listener
@@ -47,6 +48,8 @@ class ListenerState:
         flight."""
         self.rules: ListenerRules | None = None
         """What the kernel knows it by, when somebody has asked since the last change."""
+        self.splicing: Splicing | str | None = None
+        """Likewise, what becomes of HTTP/2 connections to it."""
         self.made_of: frozenset[str] = frozenset()
         """The names of the resources that all of this follows from."""
 
@@ -144,6 +147,12 @@ class ConfigInForce:
         balancer = self.balancers.get(cluster)
         return balancer is not None and balancer.is_usable((address, port), cluster in self._in_sessions)
 
+    def splicing(self, state: ListenerState) -> Splicing | str:
+        """What becomes of an HTTP/2 connection to a listener; else why it is not spliced."""
+        if state.splicing is None:
+            state.splicing = splicing(self.snapshot, state.listener)
+        return state.splicing
+
     def _put_table(self, name: str, table: RouteTable | None) -> None:
         """In the place of the one of that name; None: it is gone."""
         old = self._tables.pop(name, None)
@@ -205,7 +214,7 @@ class ConfigInForce:
         if listener != state.listener:
             state.tcp = TcpRouteTable(listener)
         state.listener, state.options, state.routes = listener, listener.http, self._routes_of(listener)
-        state.rules = None
+        state.rules = state.splicing = None
         self._keep(seen, state)
 
     def _routes_of(self, listener: Listener) -> RouteTable:
