@@ -63,7 +63,8 @@ class Drawing:
 class Hashing:
     """Levels, one of which is found by the request's hash, and of it an endpoint by its table.
 
-    A table is made when the first request needs it: a node has more clusters than its workloads use.
+    A table is made when the first request needs it, for a node has more clusters than its workloads use, or
+    before that by ``made_by``.
     """
 
     __slots__ = ("_bounds", "_levels", "_make", "_tables")
