@@ -163,6 +163,8 @@ class Worker:
     async def _do(self, channel: FdChannel[ToWorker], message: ToWorker, fds: Sequence[int]) -> None:
         match message:
             case Update(delta=delta):
+                for _ in self._runtime.config.ahead(delta):
+                    await asyncio.sleep(0)
                 self._apply(delta)
                 channel.send(Applied(generation=delta.generation))
             case Replace(snapshot=snapshot):
