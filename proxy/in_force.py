@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from meshd import log
+from meshd.datapath.rules.splicing import Splicing, splicing
 from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.regex import RegexError
@@ -25,7 +26,7 @@ EndpointKey = tuple[str, str, int]
 class ListenerState:
     """A listener as the connections from one namespace see it: they hold this, and an update changes it."""
 
-    __slots__ = ("listener", "options", "removed", "routes", "rules", "tcp")
+    __slots__ = ("listener", "options", "removed", "routes", "rules", "splicing", "tcp")
 
     def __init__(self, listener: Listener, routes: RouteTable) -> None:
         self.listener = listener
@@ -39,6 +40,8 @@ class ListenerState:
         flight."""
         self.rules: ListenerRules | None = None
         """What the kernel knows it by, when somebody has asked since the last change."""
+        self.splicing: Splicing | str | None = None
+        """Likewise, what becomes of HTTP/2 connections to it."""
 
 
 class ConfigInForce:
@@ -97,6 +100,12 @@ class ConfigInForce:
         balancer = self.balancers.get(cluster)
         return balancer is not None and balancer.is_usable((address, port), cluster in self._in_sessions)
 
+    def splicing(self, state: ListenerState) -> Splicing | str:
+        """What becomes of an HTTP/2 connection to a listener; else why it is not spliced."""
+        if state.splicing is None:
+            state.splicing = splicing(self.snapshot, state.listener)
+        return state.splicing
+
     def _compile_clusters(self, snapshot: Snapshot, delta: Delta) -> None:
         changed = {cluster.name for cluster in delta.clusters}
         changed.update(endpoints.name for endpoints in delta.endpoints)
@@ -123,7 +132,7 @@ class ConfigInForce:
             if listener != state.listener:
                 state.tcp = TcpRouteTable(listener)
             state.listener, state.options, state.routes = listener, listener.http, self._routes_of(listener)
-            state.rules = None
+            state.rules = state.splicing = None
 
     def _routes_of(self, listener: Listener) -> RouteTable:
         return self._tables.get(listener.route_config) or _NO_ROUTES

@@ -26,7 +26,7 @@ _V = TypeVar("_V")
 
 
 class Handling(enum.Enum):
-    """What the kernel does with a service's connections: enum protocol of bpf/types.h, by name."""
+    """What the kernel does with a service's connections: enum protocol of bpf/types/service.h, by name."""
 
     HTTP = "http"
     TCP = "tcp"
