@@ -121,9 +121,8 @@ class Benchmark:
         with guards.ended() as starting:
             for bed in beds:
                 bed.folder.mkdir()
-                headless = bed.scenario == "direct"
                 manifest = manifests.write(
-                    bed.folder, self._plan.bodies, self._plan.nodes, headless, self._plan.has_streams
+                    bed.folder, self._plan.bodies, self._plan.nodes, bed.scenario, self._plan.has_streams
                 )
                 starting.append(bed.up(manifest, self._plan.nodes))
             for bed, process in zip(beds, starting, strict=True):
