@@ -56,12 +56,12 @@ _OTHERS: list[Column] = [
 
 def block(report: Report) -> str:
     """What stands between the marks."""
-    machine, settings = report.machine, report.settings
+    machine, rounds = report.machine, f"{report.settings.rounds} interleaved rounds"
     first = (
         "HTTP/1.1 with 64 keep-alive connections, by a route that matches on path, header and weight, "
         f"answers of 16 bytes; {report.date[:10]}, {machine.cpus} CPUs, kernel {_short(machine.kernel)}, "
-        f"Envoy {_short(machine.versions.get('envoy', '?'))}, medians of {settings.rounds} interleaved rounds of "
-        f"{settings.duration_s:g} s:"
+        f"Envoy {_short(machine.versions.get('envoy', '?'))}, medians of {rounds} of "
+        f"{report.settings.duration_s:g} s:"
     )
     second = (
         "One connection with 64 streams, on one node. The service of the first and the last has its "
