@@ -169,7 +169,7 @@ def test_each_request_passes_the_envoy_of_the_clients_node(
     assert passed(bed, "node2", services) == before[1]
 
 
-def asked(bed: Bed, what: str) -> bytes:
+def asked(bed: Bed, what: str) -> str:
     """What the agent of the client's node says."""
     return unix_http.get(run_dir(bed.lab.instance("node1")) / "agent.sock", f"/v1/{what}")
 
