@@ -234,7 +234,7 @@ class Benchmark:
 _CONFIG = {
     "envoy": "--concurrency 1, no access log, no TLS, config from meshd control",
     "meshd": "one worker a node, no access log",
-    "server": "nginx, one worker, no access log; bodies over 4 KiB by sendfile; gRPC's messages are read from files",
+    "server": "nginx, one worker, no access log; bodies over 4 KiB by sendfile, gRPC's messages from files",
     "streams' server": "grpc.aio, one process",
     "closed loop": "HTTP/1.1: wrk, one thread; the samples that wrk adds to its latencies are taken out. "
     "HTTP/2 and unary gRPC: h2load, one thread, one connection",
