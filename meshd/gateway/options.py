@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from meshd.gateway.keepalive import http2_options
 from meshd.gateway.policies import Merged
 from meshd.gateway.shares import parts_per_million
 from meshd.kube.objects import Service
@@ -112,10 +113,12 @@ def failure_policy_of(policies: Merged[RoutePolicySpec], annotated: FailurePolic
 
 def http_options_of(policies: Merged[RoutePolicySpec], annotated: HttpOptions) -> HttpOptions:
     """A port's HTTP options."""
-    said = None if policies.spec is None else policies.spec.access_log
-    if said is None:
+    spec = policies.spec
+    if spec is None:
         return annotated
-    return msgspec.structs.replace(annotated, access_log_share=parts_per_million(said))
+    share = annotated.access_log_share if spec.access_log is None else parts_per_million(spec.access_log)
+    http2 = http2_options(spec.keep_alive)
+    return msgspec.structs.replace(annotated, access_log_share=share, http2=http2)
 
 
 def says_of_connections(policies: Merged[RoutePolicySpec]) -> bool:

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import yaml
 
-from tests.chart.rendering import NAMESPACE
 
-
-def kubeconfig(folder: Path, url: str) -> Path:
-    """A file for it, in the release's namespace."""
+def kubeconfig(folder: Path, url: str, namespace: str = "meshd-system") -> Path:
+    """A file for it, with a namespace as its own."""
     path = folder / "kubeconfig"
     config = {
         "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": namespace}}],
         "clusters": [{"name": "c", "cluster": {"server": url}}],
         "users": [{"name": "u", "user": {"token": "t"}}],
     }

@@ -25,7 +25,7 @@ class ApiThread:
 
     @property
     def port(self) -> str:
-        """Where it listens, on all addresses."""
+        """Where it listens."""
         return self.server.url.rpartition(":")[2]
 
     def do(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -34,12 +34,14 @@ class ApiThread:
 
 
 @contextlib.contextmanager
-def api_thread(server: Server, tls: ssl.SSLContext) -> Iterator[ApiThread]:
+def api_thread(
+    server: Server, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> Iterator[ApiThread]:
     """Serve for the body."""
     made = ApiThread(server)
 
     async def run() -> None:
-        async with server.running(tls, "0.0.0.0"):
+        async with server.running(tls, host):
             made.ready.set()
             await made.stop.wait()
             # Who had a connection has gone; that is to be seen before the loop ends.
