@@ -46,6 +46,13 @@ class Connection(Timed, Protocol):
         """Close, whether or not the client reads what waits for it."""
 
 
+class Spliced(Protocol):
+    """A client's connection that was decided for as a whole."""
+
+    def config_changed(self) -> None:
+        """That decision may not hold any more."""
+
+
 class AccessLog(Protocol):
     """Where access log entries go."""
 
@@ -84,6 +91,8 @@ class Runtime:
         self.draining = False
         self.connections: set[Connection] = set()
         """Clients'."""
+        self.spliced: set[Spliced] = set()
+        """Those of the clients' connections that are."""
         self._all_closed = asyncio.Event()
         # Each downstream connection may need an upstream one, and both are files.
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -97,6 +106,11 @@ class Runtime:
     def downstream_connections(self) -> int:
         """How many there are."""
         return len(self.connections)
+
+    def config_changed(self) -> None:
+        """Another config is in force."""
+        for each in tuple(self.spliced):
+            each.config_changed()
 
     def opened(self, connection: Connection) -> None:
         """A downstream connection has been accepted."""

@@ -20,6 +20,7 @@ from proxy.http2.session import PREFACE
 from proxy.in_force import ListenerState
 from proxy.requests.header_edit import Edit
 from proxy.runtime import Runtime
+from proxy.spliced.session import SplicedSession, splicing_now
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
 from proxy.transports.read_hold import OTHER_SIDE, PIPELINE
@@ -188,7 +189,8 @@ class Downstream(ClientConnection):
                 break
             is_preface = data[at:end] == _PREFACE_HEAD
             if is_preface and at == self._requests == 0:
-                self._become_http2().greeted(data)
+                if not self._become_spliced(data):
+                    self._become_http2().greeted(data)
                 return
             try:
                 if is_preface:
@@ -225,6 +227,30 @@ class Downstream(ClientConnection):
             # 4 GiB later the kernel's count of bytes will be what it was when it was armed.
             self.fast.disarm()
         return at
+
+    def _become_spliced(self, data: bytes) -> bool:
+        """The connection goes to a server as a whole, where that may be."""
+        runtime, listener = self.runtime, self.listener
+        splicing = splicing_now(runtime, listener)
+        if splicing is None:
+            return False
+        self._serving = False
+        kernel = None if self.fast is None else self.fast.splice()
+        session = SplicedSession(
+            *(runtime, self.caller, listener, splicing, self.local, self.remote, self.ipv6, kernel),
+            fall_back=lambda come, eof: self._answer_unspliced(session, come, eof),
+        )
+        session.take_over(self, self._transport, data, self.eof)
+        return True
+
+    def _answer_unspliced(self, session: SplicedSession, data: bytes, eof: bool) -> None:
+        """There is no server for the whole connection: each request is answered by itself."""
+        self.runtime.replaced(session, self)
+        self.eof = eof
+        http2 = self._become_http2()
+        http2.greeted(data)
+        if eof:
+            http2.eof_received()
 
     def _become_http2(self) -> Http2Downstream:
         """HTTP/2 from here on: another object has the connection, and this one hears nothing more of it."""

@@ -16,9 +16,11 @@ from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request, malformed
 from proxy.http2 import codes, response_fields
 from proxy.http2.events import Closed, Data, Drained, Event, Headers, Malformed, Pong, Settings
+from proxy.http2.keepalive import PING, Act, KeepAliveWatch
 from proxy.http2.session import Limits, Session
 from proxy.in_force import ListenerState
 from proxy.runtime import Runtime
+from proxy.transports.reset import reset
 from proxy.upstream.caller import Caller
 
 _TAKE_BYTES: Final = 64 * 1024
@@ -52,8 +54,10 @@ class Http2Downstream(ClientConnection):
         "_greeted",
         "_is_work_due",
         "_is_working",
+        "_options",
         "_prelude",
         "_streams",
+        "_watch",
         "session",
     )
 
@@ -70,8 +74,18 @@ class Http2Downstream(ClientConnection):
         """As ClientConnection's."""
         super().__init__(runtime, caller, listener, local, remote, ipv6, present)
         options = listener.options
-        limits = Limits(max_head_bytes=options.max_request_head_bytes)
+        self._options = http2 = options.http2
+        """By which it was begun."""
+        limits = Limits(
+            max_streams=http2.max_streams,
+            max_head_bytes=options.max_request_head_bytes,
+            window=http2.stream_window,
+            connection_window=http2.connection_window,
+        )
         self.session = Session(True, limits, runtime.loop.time)
+        self._watch = (
+            None if http2.keepalive is None else KeepAliveWatch(http2.keepalive, runtime.now, runtime.random)
+        )
         self._streams: dict[int, RequestStream] = {}
         self._is_working = False
         self._is_work_due = False
@@ -122,6 +136,8 @@ class Http2Downstream(ClientConnection):
         if self._state is _LINGER:
             self._discard(data)
         elif data and self._state is not _CLOSED:
+            if self._watch is not None:
+                self._watch.heard(self.runtime.now)
             self.session.feed(data)
             self._work()
 
@@ -219,6 +235,8 @@ class Http2Downstream(ClientConnection):
                 assert isinstance(event, Pong)
                 if event.payload == _DRAIN_PING:
                     self._take_no_more()
+                elif self._watch is not None:
+                    self._watch.answered(self.runtime.now)
 
     def _begin(self, event: Headers) -> None:
         """A request's head has come."""
@@ -335,10 +353,30 @@ class Http2Downstream(ClientConnection):
             return
         if self._drain is _Drain.NO:
             is_unused = self._state is _IDLE and 0 < options.idle_timeout < now - self._since
-            if is_unused or self.listener.removed or self.runtime.draining:
+            is_outdated = options.http2 != self._options
+            if is_unused or is_outdated or self.listener.removed or self.runtime.draining:
                 self.drain()
         elif self._drain is _Drain.ANNOUNCED and now - self._drain_since > DRAIN_SECONDS:
             self._take_no_more()
             self._work()
+        if self._is_gone(now):
+            return
         for stream in tuple(self._streams.values()):
             stream.check(now)
+
+    def _is_gone(self, now: float) -> bool:
+        """Ask the client whether it is there, if that is due; True: it has not answered, and was given up."""
+        if self._watch is None or not self._greeted:
+            return False
+        if self.write_paused:
+            self._watch.heard(now)  # it would not see the question, and is not listened to
+        match self._watch.due(now, self._state is _EXCHANGE):
+            case Act.ASK:
+                self.session.ping(PING)
+                self.flush()
+            case Act.GIVE_UP:
+                self.runtime.counters.add("downstream_http2_keepalive_timeouts_total")
+                reset(self._transport)
+                self.close()
+                return True
+        return False

@@ -162,13 +162,13 @@ class RequestStream:
     def begin(self, request: Request, response: Response, edit: Edit) -> Relay:
         """Client: the response's head goes with the first of its content."""
         self._head = response_fields.relayed(response, edit, self.listener.options, self.runtime.date)
-        relay = self._relay = ContentRelay(body_of(response.length))
+        relay = self._relay = ContentRelay(body_of(response.length), response.length_at >= 0)
         return relay
 
     def switch(self, response: Response, edit: Edit) -> Relay:
         """Client: a tunnel begins."""
         self._head = response_fields.switched(response, edit, self.listener.options, self.runtime.date)
-        relay = self._relay = ContentRelay(OpenBody())
+        relay = self._relay = ContentRelay(OpenBody(), False)
         if self.exchange is not None and not accepts(self.exchange.request.fields, response.fields):
             relay.refuse("the server's Sec-WebSocket-Accept is none to the request's key")
         return relay

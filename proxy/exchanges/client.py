@@ -36,6 +36,9 @@ class Relay(Protocol):
         ``trailers``: of a body that is CONTENT, which is complete; another one tells its end and them itself.
         """
 
+    def break_off(self, trailers: Sequence[Field]) -> bytes | None:
+        """It ends before its server has ended it: what completes it; None: it cannot have trailers."""
+
 
 class Origin(Protocol):
     """Where requests come from."""

@@ -19,7 +19,7 @@ from proxy.exchanges.kept_request import KeptRequest
 from proxy.exchanges.mirroring import MirroredRequest, mirror
 from proxy.exchanges.report import Account, report
 from proxy.exchanges.retry_state import kept_bytes, try_seconds
-from proxy.grpc.answers import trailers_only
+from proxy.grpc.answers import status_trailers, trailers_only
 from proxy.grpc.call import call_of, http_status
 from proxy.http1 import heads
 from proxy.http1.body import BodyError, OpenBody, body_of
@@ -397,14 +397,28 @@ class Exchange:
         if self.dispatch is not None:
             self.dispatch.failed(refusal)
         if self.state in (_STREAMING, _TUNNEL):
+            last = self._broken_off(refusal)
             self._abort()
-            self._client.cut()
+            if last is None:
+                self._client.cut()
+            else:
+                self._client.exchange_ended(False, last)
         else:
             headers = self.edit.of_answer((*heads.PLAIN_TEXT, *refusal.headers))
             body = heads.message_body(refusal.message)
             if self._call is not None:
                 body = body.rstrip()  # it is no line of its own there
             self._answer(refusal.status, headers, body, refusal.grpc_status)
+
+    def _broken_off(self, refusal: Refusal) -> bytes | None:
+        """A call's answer ends with a status, as gRPC's own servers end it; None: it has to be cut."""
+        call, status = self._call, refusal.grpc_status
+        if call is None or status is None:
+            return None
+        last = self._relay.break_off(status_trailers(status, heads.message_body(refusal.message).rstrip()))
+        if last is not None:
+            call.answered(status)
+        return last
 
     def cancel(self) -> None:
         """The client is gone."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from proxy.fast.carried_client import CarriedClient
 from proxy.fast.kernel_flow import GRACE_SECONDS, KernelFlow, Stage, Turn
+from proxy.fast.kernel_splice import KernelSplice
 from proxy.fast.own_connections import OwnConnections
 from proxy.fast.path import FastPath
 from proxy.fast.settling import Settling
@@ -135,6 +136,10 @@ class FastFlow:
     def disarm(self) -> None:
         """Let the kernel carry nothing more. What it carries goes on."""
         self._kernel.disarm(self._down.runtime.loop.time())
+
+    def splice(self) -> KernelSplice | None:
+        """The kernel's share in splicing the connection as a whole; None: it is to have none."""
+        return KernelSplice(self._path, self._kernel.key) if self._path.is_on() else None
 
     # -- the client's side ---------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from meshd.datapath.flows.arming import ArmingTable
 from meshd.datapath.flows.kept_requests import KeptRequests
+from meshd.datapath.flows.splices import SpliceTable
 from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.kernel.bell import Bell
 from meshd.model.request_policies import MILLION
@@ -50,6 +51,7 @@ class FastPath:
         self.flows: FlowTable
         self.table: ArmingTable
         self.kept: KeptRequests
+        self.splices: SpliceTable
         runtime.timed.add(self)
 
     def configure(
@@ -58,6 +60,7 @@ class FastPath:
         table: ArmingTable,
         kept: KeptRequests,
         bell: Bell,
+        splices: SpliceTable,
         enabled: bool,
         sample: int,
     ) -> None:
@@ -66,6 +69,7 @@ class FastPath:
         ``bell``: hangs there for this worker; ``rung`` is to be called when its fd is readable.
         """
         self.flows, self.table, self.kept, self._bell = flows, table, kept, bell
+        self.splices = splices
         self._enabled = enabled
         self._sample = sample
         for upstream in tuple(self._unheard.values()):

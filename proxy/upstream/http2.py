@@ -9,7 +9,8 @@ from typing import Final, cast
 
 from proxy.http1.field_values import Field
 from proxy.http2 import codes
-from proxy.http2.events import Closed, Data, Drained, Event, GoAway, Headers, Malformed, Settings
+from proxy.http2.events import Closed, Data, Drained, Event, GoAway, Headers, Malformed, Pong, Settings
+from proxy.http2.keepalive import PING, Act, KeepAliveWatch, SilenceWatch, Watch
 from proxy.http2.session import Limits, Session
 from proxy.transports.sockets import has_something, local_name
 from proxy.transports.write_limits import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
@@ -17,11 +18,6 @@ from proxy.upstream.connection_pool import ConnectionPool
 from proxy.upstream.http2_stream import ServerStream
 
 _TAKE_BYTES: Final = 64 * 1024
-KEEPALIVE_SECONDS: Final = 330.0
-"""Without a byte from a server that has requests: it is asked whether it is there. gRPC's servers end a
-connection on which they are asked more often than every 5 minutes."""
-KEEPALIVE_TIMEOUT_SECONDS: Final = 20.0
-_PING: Final = b"there?  "
 
 
 class NotHttp2Error(OSError):
@@ -44,21 +40,21 @@ class Http2Upstream(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_asked_at",
         "_flushing",
         "_going",
         "_is_working",
         "_is_writable",
         "_served",
-        "_silent_since",
         "_sock",
         "_standing",
         "_streams",
         "_taken",
         "_transport",
         "_unsent",
+        "_watch",
         "idle_since",
         "max_streams",
+        "options",
         "pool",
         "runtime",
         "session",
@@ -69,7 +65,10 @@ class Http2Upstream(asyncio.Protocol):
         self.runtime = pool.runtime
         self._sock = sock
         self._transport: asyncio.Transport
-        self.session = Session(False, Limits(), self.runtime.loop.time)
+        self.options = options = pool.cluster.http2
+        """By which it was made."""
+        limits = Limits(window=options.stream_window, connection_window=options.connection_window)
+        self.session = Session(False, limits, self.runtime.loop.time)
         self._standing: asyncio.Future[None] = self.runtime.loop.create_future()
         self._streams: dict[int, ServerStream] = {}
         self._taken: set[ServerStream] = set()
@@ -84,8 +83,12 @@ class Http2Upstream(asyncio.Protocol):
         self._flushing: asyncio.Handle | None = None
         self._is_writable = True
         self._is_working = False
-        self._silent_since = self._asked_at = self.runtime.now
-        self.idle_since = self.runtime.now
+        now = self.idle_since = self.runtime.now
+        self._watch: Watch = (
+            SilenceWatch(now)
+            if options.keepalive is None
+            else KeepAliveWatch(options.keepalive, now, self.runtime.random)
+        )
 
     async def stands(self) -> None:
         """Wait until it stands. Raises OSError."""
@@ -102,7 +105,7 @@ class Http2Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the server."""
-        self._silent_since = self.runtime.now
+        self._watch.heard(self.runtime.now)
         self.session.feed(data)
         self._flush()
 
@@ -175,6 +178,8 @@ class Http2Upstream(asyncio.Protocol):
     def begin(self, stream: ServerStream, fields: list[Field], ended: bool) -> None:
         """Send a request's head. ``ended``: that is all."""
         self._taken.discard(stream)
+        if self._watch.stream_begins(self.runtime.now):
+            self.session.ping(PING)
         stream.number = self.session.request(fields, ended)
         self._streams[stream.number] = stream
         self._unsent.append(stream)
@@ -251,6 +256,8 @@ class Http2Upstream(asyncio.Protocol):
                     stream.malformed(event.reason)
             elif kind is Settings:
                 self._settings()
+            elif kind is Pong:
+                self._watch.answered(self.runtime.now)
             elif kind is GoAway:
                 assert isinstance(event, GoAway)
                 self._goaway(event)
@@ -260,7 +267,7 @@ class Http2Upstream(asyncio.Protocol):
             stream.is_untouched = True
 
     def _settings(self) -> None:
-        self.max_streams = self.session.max_streams
+        self.max_streams = min(self.session.max_streams, self.options.max_streams)
         if not self._standing.done():
             self._standing.set_result(None)
             self.pool.opened(self)
@@ -274,9 +281,7 @@ class Http2Upstream(asyncio.Protocol):
             if number > event.last_stream:
                 stream.is_untouched = True
         self.runtime.counters.add("upstream_goaways_total")
-        self._going = True
-        self.pool.room_changed(self)
-        self._close_if_done()
+        self.retire()
 
     def _closed(self, event: Closed) -> None:
         stream = self._streams.pop(event.stream, None)
@@ -294,6 +299,12 @@ class Http2Upstream(asyncio.Protocol):
 
     # -- the end -------------------------------------------------------------------------------------
 
+    def retire(self) -> None:
+        """Take no more requests; close when those that are out have ended."""
+        self._going = True
+        self.pool.room_changed(self)
+        self._close_if_done()
+
     def close(self) -> None:
         """Say that no more comes, and close. It carries no request."""
         self._going = True
@@ -307,15 +318,14 @@ class Http2Upstream(asyncio.Protocol):
         self._transport.abort()
 
     def check(self, now: float) -> None:
-        """A sweep, while it carries requests: a server that says nothing for long is asked for a sign."""
-        silent = now - self._silent_since
-        if silent > KEEPALIVE_SECONDS + KEEPALIVE_TIMEOUT_SECONDS:
+        """A sweep: a server that says nothing for too long is asked for a sign, then given up."""
+        act = self._watch.due(now, not self.is_idle())
+        if act is Act.ASK:
+            self.session.ping(PING)
+            self._flush()
+        elif act is Act.GIVE_UP:
             self.runtime.counters.add("upstream_http2_keepalive_timeouts_total")
             self.abort()
-        elif silent > KEEPALIVE_SECONDS and self._asked_at <= self._silent_since:
-            self._asked_at = now
-            self.session.ping(_PING)
-            self._flush()
 
     def local_address(self) -> str:
         """``address:port`` of our end."""

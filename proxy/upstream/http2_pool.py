@@ -53,6 +53,13 @@ class Http2Pool(Http2UpstreamPool):
             if self.draining:
                 connection.close()
 
+    def renew(self, cluster: Cluster) -> None:
+        """Pool: the config has changed. Connections that were made by other options take no new requests."""
+        super().renew(cluster)
+        for connection in tuple(self._all):
+            if connection.options != cluster.http2:
+                connection.retire()
+
     def opened(self, connection: Http2Upstream) -> None:
         """Pool: its server has said what it allows."""
         self._expected = max(1, connection.max_streams)
@@ -71,9 +78,8 @@ class Http2Pool(Http2UpstreamPool):
         """Pool: close what has been idle for too long, and look after what is silent."""
         limit = self.cluster.idle_timeout * (1 - IDLE_JITTER * self.runtime.random())
         for connection in tuple(self._all):
-            if connection.is_idle():
-                if 0 < limit < now - connection.idle_since:
-                    connection.close()
+            if connection.is_idle() and 0 < limit < now - connection.idle_since:
+                connection.close()
             else:
                 connection.check(now)
 

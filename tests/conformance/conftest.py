@@ -13,7 +13,7 @@ import yaml
 from meshd.lab.decisions.addressing import FABRIC_ADDRESS
 from meshd.lab.mesh import CONTROL_PORT
 from meshd.lab.names import Lab as LabNames
-from tests.conformance import grpc_cases, l4_cases, own_policies
+from tests.conformance import grpc_cases, l4_cases, own_policies, protocol_cases
 from tests.conformance.cases import CASES, NAMESPACE, manifests
 from tests.conformance.world import CONSUMER, ENVOY, MESHD, World
 from tests.support import envoy
@@ -25,7 +25,8 @@ _PODS = Path(__file__).parent / "pods"
 _ENVOY_PORT = 15001
 _START_SECONDS = 60.0
 """That all cases may take to be in force, on a busy machine."""
-_SERVICES = {f"{NAMESPACE}/{case.slug}:80" for case in CASES} | grpc_cases.SERVICES | l4_cases.SERVICES
+_SERVICES = {f"{NAMESPACE}/{case.slug}:80" for case in CASES}
+_SERVICES |= grpc_cases.SERVICES | l4_cases.SERVICES | protocol_cases.SERVICES
 """That must be there before anything is asked."""
 _REDIRECT = f"""\
 table ip conformance {{
@@ -52,6 +53,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Itera
     (folder / "grpc.yaml").write_text(yaml.safe_dump_all(grpc_cases.manifests()))
     signed = authority.sign("l4", ",".join(f"DNS:{each}" for each in l4_cases.NAMES))
     (folder / "l4.yaml").write_text(yaml.safe_dump_all(l4_cases.manifests(signed)))
+    (folder / "protocols.yaml").write_text(yaml.safe_dump_all(protocol_cases.manifests()))
     with running_lab(folder) as running:
         wanted = _SERVICES
         until(lambda: wanted <= {service.name for service in running.services()}, _START_SECONDS)
