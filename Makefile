@@ -97,10 +97,10 @@ protos: setup-test
 crds: setup
 	$(BIN)/python -m meshd.kube.crds .
 
-# The image is for arm64, too: all of its packages have to be there without a compiler, but for what the Dockerfile compiles.
 COMPILE := $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
+# The image is for arm64, too: its packages have to be there without a compiler, but for what the Dockerfile compiles.
 lock: setup
 	$(BIN)/pip install -qq pip-tools==7.6.2
 	$(COMPILE) --all-extras -o requirements.lock pyproject.toml
