@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from meshd.control.token_review import NODE_NAME
 from meshd.datapath.kernel import cgroup
 from tests.chart.rendering import NAMESPACE, Object, objects, one
 from tests.kube_api.server import Server
@@ -35,7 +36,10 @@ GATEWAY, VIP = f"{SUBNET}.1", "10.96.43.7"
 HOST = f"meshd-control.{NAMESPACE}.svc"
 REVIEW = {
     "authenticated": True,
-    "user": {"username": f"system:serviceaccount:{NAMESPACE}:meshd-agent"},
+    "user": {
+        "username": f"system:serviceaccount:{NAMESPACE}:meshd-agent",
+        "extra": {NODE_NAME: [NODE]},
+    },
     "audiences": ["meshd-control"],
 }
 SERVER = "python3 -m http.server --directory /usr/share/common-licenses --protocol HTTP/1.1 8080"
