@@ -24,6 +24,13 @@ static __always_inline void set_ipv4(struct address_port *a, __be32 address, __u
 	a->zero = 0;
 }
 
+static __always_inline bool same_end(const struct address_port *a, const struct address_port *b)
+{
+	return a->address[3] == b->address[3] && a->port == b->port &&
+	       a->address[2] == b->address[2] && a->address[1] == b->address[1] &&
+	       a->address[0] == b->address[0];
+}
+
 /* A context field, loaded here and nowhere else. Without it the compiler moves the loads of two
  * branches behind them, as one load through a computed pointer, which the verifier refuses
  * ("dereference of modified ctx ptr").

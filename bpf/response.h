@@ -26,18 +26,6 @@ static __always_inline void note_received(struct connection *connection, struct 
 	note_read(&connection->redirected, sk, MESHD_MAX_REDIRECTED);
 }
 
-static __always_inline bool same_end(const struct address_port *a, const struct address_port *b)
-{
-	return a->address[3] == b->address[3] && a->port == b->port &&
-	       a->address[2] == b->address[2] && a->address[1] == b->address[1] &&
-	       a->address[0] == b->address[0];
-}
-
-static __always_inline bool same_flow(const struct flow_key *a, const struct flow_key *b)
-{
-	return a->netns == b->netns && same_end(&a->client, &b->client);
-}
-
 /* The flow whose request this connection carries. NULL: its client is gone, even if another one has
  * come with the same address and port, and the proxy is about to close the connection.
  */
