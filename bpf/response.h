@@ -7,8 +7,10 @@
 #include "bell.h"
 #include "chunks.h"
 #include "connection.h"
+#include "divided.h"
 #include "judged.h"
 #include "response_head.h"
+#include "spliced.h"
 #include "tcp.h"
 #include "upcalls.h"
 
@@ -180,18 +182,12 @@ static __always_inline u32 next_piece(
 	return taken + piece.data;
 }
 
-/* Lets the bytes go on by TCP: see pass_up. */
-static __always_inline int pass_back(
-	struct sk_msg_md *msg, struct connection_key *key, bool divided)
-{
-	return divided ? servers.msg_redirect_hash(msg, key, 0) : SK_PASS;
-}
-
 /* The bytes from a server on this node that msg begins with. */
 static __always_inline int from_server(struct sk_msg_md *msg)
 {
 	struct connection *connection;
 	struct connection_key key = {};
+	struct spliced_arming *splicing;
 	struct flow *flow;
 	u32 size = msg->size, taken;
 	bool divided;
@@ -205,6 +201,9 @@ static __always_inline int from_server(struct sk_msg_md *msg)
 	connection->divided = 0;
 	bpf_msg_apply_bytes(msg, 0); /* see from_client */
 	if (!kernel_reads(connection)) {
+		splicing = spliced_armed.lookup(&key);
+		if (splicing)
+			return from_spliced_server(msg, connection, splicing, &key, divided);
 		connection->last_used = bpf_ktime_get_ns();
 		return pass_back(msg, &key, divided);
 	}

@@ -31,6 +31,7 @@ struct stats {
 	__u64 ends_opened;   /* ends of connections that were or could have been joined */
 	__u64 ends_closed;   /* of those, the ones that have ended */
 	__u64 join_lagged;   /* times that an end of one went over to TCP, for its reader lagged */
+	__u64 splice_lagged; /* the same of spliced connections */
 	__u64 failed_open;   /* connects of HTTP services let past the proxy */
 	__u64 failed_closed; /* the same, refused */
 	__u64 bound_to_device;	/* of those two: bound to a device, loopback is out of reach */

@@ -50,11 +50,12 @@ struct flow {
 	struct request_head head;
 	struct kept_piece first_piece; /* of what is kept */
 
-	/* By the server's program. */
+	/* By the server's program; the last two seldom. */
 	__u32 responses;  /* requests whose answer it has carried to its end */
 	__u32 begun;	  /* whose answer's first byte it has carried */
 	__u32 redirected; /* as a connection's, to the client */
 	__u32 ended;	  /* 1: the client has said that it sends nothing more */
+	__u32 spliced;	  /* 1: for good, with the connection above */
 };
 
 #endif
