@@ -53,11 +53,6 @@ static __always_inline void set_flow_key(struct flow_key *key, struct bpf_sock_o
 	key->zero = 0;
 }
 
-static __always_inline bool same_flow(const struct flow_key *a, const struct flow_key *b)
-{
-	return a->netns == b->netns && same_end(&a->client, &b->client);
-}
-
 static __always_inline void enrol_client(struct bpf_sock_ops *ops, struct flow_key *key)
 {
 	int error;
