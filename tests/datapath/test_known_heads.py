@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from meshd.datapath.datapath import Datapath, ensure_loaded
+from meshd.datapath.datapath import Datapath
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.model.request_policies import StringMatch
 from meshd.model.routes import Forward, HeaderEdit, PathPrefix, Route, RouteMatch, WeightedCluster
@@ -38,23 +38,13 @@ OTHER = b"GET /other HTTP/1.1\r\nHost: web\r\n\r\n"
 FIRST_PIECE = 336
 
 
-@pytest.fixture(scope="module")
-def datapath(cgroup: Path, instance: str) -> Iterator[Datapath]:
-    opened = ensure_loaded(instance, cgroup, heartbeat_timeout=60.0, fast_path=True)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
 @pytest.fixture
 def asking(datapath: Datapath, mesh: Mesh) -> Iterator[Asking]:
     with bed(datapath, mesh) as made:
-        asking = Asking(datapath, made)
-        try:
+        datapath.configure(60.0, fast_path=True)
+        with contextlib.closing(Asking(datapath, made)) as asking:
             yield asking
-        finally:
-            asking.close()
+        datapath.configure(60.0, fast_path=False)
 
 
 class Asking:
