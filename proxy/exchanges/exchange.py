@@ -16,13 +16,14 @@ from proxy.exchanges.destination import Destination
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.exchanges.filtering import Filtering
-from proxy.exchanges.kept_request import KeptRequest
+from proxy.exchanges.kept_request import MAX_REPLAYED_BODY_BYTES, KeptRequest
 from proxy.exchanges.loss import Loss
 from proxy.exchanges.mirroring import MirroredRequest, mirror
 from proxy.exchanges.outgoing import Outgoing, outgoing
 from proxy.exchanges.report import Account, report
 from proxy.exchanges.retry_state import kept_bytes, try_seconds
 from proxy.exchanges.server import Server
+from proxy.exchanges.server_version import speaks_http2
 from proxy.grpc.answers import status_trailers, trailers_only
 from proxy.grpc.call import call_of, http_status
 from proxy.http1 import heads
@@ -231,6 +232,8 @@ class Exchange:
         retry, limit, seconds = decision.retry, 0, 0.0
         if retry is not None:
             limit, seconds = kept_bytes(retry), try_seconds(retry, decision.timeout)
+        if speaks_http2(balancer.cluster, request.http2):
+            limit = max(limit, MAX_REPLAYED_BODY_BYTES)
         kept = KeptRequest(head, body, limit)
         kept.trailers = self._trailers
         destination = Destination(client, balancer, request.http2, self._affinity)
