@@ -10,19 +10,16 @@ from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import Source
 from proxy.exchanges import failures, own_answers
 from proxy.exchanges.client import Client, Relay
-from proxy.exchanges.destination import Destination
 from proxy.exchanges.dispatch import Dispatch
+from proxy.exchanges.dispatching import written_down
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.exchanges.filtering import Filtering
-from proxy.exchanges.kept_request import MAX_REPLAYED_BODY_BYTES, KeptRequest
 from proxy.exchanges.loss import Loss
 from proxy.exchanges.mirroring import MirroredRequest, mirror
-from proxy.exchanges.outgoing import Outgoing, outgoing
+from proxy.exchanges.outgoing import Outgoing
 from proxy.exchanges.own_answers import OwnAnswer
 from proxy.exchanges.report import Account, report
-from proxy.exchanges.retry_state import kept_bytes, try_seconds
 from proxy.exchanges.server import Server
-from proxy.exchanges.server_version import speaks_http2
 from proxy.exchanges.time_limits import TimeLimits
 from proxy.grpc.call import Call, call_of, http_status
 from proxy.http1.body import BodyError, OpenBody, body_of
@@ -222,18 +219,10 @@ class Exchange:
 
     def _write_down(self, balancer: Balancer, body: bytes) -> Outgoing:
         """The request as it goes to a server, and its dispatch."""
-        decision, request, client = self._decision, self.request, self._client
-        head = outgoing(request, decision, client)
+        head, self.dispatch = written_down(
+            self, self._client, self._decision, balancer, self._affinity, body, self._trailers
+        )
         self.account.sent = head.fields
-        retry, limit, seconds = decision.retry, 0, 0.0
-        if retry is not None:
-            limit, seconds = kept_bytes(retry), try_seconds(retry, decision.timeout)
-        if speaks_http2(balancer.cluster, request.http2):
-            limit = max(limit, MAX_REPLAYED_BODY_BYTES)
-        kept = KeptRequest(head, body, limit)
-        kept.trailers = self._trailers
-        destination = Destination(client, balancer, request.http2, self._affinity)
-        self.dispatch = Dispatch(self, client, destination, kept, retry, seconds)
         return head
 
     def as_of_now(self, head: Outgoing) -> Outgoing:
