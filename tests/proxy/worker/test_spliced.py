@@ -241,7 +241,7 @@ def test_no_call_fails_when_the_config_changes_under_load(bed: FastPathBed, echo
         found = json.loads(out)
         assert found["failures"] == []
         assert found["answered"] == echo.calls
-        assert len(echo.peers) == 5
+        assert len(echo.peers) >= 5
         spliced_calls = counter(bed, "http2_spliced_requests_total")
         assert spliced_calls + sum(bed.statuses().values()) == echo.calls
     finally:
