@@ -55,10 +55,13 @@ class Agent:
             options.run_dir,
             Greeting(
                 self._greet,
+                self._send_snapshot,
                 lambda *held: self._enrolment.take_over(*held),
                 lambda told: self._health.take(told.endpoints),
                 lambda slot, it: slot.send(self._on_demand.demanded(it.address, it.port, it.namespace)),
             ),
+            options.worker_start,
+            self._configured,
             lambda index: self._limits.worker_ended(index),
         )
         self._limits = SharedLimits(options.workers)
@@ -217,9 +220,15 @@ class Agent:
             ),
             self._datapath.worker_fds(),
         )
-        slot.send(self._limits.message(), self._limits.fds())
-        slot.send(Replace(snapshot=without_cold(self._config.announced.as_delta(), Snapshot())))
+        self._send_limits(slot)
+        self._send_snapshot(slot)
         self._enrolment.introduce(slot, hello)
+
+    def _send_snapshot(self, slot: WorkerSlot) -> None:
+        slot.send(Replace(snapshot=without_cold(self._config.announced.as_delta(), Snapshot())))
+
+    def _send_limits(self, slot: WorkerSlot) -> None:
+        slot.send(self._limits.message(slot.index), self._limits.fds())
 
     async def _on_change(self, delta: Delta) -> None:
         self._received = self._received.apply(delta)
@@ -237,7 +246,8 @@ class Agent:
         """What is desired, with what we know of its endpoints. Raises NotAppliedError."""
         await self._health.keep()
         if self._limits.follow(self._desired):
-            self._workers.broadcast(self._limits.message(), self._limits.fds())
+            for slot in self._workers.slots:
+                self._send_limits(slot)
         try:
             await self._config.change(lambda _: self._health.marked(self._desired))
         except CaptureError as error:

@@ -65,6 +65,7 @@ class Enrolment:
 
     def introduce(self, slot: WorkerSlot, hello: Hello) -> None:
         """Tell a worker which workloads it shall serve, beside those that it already does."""
+        slot.introduced = frozenset(self._enrolled)
         for uid in set(hello.workloads) - self._enrolled.keys():
             slot.send(RemoveWorkload(uid=uid))
         for uid, (workload, pod) in self._enrolled.items():
@@ -88,7 +89,7 @@ class Enrolment:
             return
         self._enrolled[workload.uid] = (workload, pod)
         self._capture(workload, pod)
-        log.event(_logger, logging.INFO, "workload taken over", workload=_name(workload), worker=slot.index)
+        log.event(_logger, logging.INFO, "workload taken over", workload=_name(workload), worker=slot.place)
 
     async def reconcile(self, found: Found) -> None:
         """Make what is enrolled what is found. Failures are kept for ``retry`` and for the view."""
@@ -232,6 +233,7 @@ class Enrolment:
         self._workers.broadcast(RemoveWorkload(uid=uid))
         for slot in self._workers.slots:
             slot.enrolled.discard(uid)
+            slot.introduced -= {uid}
         pod.close()
         log.event(_logger, logging.INFO, "workload removed", workload=_name(workload), cookie=pod.cookie)
 

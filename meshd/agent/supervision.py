@@ -19,13 +19,16 @@ from pathlib import Path
 
 from meshd import log
 from meshd.agent.worker_slot import WorkerSlot, WorkerState
+from meshd.agent.worker_start import WorkerStart
 
 _logger = logging.getLogger("meshd.agent.workers")
 
-RETURN_SECONDS = 3.0
+RETURN_SECONDS = 5.0
 """How long a living worker has to come back after its channel broke; the worker's own backoff is shorter."""
 START_SECONDS = 10.0
 """How long a started worker has to present itself."""
+MAX_PLACES = 128
+"""Worker processes of a node at one time: MESHD_MAX_WORKERS of bpf/consts.h."""
 _RESTART_DELAYS = (0.0, 0.2, 1.0, 5.0, 15.0)
 """Seconds before the n-th restart in a row; the last for all further ones."""
 _POLL_SECONDS = 0.05
@@ -36,57 +39,60 @@ _STEADY_SECONDS = 60.0
 class Supervision:
     """Starts, follows and ends them. They go on when it ends."""
 
-    def __init__(self, run_dir: Path, ended: Callable[[int], None]) -> None:
+    def __init__(self, run_dir: Path, start: WorkerStart, ended: Callable[[int], None]) -> None:
         """``ended``: is told of each process that has ended, by its slot's index."""
         self._run_dir = run_dir
+        self._how = start
         self._ended = ended
+        self._children: list[subprocess.Popen[bytes]] = []
         self.socket_path = run_dir / "workers.sock"
         """Where workers find the agent; names the instance in their command line."""
 
+    def survivors(self) -> set[int]:
+        """The pids of the workers that earlier agents left."""
+        return {pid for pid in self._noted().values() if self.is_ours(pid)}
+
     async def fill(self, slot: WorkerSlot) -> None:
-        """Keep a slot filled, until cancelled."""
+        """Keep a slot filled, until cancelled. It may be filled by a worker of an earlier agent."""
         row = 0
-        survivor = self._survivor(slot.index)
-        process: subprocess.Popen[bytes] | None = None
         while True:
             began = time.monotonic()
-            if not (survivor and await self._arrives(slot, process, RETURN_SECONDS)):
-                self.kill(survivor)
+            if not slot.connected.is_set():
                 await asyncio.sleep(_RESTART_DELAYS[min(row, len(_RESTART_DELAYS) - 1)])
                 row += 1
                 began = time.monotonic()
                 process = self._start(slot)
-                if not await self._arrives(slot, process, START_SECONDS):
+                if not await self.arrives(slot, START_SECONDS, process):
                     log.event(
-                        _logger, logging.ERROR, "worker does not start", worker=slot.index, pid=process.pid
+                        _logger, logging.ERROR, "worker does not start", worker=slot.place, pid=process.pid
                     )
                     self.kill(process.pid)
-            if slot.connected.is_set():
+                    slot.restarts += 1
+            while slot.connected.is_set():
                 await slot.disconnected.wait()
+                alive = not await self._ended_soon(slot.pid)
+                log.event(
+                    _logger, logging.WARNING, "worker lost", worker=slot.place, pid=slot.pid, alive=alive
+                )
+                slot.restarts += 1
+                if alive and not await self.arrives(slot, RETURN_SECONDS):
+                    self.kill(slot.pid)
             if time.monotonic() - began > _STEADY_SECONDS:
                 row = 0
-            if process is not None and await _ended(process):
-                process = None
-            slot.restarts += 1
-            survivor = slot.pid if self._is_ours(slot.pid) else 0
-            if not survivor:
-                self._ended(slot.index)
-            log.event(
-                _logger, logging.WARNING, "worker lost", worker=slot.index, pid=slot.pid, alive=bool(survivor)
-            )
+            self._ended(slot.index)
 
     def note(self, slot: WorkerSlot) -> None:
-        """Leave word to the next agent of who fills the slot. Raises OSError."""
-        self._pid_file(slot.index).write_text(f"{slot.pid}\n")
+        """Leave word to the next agent of who has the place. Raises OSError."""
+        self._pid_file(slot.place).write_text(f"{slot.pid}\n")
 
     def kill(self, pid: int) -> None:
         """End a worker of this instance at once; nobody else who has its pid by now."""
-        if self._is_ours(pid):
+        if self.is_ours(pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    async def _arrives(
-        self, slot: WorkerSlot, process: subprocess.Popen[bytes] | None, seconds: float
+    async def arrives(
+        self, slot: WorkerSlot, seconds: float, process: subprocess.Popen[bytes] | None = None
     ) -> bool:
         """Whether a worker connects in time; a process that ended is not waited for."""
         deadline = time.monotonic() + seconds
@@ -98,31 +104,7 @@ class Supervision:
                     await slot.connected.wait()
         return slot.connected.is_set()
 
-    def _start(self, slot: WorkerSlot) -> subprocess.Popen[bytes]:
-        slot.state = WorkerState.STARTING
-        slot.settled.set()
-        # Not asyncio's: its transport kills the child when the agent's loop ends, and a session of its own,
-        # so that what ends the agent from a terminal does not end the workers.
-        process = subprocess.Popen(
-            (
-                *(sys.executable, "-P", "-m", "proxy"),
-                *("--socket", str(self.socket_path), "--worker", str(slot.index)),
-            ),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        slot.pid = process.pid
-        return process
-
-    def _survivor(self, index: int) -> int:
-        """The pid of the worker that an earlier agent left in this slot, or 0."""
-        try:
-            pid = int(self._pid_file(index).read_text())
-        except (OSError, ValueError):
-            return 0
-        return pid if self._is_ours(pid) else 0
-
-    def _is_ours(self, pid: int) -> bool:
+    def is_ours(self, pid: int) -> bool:
         """Whether that process is a worker of this instance: pids are used again, by other agents' too."""
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -130,14 +112,53 @@ class Supervision:
             return False
         return b"--worker" in command and str(self.socket_path).encode() in command
 
-    def _pid_file(self, index: int) -> Path:
-        return self._run_dir / f"worker-{index}.pid"
+    def _start(self, slot: WorkerSlot) -> subprocess.Popen[bytes]:
+        slot.place = self._free_place()
+        slot.state = WorkerState.STARTING
+        # Not asyncio's: its transport kills the child when the agent's loop ends, and a session of its own,
+        # so that what ends the agent from a terminal does not end the workers.
+        process = subprocess.Popen(
+            (
+                *(sys.executable, "-P", "-m", "proxy"),
+                *("--socket", str(self.socket_path), "--worker", str(slot.place)),
+                *self._how.arguments(),
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=self._how.output_fd(),
+            stderr=self._how.error_fd(),
+            start_new_session=True,
+        )
+        self._children.append(process)
+        slot.pid = process.pid
+        self.note(slot)
+        return process
 
+    async def _ended_soon(self, pid: int) -> bool:
+        """Whether a worker has ended; it is given a moment to, and children are reaped."""
+        for _ in range(10):
+            self._children = [child for child in self._children if child.poll() is None]
+            if not self.is_ours(pid):
+                return True
+            await asyncio.sleep(_POLL_SECONDS)
+        return False
 
-async def _ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether our child has ended; it is given a moment to, and is reaped."""
-    for _ in range(10):
-        if process.poll() is not None:
-            return True
-        await asyncio.sleep(_POLL_SECONDS)
-    return False
+    def _free_place(self) -> int:
+        """The lowest number that no living worker has; if there is none, the first one is made free."""
+        self._children = [child for child in self._children if child.poll() is None]
+        noted = self._noted()
+        for place in range(MAX_PLACES):
+            if not self.is_ours(noted.get(place, 0)):
+                return place
+        self.kill(noted[0])
+        return 0
+
+    def _noted(self) -> dict[int, int]:
+        """Who has which place, or had it."""
+        found = {}
+        for path in self._run_dir.glob("worker-*.pid"):
+            with contextlib.suppress(OSError, ValueError):
+                found[int(path.stem.removeprefix("worker-"))] = int(path.read_text())
+        return found
+
+    def _pid_file(self, place: int) -> Path:
+        return self._run_dir / f"worker-{place}.pid"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from meshd import cgroup_home
 from meshd.cli import leftovers
 from meshd.cli.errors import CommandError
 
@@ -113,4 +114,5 @@ def remove_instance(instance: str) -> Iterator[str]:
     # Capture goes before the workers do, so that no connection is sent to one that is no more.
     yield from cleanup.remove(instance)
     yield from leftovers.end(workers)
+    yield from cgroup_home.remove(instance)
     yield from leftovers.remove_run_dir(instance)
