@@ -27,8 +27,6 @@ RETURN_SECONDS = 5.0
 """How long a living worker has to come back after its channel broke; the worker's own backoff is shorter."""
 START_SECONDS = 10.0
 """How long a started worker has to present itself."""
-MAX_PLACES = 128
-"""Worker processes of a node at one time: MESHD_MAX_WORKERS of bpf/consts.h."""
 _RESTART_DELAYS = (0.0, 0.2, 1.0, 5.0, 15.0)
 """Seconds before the n-th restart in a row; the last for all further ones."""
 _POLL_SECONDS = 0.05
@@ -146,7 +144,7 @@ class Supervision:
         """The lowest number that no living worker has; if there is none, the first one is made free."""
         self._children = [child for child in self._children if child.poll() is None]
         noted = self._noted()
-        for place in range(MAX_PLACES):
+        for place in range(self._how.places):
             if not self.is_ours(noted.get(place, 0)):
                 return place
         self.kill(noted[0])

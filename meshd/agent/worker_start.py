@@ -19,6 +19,8 @@ class WorkerStart(NamedTuple):
     """The same for all of them."""
 
     build: Build
+    places: int
+    """Worker processes that the kernel's maps have room for at one time."""
     orphaned_after: float = 0.0
     """Seconds without an agent after which a worker drains and ends; 0: never."""
     drain_seconds: float = 300.0

@@ -223,6 +223,7 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         worker_start=WorkerStart(
             build=own_build(),
+            places=datapath.layout.maps["heartbeat"].max_entries,
             orphaned_after=args.orphaned_after,
             drain_seconds=args.drain,
             homes=homes,

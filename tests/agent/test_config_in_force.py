@@ -49,7 +49,7 @@ def _replaced(new: Snapshot, _: Snapshot) -> Snapshot:
 
 def _config(maps: Maps, folder: Path) -> ConfigInForce:
     workers = Workers(
-        1, folder, Greeting(*[lambda *_: None] * 5), WorkerStart(Build("", "")), asyncio.Event()
+        1, folder, Greeting(*[lambda *_: None] * 5), WorkerStart(Build("", ""), 2), asyncio.Event()
     )
     return ConfigInForce(maps, workers, folder / "config.journal")
 

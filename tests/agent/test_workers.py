@@ -20,7 +20,7 @@ from meshd.agent.workers import Greeting, Workers
 from meshd.build import Build
 
 async def main():
-    start, configured = WorkerStart(Build("code", "wire")), asyncio.Event()
+    start, configured = WorkerStart(Build("code", "wire"), 2), asyncio.Event()
     workers = Workers(1, Path(sys.argv[1]), Greeting(*[lambda *_: None] * 5), start, configured)
     running = asyncio.create_task(workers.run(workers.listen()))
     await workers.returned()

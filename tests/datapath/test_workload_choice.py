@@ -29,7 +29,7 @@ class Node:
         self._datapath = datapath
         self._home = netns.open_own()
         workers = Workers(
-            0, folder, Greeting(*[lambda *_: None] * 5), WorkerStart(Build("", "")), asyncio.Event()
+            0, folder, Greeting(*[lambda *_: None] * 5), WorkerStart(Build("", ""), 2), asyncio.Event()
         )
         self.enrolment = Enrolment(datapath, workers, self._home)
         self._pod = pod
