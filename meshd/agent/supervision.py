@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -42,7 +41,6 @@ class Supervision:
         self._run_dir = run_dir
         self._how = start
         self._ended = ended
-        self._children: list[subprocess.Popen[bytes]] = []
         self.socket_path = run_dir / "workers.sock"
         """Where workers find the agent; names the instance in their command line."""
 
@@ -59,12 +57,12 @@ class Supervision:
                 await asyncio.sleep(_RESTART_DELAYS[min(row, len(_RESTART_DELAYS) - 1)])
                 row += 1
                 began = time.monotonic()
-                process = self._start(slot)
-                if not await self.arrives(slot, START_SECONDS, process):
+                self._start(slot)
+                if not await self.arrives(slot, START_SECONDS):
                     log.event(
-                        _logger, logging.ERROR, "worker does not start", worker=slot.place, pid=process.pid
+                        _logger, logging.ERROR, "worker does not start", worker=slot.place, pid=slot.pid
                     )
-                    self.kill(process.pid)
+                    self.kill(slot.pid)
                     slot.restarts += 1
             while slot.connected.is_set():
                 await slot.disconnected.wait()
@@ -89,14 +87,10 @@ class Supervision:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    async def arrives(
-        self, slot: WorkerSlot, seconds: float, process: subprocess.Popen[bytes] | None = None
-    ) -> bool:
-        """Whether a worker connects in time; a process that ended is not waited for."""
+    async def arrives(self, slot: WorkerSlot, seconds: float) -> bool:
+        """Whether the slot's worker connects in time; a process that has ended is not waited for."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not slot.connected.is_set():
-            if process is not None and process.poll() is not None:
-                break
+        while time.monotonic() < deadline and not slot.connected.is_set() and not self._has_ended(slot.pid):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_SECONDS):
                     await slot.connected.wait()
@@ -110,42 +104,44 @@ class Supervision:
             return False
         return b"--worker" in command and str(self.socket_path).encode() in command
 
-    def _start(self, slot: WorkerSlot) -> subprocess.Popen[bytes]:
+    def _start(self, slot: WorkerSlot) -> None:
         slot.place = self._free_place()
         slot.state = WorkerState.STARTING
-        # Not asyncio's: its transport kills the child when the agent's loop ends, and a session of its own,
-        # so that what ends the agent from a terminal does not end the workers.
-        process = subprocess.Popen(
+        # Not asyncio's nor subprocess': theirs are not to outlive us. And in a session of its own, so that
+        # what ends the agent from a terminal does not end the workers.
+        slot.pid = os.posix_spawn(
+            sys.executable,
             (
                 *(sys.executable, "-P", "-m", "proxy"),
                 *("--socket", str(self.socket_path), "--worker", str(slot.place)),
                 *self._how.arguments(),
             ),
-            stdin=subprocess.DEVNULL,
-            stdout=self._how.output_fd(),
-            stderr=self._how.error_fd(),
-            start_new_session=True,
+            os.environ,
+            file_actions=((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *self._how.outputs_moved()),
+            setsid=True,
         )
-        self._children.append(process)
-        slot.pid = process.pid
         self.note(slot)
-        return process
 
     async def _ended_soon(self, pid: int) -> bool:
-        """Whether a worker has ended; it is given a moment to, and children are reaped."""
+        """Whether a worker has ended; it is given a moment to."""
         for _ in range(10):
-            self._children = [child for child in self._children if child.poll() is None]
-            if not self.is_ours(pid):
+            if self._has_ended(pid):
                 return True
             await asyncio.sleep(_POLL_SECONDS)
         return False
 
+    def _has_ended(self, pid: int) -> bool:
+        """Whether a worker is no more; a child of ours is reaped."""
+        with contextlib.suppress(ChildProcessError):
+            if pid:
+                os.waitpid(pid, os.WNOHANG)
+        return not self.is_ours(pid)
+
     def _free_place(self) -> int:
         """The lowest number that no living worker has; if there is none, the first one is made free."""
-        self._children = [child for child in self._children if child.poll() is None]
         noted = self._noted()
         for place in range(self._how.places):
-            if not self.is_ours(noted.get(place, 0)):
+            if self._has_ended(noted.get(place, 0)):
                 return place
         self.kill(noted[0])
         return 0

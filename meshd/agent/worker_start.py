@@ -38,13 +38,10 @@ class WorkerStart(NamedTuple):
             *(text for home in self.homes for text in ("--join", str(home))),
         )
 
-    def output_fd(self) -> int | None:
-        """Their standard output; None: the agent's."""
-        return self.outputs.fds[0] if self.outputs else None
-
-    def error_fd(self) -> int | None:
-        """Their standard error; None: the agent's."""
-        return self.outputs.fds[1] if self.outputs else None
+    def outputs_moved(self) -> tuple[tuple[int, int, int], ...]:
+        """For posix_spawn(3): their standard output and error in their places."""
+        fds = self.outputs.fds if self.outputs else ()
+        return tuple((os.POSIX_SPAWN_DUP2, fd, to) for fd, to in zip(fds, (_STDOUT, _STDERR), strict=False))
 
 
 class Outputs:

@@ -39,7 +39,8 @@ _CAPABILITIES = {
     "CAP_SYSLOG": 34,
 }
 """To make cgroups at the root; to mark sockets; to open pods' namespaces in /proc; to enter them and find
-programs by id, and all that CAP_BPF and CAP_PERFMON are; to read /proc/kallsyms, from which bcc learns which helpers there are."""
+programs by id, and all that CAP_BPF and CAP_PERFMON are; to read /proc/kallsyms, from which bcc learns which
+helpers there are."""
 _SOCKMAP_TYPES = {15: "sockmap", 18: "sockhash"}
 
 
