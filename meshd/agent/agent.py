@@ -14,6 +14,7 @@ from meshd.agent.ads import AdsClient, NotAppliedError
 from meshd.agent.answers import Answers, Parts
 from meshd.agent.config_in_force import ConfigInForce, without_cold
 from meshd.agent.enrolment import Enrolment
+from meshd.agent.handing_over import hand_over
 from meshd.agent.health.health import EndpointHealth
 from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.on_demand import OnDemand
@@ -69,7 +70,7 @@ class Agent:
             options.run_dir / "health.msgpack",
             CarriedAnswers(datapath.open_map("judged"), datapath.open_map("bells"), datapath.layout),
         )
-        self._enrolment = Enrolment(datapath, self._workers, self._home_fd)
+        self._enrolment = Enrolment(datapath, self._workers, self._home_fd, datapath.handover is not None)
         self._counts = KernelCounts(
             CarriedRequests(datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout),
             datapath.service_ids,
@@ -171,6 +172,9 @@ class Agent:
             tasks.create_task(self._on_demand.run(), name="demand")
             tasks.create_task(self._health.run(), name="health")
             tasks.create_task(self._follow_health(), name="health-changes")
+            tasks.create_task(
+                hand_over(self._datapath.handover, self._workers, self._enrolment), name="handover"
+            )
             if self._options.fast_path.on:
                 tasks.create_task(self._splicers.run(), name="splicers")
 

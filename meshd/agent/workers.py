@@ -84,6 +84,11 @@ class Workers:
         self.slots = tuple(WorkerSlot(index) for index in range(count))
         self.succeeded: dict[int, WorkerSlot] = {}
         """Those that others succeed, by their pids."""
+        self.alone = asyncio.Event()
+        """There are none of them."""
+        self.alone.set()
+        self.may_drain = asyncio.Event()
+        """Nothing else than ``can_succeed`` keeps them from being told to drain."""
         self._supervision = Supervision(run_dir, start, ended)
         self._greeting = greeting
         self._start = start
@@ -240,6 +245,7 @@ class Workers:
             if holder is not None:
                 await holder.vacate()
             slot = self.succeeded.setdefault(hello.pid, WorkerSlot(-1))
+            self.alone.clear()
             slot.speaks = part is Part.SUCCEEDED
         else:
             found = holder or vacant
@@ -290,8 +296,8 @@ class Workers:
         if is_new:
             tasks.create_task(self._succeed(slot), name=f"succeed-{slot.pid}")
 
-    async def _succeed(self, old: WorkerSlot) -> None:
-        """Let a worker go on until others serve, then let it drain, and see to its end."""
+    async def can_succeed(self) -> None:
+        """Wait until the workers in the slots can take the place of those that are to be succeeded."""
         await self._configured.wait()
         await self._settled.wait()
         deadline = time.monotonic() + SUCCESSION_SECONDS
@@ -299,6 +305,11 @@ class Workers:
             if time.monotonic() > deadline and any(slot.serves for slot in self.slots):
                 break
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def _succeed(self, old: WorkerSlot) -> None:
+        """Let a worker go on until others serve, then let it drain, and see to its end."""
+        await self.can_succeed()
+        await self.may_drain.wait()
         seconds = self._start.drain_seconds
         log.event(_logger, logging.INFO, "worker drains", worker=old.place, pid=old.pid, seconds=seconds)
         deadline = time.monotonic() + seconds + _OVERDUE_SECONDS
@@ -309,6 +320,8 @@ class Workers:
             await asyncio.sleep(_POLL_SECONDS)
         self._supervision.kill(old.pid)
         self.succeeded.pop(old.pid, None)
+        if not self.succeeded:
+            self.alone.set()
         log.event(_logger, logging.INFO, "worker has ended", worker=old.place, pid=old.pid)
 
     async def _handle(self, slot: WorkerSlot, message: FromWorker, fds: tuple[int, ...]) -> None:

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from meshd import cgroup_home, log
 from meshd.build import own_build
+from meshd.cli import leftovers
 from meshd.cli.addresses import address
 from meshd.cli.cluster_access import add_cluster_options, cluster_access
 from meshd.cli.daemonset import daemonset, take_out, why_last
@@ -184,7 +185,13 @@ def run(args: argparse.Namespace) -> int:
     fast_path = decide(wish, tested, args.access_log_sample, bool(args.access_log))
     with ThreadPoolExecutor(2) as children:
         # What an earlier agent had switched on stays on meanwhile, if the outcome is known.
-        loading = children.submit(ensure_loaded, args.instance, args.cgroup, fast_path=fast_path.on)
+        loading = children.submit(
+            ensure_loaded,
+            args.instance,
+            args.cgroup,
+            fast_path=fast_path.on,
+            in_use=bool(leftovers.workers(args.instance)),
+        )
         testing = children.submit(self_test, kept) if tested is None and wish is Wish.AUTO else None
         # Importing gRPC and aiohttp takes about as long as compiling the programs, which is another process.
         from meshd.agent.agent import Agent

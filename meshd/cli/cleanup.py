@@ -106,11 +106,7 @@ def remove_instance(instance: str) -> Iterator[str]:
     """Remove what an agent that has ended has left. Says what. Raises OSError."""
     from meshd.datapath import cleanup
 
-    workers = [
-        process
-        for process in leftovers.processes()
-        if (process.role, process.instance) == ("worker", instance)
-    ]
+    workers = leftovers.workers(instance)
     # Capture goes before the workers do, so that no connection is sent to one that is no more.
     yield from cleanup.remove(instance)
     yield from leftovers.end(workers)

@@ -161,7 +161,7 @@ def test_nothing_is_left_of_what_is_uninstalled(node: Node) -> None:
 
 def leftover_pids(instance: str) -> set[int]:
     """The workers that live."""
-    return {each.pid for each in leftovers.processes() if (each.role, each.instance) == ("worker", instance)}
+    return {each.pid for each in leftovers.workers(instance)}
 
 
 def cgroups(instance: str) -> list[Path]:
