@@ -27,10 +27,12 @@ MAX_IMAGE_BYTES = 500_000_000
 NEXT = f"""
 FROM {IMAGE}
 USER 0
-RUN sed -i 's/^__version__ = .*/__version__ = "next"/' /opt/meshd/lib/python3*/site-packages/meshd/__init__.py
+WORKDIR /opt/meshd/lib/python3.11/site-packages
+RUN sed -i 's/^__version__ = .*/__version__ = "next"/' meshd/__init__.py
+RUN sed -i 's/^struct flow {{/& __u64 novel;/' bpf/types.h
 USER 65532:65532
 """
-"""The Dockerfile of another version."""
+"""The Dockerfile of another version, whose workers cannot use the same maps."""
 ASK = """
 import http.client, json, pathlib, sys, threading, time
 address, until = sys.argv[1], pathlib.Path(sys.argv[2])
