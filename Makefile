@@ -9,7 +9,7 @@ C_FILES  = $(shell find bpf fuzz tests -name '*.[ch]' -not -path '*/shim/*')
 
 APT      := libnghttp2-14 python3-bpfcc python3-venv iproute2 nftables procps util-linux
 APT_FUZZ := clang-14 libclang-rt-14-dev
-APT_TEST := apache2-utils chromium clang-format-14 curl gcc golang-go libc6-dev nghttp2-client nginx-light nodejs openjdk-17-jdk-headless openssl wrk
+APT_TEST := apache2-utils chromium clang-format-14 curl gcc golang-go libc6-dev nghttp2-client nghttp2-server nginx-light nodejs openjdk-17-jdk-headless openssl wrk
 # kubectl, unless there is one: others' packages of it are newer than Debian's, and own the same file.
 APT_TEST += $(if $(shell command -v kubectl),,kubernetes-client)
 # The same of the container runtimes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from meshd.agent.matching import headers_hold
+from meshd.agent.policy_text import http2_effects
 from meshd.agent.views import percent_text, string_text
 from meshd.model.listeners import Listener
 from meshd.model.request_policies import MILLION, Cors, Fault, Mirror, RateLimit, TokenBucket
@@ -33,6 +34,8 @@ def filter_texts(
         yield f"mirror: {_mirror(mirror)}"
     if listener.http.access_log_share < MILLION:
         yield f"access log: {percent_text(listener.http.access_log_share)} of the requests"
+    for effect in http2_effects(listener.http.http2):
+        yield f"clients: {effect}"
 
 
 def _cors(cors: Cors) -> str:

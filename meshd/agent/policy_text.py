@@ -18,6 +18,7 @@ from meshd.model.cluster_policies import (
     TcpProbe,
 )
 from meshd.model.clusters import Cluster
+from meshd.model.http2 import Http2Options
 from meshd.model.request_policies import (
     GRPC_CONDITIONS,
     HashCookie,
@@ -65,6 +66,22 @@ def cluster_effects(cluster: Cluster) -> Iterator[str]:
         yield f"connect timeout {cluster.connect_timeout:g} s"
     if cluster.idle_timeout != plain.idle_timeout:
         yield f"idle timeout {f'{cluster.idle_timeout:g} s' if cluster.idle_timeout else 'none'}"
+    yield from http2_effects(cluster.http2)
+
+
+def http2_effects(options: Http2Options) -> Iterator[str]:
+    """How HTTP/2 is spoken with a cluster's servers or a port's clients, where it is not the default."""
+    plain = Http2Options()
+    if options.max_streams != plain.max_streams:
+        yield f"HTTP/2 streams {options.max_streams}"
+    windows = options.stream_window, options.connection_window
+    if windows != (plain.stream_window, plain.connection_window):
+        yield f"HTTP/2 windows {windows[0]}, {windows[1]} bytes"
+    if options.keepalive is not None:
+        keepalive = options.keepalive
+        interval = f"every {keepalive.interval:g} s" if keepalive.interval else "not by the clock"
+        idle = f", after {keepalive.idle_interval:g} s idle" if keepalive.idle_interval else ""
+        yield f"keep-alive {interval}{idle}, timeout {keepalive.timeout:g} s"
 
 
 def _retry(retry: Retry) -> str:

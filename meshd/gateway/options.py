@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from meshd.gateway.keepalive import http2_options
 from meshd.gateway.policies import Merged
 from meshd.gateway.shares import parts_per_million
 from meshd.kube.objects import Service
@@ -23,9 +24,11 @@ FAST_PATH = "meshd.io/fast-path"
 """``on`` or ``off``: whether the kernel may carry the service's requests past the proxy."""
 TCP_FAST_PATH = "meshd.io/tcp-fast-path"
 """``on`` or ``off``, the default: whether the kernel joins the two ends of opaque TCP connections."""
+HTTP2_FAST_PATH = "meshd.io/http2-fast-path"
+"""``on`` or ``off``, the default: whether HTTP/2 connections are spliced, each with one to one server."""
 VIA = "1.1 meshd"
 """What the proxy calls itself, where it is to be named (RFC 9110, 7.6.3)."""
-_OURS = (FAILURE_POLICY, FORWARD_HEADERS, FAST_PATH, TCP_FAST_PATH)
+_OURS = (FAILURE_POLICY, FORWARD_HEADERS, FAST_PATH, TCP_FAST_PATH, HTTP2_FAST_PATH)
 _PREFIX = "meshd.io/"
 _FIELDS = ("x-forwarded-for", "x-forwarded-proto", "x-request-id", "via")
 _ELSEWHERE = frozenset({MESH_KEY})
@@ -42,6 +45,7 @@ class ServiceOptions(NamedTuple):
     failure_policy: FailurePolicy
     http: HttpOptions
     tcp_fast_path: bool
+    http2_fast_path: bool
 
 
 def service_options(service: Service) -> tuple[ServiceOptions, list[Problem]]:
@@ -50,8 +54,9 @@ def service_options(service: Service) -> tuple[ServiceOptions, list[Problem]]:
     http, more = _http_options(service)
     _, bad = fast_path(service)
     tcp_fast_path, worse = _switch(service, TCP_FAST_PATH, False)
-    said = ServiceOptions(policy, http, tcp_fast_path)
-    return said, [*problems, *more, *bad, *worse, *_unknown(service)]
+    http2_fast_path, worst = _switch(service, HTTP2_FAST_PATH, False)
+    said = ServiceOptions(policy, http, tcp_fast_path, http2_fast_path)
+    return said, [*problems, *more, *bad, *worse, *worst, *_unknown(service)]
 
 
 def _failure_policy(service: Service) -> tuple[FailurePolicy, tuple[Problem, ...]]:
@@ -108,10 +113,12 @@ def failure_policy_of(policies: Merged[RoutePolicySpec], annotated: FailurePolic
 
 def http_options_of(policies: Merged[RoutePolicySpec], annotated: HttpOptions) -> HttpOptions:
     """A port's HTTP options."""
-    said = None if policies.spec is None else policies.spec.access_log
-    if said is None:
+    spec = policies.spec
+    if spec is None:
         return annotated
-    return msgspec.structs.replace(annotated, access_log_share=parts_per_million(said))
+    share = annotated.access_log_share if spec.access_log is None else parts_per_million(spec.access_log)
+    http2 = http2_options(spec.keep_alive)
+    return msgspec.structs.replace(annotated, access_log_share=share, http2=http2)
 
 
 def says_of_connections(policies: Merged[RoutePolicySpec]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from meshd.gateway.keepalive import http2_options
 from meshd.gateway.policies import Policies
 from meshd.gateway.protocols import http_version
 from meshd.kube import upstreampolicy as kube
@@ -67,6 +68,7 @@ def cluster(service: Service, port: ServicePort, policies: Policies) -> Cluster:
     return Cluster(
         name=name,
         http_version=plain.http_version,
+        http2=plain.http2 if plain.http_version is HttpVersion.HTTP1 else http2_options(spec.keep_alive),
         balancing=_balancing(balancing) if balancing else plain.balancing,
         panic_percent=balancing.panic_threshold if balancing else plain.panic_percent,
         health_check=_health_check(check, _dns_name(service)) if check else None,

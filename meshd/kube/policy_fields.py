@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
-from meshd.kube.cross_fields import CrossRule, at_most_one
+from meshd.kube.cross_fields import CrossRule, at_most_one, lasts
 from meshd.kube.httproute import MAX_INT32, Duration, FieldValue, Fraction, HeaderName
 from meshd.kube.objects import Name
 
@@ -37,7 +37,28 @@ class HeaderMatch(Struct, frozen=True, rename="camel"):
     ] = "Exact"
 
 
+class KeepAlive(Struct, frozen=True, rename="camel"):
+    """The other end of an HTTP/2 connection is asked by PING whether it is there, and else given up."""
+
+    RULES: ClassVar[tuple[CrossRule, ...]] = (lasts("interval", "1s"), lasts("timeout", "1s"))
+
+    interval: Annotated[
+        Duration, Meta(description="From one answer to the next question, and up to 15 % more.")
+    ]
+    timeout: Annotated[Duration, Meta(description="Without anything from it after a question.")] = "20s"
+
+
 SectionName = Annotated[str, Meta(min_length=1, max_length=253)]
 TargetName = Annotated[Name, Meta(description="The target's name, in the policy's own namespace.")]
 
-__all__ = ["Count", "Duration", "HeaderMatch", "Percent", "SectionName", "Share", "TargetName", "Token"]
+__all__ = [
+    "Count",
+    "Duration",
+    "HeaderMatch",
+    "KeepAlive",
+    "Percent",
+    "SectionName",
+    "Share",
+    "TargetName",
+    "Token",
+]

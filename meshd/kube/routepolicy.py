@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from meshd.kube.cross_fields import CrossRule, at_least_one, camel, distinct, lasts, not_more, not_with
 from meshd.kube.httproute import GATEWAY_GROUP, Duration
 from meshd.kube.objects import ObjectMeta
-from meshd.kube.policy_fields import Count, HeaderMatch, SectionName, Share, TargetName
+from meshd.kube.policy_fields import Count, HeaderMatch, KeepAlive, SectionName, Share, TargetName
 
 AnswerStatus = Annotated[int, Meta(ge=200, le=599)]
 GROUPS = {"Service": "", "HTTPRoute": GATEWAY_GROUP, "GRPCRoute": GATEWAY_GROUP}
@@ -165,10 +165,11 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
         distinct("target_refs"),
         at_least_one(
             *("timeouts", "retry", "rate_limit", "fault", "direct_response"),
-            *("fast_path", "access_log", "failure_policy"),
+            *("fast_path", "access_log", "failure_policy", "keep_alive"),
         ),
         _services_only("access_log"),
         _services_only("failure_policy"),
+        _services_only("keep_alive"),
     )
 
     target_refs: Annotated[
@@ -202,6 +203,13 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
         Meta(
             description="Services only: whether new connections go on as plain TCP (Open, the default) or "
             "are refused (Closed) while no proxy is alive."
+        ),
+    ] = None
+    keep_alive: Annotated[
+        KeepAlive | None,
+        Meta(
+            description="Services only: clients of HTTP/2 are asked whether they are there; by default they "
+            "are not."
         ),
     ] = None
 

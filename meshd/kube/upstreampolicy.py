@@ -21,7 +21,7 @@ from meshd.kube.cross_fields import (
 from meshd.kube.httproute import MAX_INT32, Duration, PreciseHostname
 from meshd.kube.loadbalancing import LoadBalancing
 from meshd.kube.objects import ObjectMeta, PortNumber
-from meshd.kube.policy_fields import Count, Percent, SectionName, TargetName
+from meshd.kube.policy_fields import Count, KeepAlive, Percent, SectionName, TargetName
 
 Thousandths = Annotated[int, Meta(ge=0, le=1_000_000)]
 Status = Annotated[int, Meta(ge=100, le=599)]
@@ -188,7 +188,10 @@ class UpstreamPolicySpec(Struct, frozen=True, rename="camel"):
 
     RULES: ClassVar[tuple[CrossRule, ...]] = (
         distinct("target_refs"),
-        at_least_one("load_balancing", "health_check", "outlier_detection", "limits", "timeouts"),
+        at_least_one(
+            *("load_balancing", "health_check", "outlier_detection"),
+            *("limits", "timeouts", "keep_alive"),
+        ),
     )
 
     target_refs: Annotated[
@@ -204,6 +207,13 @@ class UpstreamPolicySpec(Struct, frozen=True, rename="camel"):
     ] = None
     limits: Annotated[Limits | None, Meta(description="What a node lets out at a time.")] = None
     timeouts: Annotated[UpstreamTimeouts | None, Meta(description="Of connections.")] = None
+    keep_alive: Annotated[
+        KeepAlive | None,
+        Meta(
+            description="Servers of HTTP/2 are asked whether they are there; unset: those that have had "
+            "requests and said nothing for 330 s are."
+        ),
+    ] = None
 
 
 class UpstreamPolicy(Struct, frozen=True, rename="camel"):

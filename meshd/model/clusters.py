@@ -10,6 +10,7 @@ import enum
 import msgspec
 
 from meshd.model.cluster_policies import Balancing, HealthCheck, Limits, Outlier, RoundRobin
+from meshd.model.http2 import Http2Options
 
 
 class HttpVersion(enum.Enum):
@@ -32,6 +33,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     """``namespace/service:port``."""
     http_version: HttpVersion = HttpVersion.SAME
+    http2: Http2Options = Http2Options()
+    """Where HTTP/2 is spoken (http2_protocol_options)."""
     balancing: Balancing = RoundRobin()
     panic_percent: int = 0
     """Where fewer endpoints than this are healthy, all are used; 0: never (healthy_panic_threshold)."""

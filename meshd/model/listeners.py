@@ -10,6 +10,7 @@ from collections.abc import Collection, Set
 
 import msgspec
 
+from meshd.model.http2 import Http2Options
 from meshd.model.request_policies import MILLION
 from meshd.model.tcp_routes import TcpRoute
 
@@ -53,6 +54,8 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     via: str = ""
     """Appended to the Via field of requests and responses (via; RFC 9110, 7.6.3); empty: not added. The
     kernel carries no request of a listener that adds it."""
+    http2: Http2Options = Http2Options()
+    """Of connections that speak HTTP/2 (http2_protocol_options)."""
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -89,6 +92,9 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """HTTP only: whether the kernel may carry requests by itself."""
     tcp_fast_path: bool = False
     """TCP only: whether the kernel joins the two ends of a connection where both are on one node."""
+    http2_fast_path: bool = False
+    """HTTP only: whether a client's HTTP/2 connection is spliced with one to a server, as a whole, where
+    nothing is to be decided or done for each request (meshd.model.splicing)."""
     cold: bool = False
     """It is only known of: none of what decides on its connections is here, and the first one asks for it."""
 

@@ -82,12 +82,14 @@ def cluster(message: cluster_pb2.Cluster) -> Cluster:
     metadata.only(facts, {HEALTH_PORT, LATENCY_FACTOR, metadata.POLICIES}, name, "metadata")
     where = f"typed_extension_protocol_options[{HTTP_PROTOCOL_OPTIONS}]"
     options = _http_options(message, where)
-    version, health_check = http_versions.read(options, name, where), _health_check(message, facts)
+    version, http2 = http_versions.read(options, name, where)
+    health_check = _health_check(message, facts)
     if version is HttpVersion.HTTP1 and health_check and isinstance(health_check.probe, GrpcProbe):
         raise UnsupportedError(name, "health_checks[0].grpc_health_check", "only where HTTP/2 is spoken")
     return Cluster(
         name=name,
         http_version=version,
+        http2=http2,
         balancing=balancing.read(message),
         panic_percent=_panic_percent(message),
         health_check=health_check,

@@ -12,7 +12,7 @@ from google.protobuf import struct_pb2
 from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
 from meshd.model.request_policies import MILLION
 from meshd.model.tcp_routes import TcpRoute
-from meshd.xds import http_filters, metadata, tcp_chains
+from meshd.xds import http2_options, http_filters, metadata, tcp_chains
 from meshd.xds.decode import address, over_ads
 from meshd.xds.encode import ACCESS_LOG_SHARE, CONSUMERS, TCP_CONSUMERS
 from meshd.xds.packing import seconds, unpack
@@ -32,7 +32,8 @@ _FIELDS = {
 _TCP_FIELDS = {"listener_filters", "listener_filters_timeout"}
 _tcp_routes = msgspec.json.Decoder(tuple[TcpRoute, ...])
 _FACTS = {
-    "service", "failure_policy", "cluster", "forwarded_proto", "fast_path", "tcp_fast_path", ACCESS_LOG_SHARE,
+    "service", "failure_policy", "cluster", "forwarded_proto", "fast_path", "tcp_fast_path",
+    "http2_fast_path", ACCESS_LOG_SHARE,
 }  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def listener(message: listener_pb2.Listener) -> Listener:
             failure_policy=policy,
             http=_http(hcm, fields, name, where),
             fast_path=metadata.flag(fields, "fast_path", True, name, "metadata"),
+            http2_fast_path=metadata.flag(fields, "http2_fast_path", False, name, "metadata"),
         )
     if consumers:
         raise UnsupportedError(name, f"metadata.{CONSUMERS}", "only where there are routes")
@@ -193,7 +195,6 @@ def _http(
         name,
         f"{where}.http_protocol_options",
     )
-    only(hcm.http2_protocol_options, {"allow_connect"}, name, f"{where}.http2_protocol_options")
     default = HttpOptions()
     return HttpOptions(
         idle_timeout=seconds(hcm.common_http_protocol_options, "idle_timeout", default.idle_timeout),
@@ -209,4 +210,5 @@ def _http(
         request_id=hcm.generate_request_id.value if hcm.HasField("generate_request_id") else True,
         access_log_share=_access_log_share(facts, name),
         via=hcm.via,
+        http2=http2_options.read(hcm.http2_protocol_options, name, f"{where}.http2_protocol_options", True),
     )

@@ -21,7 +21,7 @@ from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.request_policies import MILLION
 from meshd.model.routes import DirectResponse, RouteConfig
-from meshd.xds import encode_route, http_filters, http_versions, metadata, tcp_chains
+from meshd.xds import encode_route, http2_options, http_filters, http_versions, metadata, tcp_chains
 from meshd.xds.packing import duration, number, pack
 from meshd.xds.policies import balancing, health_checks, limits, outliers
 
@@ -70,6 +70,8 @@ def listener(model: Listener) -> listener_pb2.Listener:
             facts["forwarded_proto"] = False
         if not model.fast_path:
             facts["fast_path"] = False
+        if model.http2_fast_path:
+            facts["http2_fast_path"] = True
         if model.consumers:
             facts[CONSUMERS] = dict(model.consumers)
         network_filter = listener_components_pb2.Filter(name=HCM_FILTER, typed_config=pack(_http(model)))
@@ -127,7 +129,7 @@ def _http(model: Listener) -> http_connection_manager_pb2.HttpConnectionManager:
         server_header_transformation=hcm.PASS_THROUGH,
         upgrade_configs=[hcm.UpgradeConfig(upgrade_type="websocket")],
         http_protocol_options=protocol_pb2.Http1ProtocolOptions(accept_http_10=True, enable_trailers=True),
-        http2_protocol_options=http_versions.http2(),
+        http2_protocol_options=http2_options.write(options.http2),
     )
 
 
@@ -147,7 +149,7 @@ def route_config(model: RouteConfig) -> route_pb2.RouteConfiguration:
 
 def cluster(model: Cluster) -> cluster_pb2.Cluster:
     """A cluster whose endpoints come by EDS; TCP proxying ignores what is said of HTTP."""
-    options = http_versions.write(model.http_version)
+    options = http_versions.write(model.http_version, model.http2)
     options.common_http_protocol_options.idle_timeout.CopyFrom(duration(model.idle_timeout))
     facts: dict[str, str | bool | float | Sequence[str] | Mapping[str, str]] = {}
     message = cluster_pb2.Cluster(

@@ -6,6 +6,7 @@ So is Envoy's local reply (Http::Utility::prepareLocalReply); gRPC's doc/PROTOCO
 from __future__ import annotations
 
 from meshd.model import grpc
+from proxy.http1.field_values import Field
 
 STATUS, MESSAGE = "grpc-status", "grpc-message"
 _REPLACED = frozenset({"content-type", "content-length", STATUS, MESSAGE})
@@ -20,6 +21,11 @@ def trailers_only(status: int, headers: Headers, body: bytes) -> Headers:
     kept = tuple(field for field in headers if field[0] not in _REPLACED)
     message = ((MESSAGE, percent_encoded(body)),) if body else ()
     return (("content-type", grpc.CONTENT_TYPE), (STATUS, str(status)), *message, *kept)
+
+
+def status_trailers(status: int, message: bytes) -> list[Field]:
+    """What ends an answer that has begun, with a gRPC status."""
+    return [(STATUS.encode(), b"%d" % status), (MESSAGE.encode(), percent_encoded(message).encode())]
 
 
 def percent_encoded(text: bytes) -> str:

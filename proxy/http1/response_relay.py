@@ -91,3 +91,7 @@ class ResponseRelay:
             return None
         self.done = True
         return last_chunk(trailers) if self._framing is _Framing.CHUNKED else b""
+
+    def break_off(self, trailers: Sequence[Field]) -> bytes | None:
+        """It ends before its server has ended it: what completes it; None: it cannot have trailers."""
+        return self.end(trailers) if self._framing is _Framing.CHUNKED else None

@@ -10,7 +10,7 @@ from proxy.http1.body import Body, BodyError, ChunkedBody
 from proxy.http1.field_values import HOP_BY_HOP, Field
 from proxy.http1.response_parser import Response
 from proxy.http1.response_relay import ResponseRelay
-from proxy.routing.header_edit import Edit
+from proxy.requests.header_edit import Edit
 
 _NOT_FOR_TUNNELS = frozenset((b"sec-websocket-accept", b"content-length"))
 
@@ -56,15 +56,16 @@ def trailers(fields: Sequence[Field]) -> list[Field]:
 class ContentRelay(ResponseRelay):
     """One response's content on its way to an HTTP/2 client, and what follows it."""
 
-    __slots__ = ("_refused", "_told")
+    __slots__ = ("_refused", "_sized", "_told")
 
-    def __init__(self, body: Body | None) -> None:
-        """``body``: as the server frames it."""
+    def __init__(self, body: Body | None, sized: bool) -> None:
+        """``body``: as the server frames it. ``sized``: the client has been told its length."""
         # An HTTP/1.0 client, too, gets content alone.
         super().__init__(body, http10=True, keep_alive=True)
         self.keep_alive = True
         self._told: Sequence[Field] = ()
         self._refused = ""
+        self._sized = sized
 
     def refuse(self, reason: str) -> None:
         """The client is to get nothing of it: the next ``pass_on`` raises BodyError."""
@@ -80,6 +81,10 @@ class ContentRelay(ResponseRelay):
         """As ResponseRelay's."""
         self._told = trailers
         return super().end(trailers)
+
+    def break_off(self, trailers: Sequence[Field]) -> bytes | None:
+        """As ResponseRelay's."""
+        return None if self._sized else self.end(trailers)
 
     @property
     def trailers(self) -> list[Field]:

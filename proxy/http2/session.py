@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from meshd.model.http2 import DEFAULT_CONNECTION_WINDOW, DEFAULT_STREAM_WINDOW, DEFAULT_STREAMS
 from proxy.http2 import codes, nghttp2
 from proxy.http2.events import Event, Field
 from proxy.http2.nghttp2 import ffi
@@ -25,10 +26,6 @@ from proxy.http2.sending import Sending
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client's connection begins with (RFC 9113, 3.4)."""
-DEFAULT_WINDOW = 65535
-"""Bytes that a stream may hold before its first ``consume`` (RFC 9113, 6.9.2)."""
-CONNECTION_WINDOW = 8 * 1024 * 1024
-"""Bytes that all streams together may hold: 128 of them can be stalled before others are."""
 MAX_UNREAD_ACKS = 1000
 """Acknowledgements that a peer asks for and does not read; beyond: ENHANCE_YOUR_CALM."""
 MAX_SETTINGS = 32
@@ -42,12 +39,14 @@ UNKNOWN_MAX_STREAMS = 100
 class Limits:
     """What our side allows; it is told to the peer in the first SETTINGS frame."""
 
-    max_streams: int = 1024
-    """Of a server's client (SETTINGS_MAX_CONCURRENT_STREAMS); Envoy's default."""
+    max_streams: int = DEFAULT_STREAMS
+    """Of a server's client (SETTINGS_MAX_CONCURRENT_STREAMS)."""
     max_head_bytes: int = 60 * 1024
     """A header list (SETTINGS_MAX_HEADER_LIST_SIZE)."""
-    window: int = DEFAULT_WINDOW
-    """A stream's (SETTINGS_INITIAL_WINDOW_SIZE)."""
+    window: int = DEFAULT_STREAM_WINDOW
+    """Bytes that a stream may hold before its first ``consume`` (SETTINGS_INITIAL_WINDOW_SIZE)."""
+    connection_window: int = DEFAULT_CONNECTION_WINDOW
+    """Bytes that all streams together may hold."""
 
 
 class SessionError(Exception):
@@ -105,7 +104,9 @@ class Session:
         entries = ffi.new("nghttp2_settings_entry[]", list(settings.items()))
         functions = self._functions
         self._check(functions.nghttp2_submit_settings(self._session, 0, entries, len(settings)))
-        self._check(functions.nghttp2_session_set_local_window_size(self._session, 0, 0, CONNECTION_WINDOW))
+        self._check(
+            functions.nghttp2_session_set_local_window_size(self._session, 0, 0, limits.connection_window)
+        )
 
     def close(self) -> None:
         """Free the library's session. Nothing may be asked of this one any more; twice is once."""

@@ -22,6 +22,7 @@ from meshd.model.cluster_policies import (
     TcpProbe,
 )
 from meshd.model.clusters import Cluster
+from meshd.model.http2 import Http2Options, KeepAlive
 from meshd.model.listeners import FailurePolicy
 from meshd.model.request_policies import (
     Fault,
@@ -310,10 +311,20 @@ def test_a_direct_response_takes_the_place_of_what_the_route_does() -> None:
 
 
 def test_settings_of_the_listener() -> None:
-    policy = request(accessLog={"percent": 1}, failurePolicy="Closed")
+    policy = request(accessLog={"percent": 1}, failurePolicy="Closed", keepAlive={"interval": "5m"})
     listener = translated(service("web", HTTP), policy).snapshot.listeners["default/web:80"]
     assert listener.failure_policy is FailurePolicy.CLOSED
     assert listener.http.access_log_share == 10_000
+    assert listener.http.http2 == Http2Options(keepalive=KeepAlive(interval=300.0, timeout=20.0))
+
+
+def test_servers_are_kept_alive_where_http2_is_spoken() -> None:
+    policy = upstream(keepAlive={"interval": "1m", "timeout": "5s"})
+    wanted = Http2Options(keepalive=KeepAlive(interval=60.0, timeout=5.0))
+    for said, found in (("kubernetes.io/h2c", wanted), ("kubernetes.io/ws", Http2Options())):
+        port = {**HTTP, "appProtocol": said}
+        snapshot = translated(service("web", port), policy).snapshot
+        assert snapshot.clusters["default/web:80"].http2 == found
 
 
 def fast(translation: Translation) -> tuple[bool, dict[str, bool]]:

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from meshd.datapath.kernel import cgroup
-from meshd.kube_api.resource import Resource
-from meshd.workloads.node_pods import pods_of
 from tests.chart.rendering import NAMESPACE, Object, objects, one
-from tests.image.api_thread import ApiThread, api_thread
 from tests.kube_api.server import Server
+from tests.kube_api.thread import ApiThread, api_thread
 from tests.support.certificates import Authority
 from tests.support.containerd import Containerd, running_containerd
 from tests.support.kubelet import Kubelet
@@ -125,10 +123,8 @@ def running_node(folder: Path, images: Path, image: str, instance: str) -> Itera
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(signed.certificate, signed.key)
     server = Server()
-    server.installed["pods"] = pods_of(NODE)
-    server.installed["daemonsets"] = Resource("DaemonSet", "apps/v1", "daemonsets")
     server.tokens["agent-token"] = REVIEW
-    with api_thread(server, tls) as api:
+    with api_thread(server, tls, "0.0.0.0") as api:
         api.do(server.put("daemonsets", AGENT, NAMESPACE))
         api.do(server.put("namespaces", "default", "", labels={"meshd.io/mesh": "enabled"}))
         try:

@@ -18,6 +18,7 @@ from meshd.model.cluster_policies import (
     TcpProbe,
 )
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health, HttpVersion
+from meshd.model.http2 import Http2Options, KeepAlive
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.request_policies import (
     Cors,
@@ -62,10 +63,20 @@ _OUTLIER = Outlier(
     success_rate_factor=1900,
     latency_factor=3000,
 )
+
+
+def _keeping_alive(idle_interval: float) -> Http2Options:
+    keepalive = KeepAlive(interval=600.0, timeout=20.0, jitter_percent=10.0, idle_interval=idle_interval)
+    return Http2Options(
+        max_streams=100, stream_window=1 << 20, connection_window=1 << 24, keepalive=keepalive
+    )
+
+
 CLUSTERS = (
     *(Cluster(name=f"by/{name}", balancing=each) for name, each in _BALANCING.items()),
     Cluster(name="panic", panic_percent=30),
     *(Cluster(name=f"speaks/{version.value}", http_version=version) for version in HttpVersion),
+    Cluster(name="keeps-alive", http_version=HttpVersion.HTTP2, http2=_keeping_alive(3600.0)),
     Cluster(name="http-probe", health_check=HealthCheck(probe=_HTTP_PROBE, interval=600.0, port=8081)),
     Cluster(
         name="grpc-probe",
@@ -218,7 +229,7 @@ def snapshot(several: tuple[Route, ...] | None = None) -> Snapshot:
         protocol=Protocol.HTTP,
         cluster="panic",
         route_config="all",
-        http=HttpOptions(access_log_share=1000),
+        http=HttpOptions(access_log_share=1000, http2=_keeping_alive(0.0)),
     )
     return Snapshot(
         1,

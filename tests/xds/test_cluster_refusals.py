@@ -140,13 +140,13 @@ CLUSTERS: list[tuple[str, Callable[[cluster_pb2.Cluster], object]]] = [
         ),
     ),
     (
-        f"{_HTTP}.explicit_http_config.http2_protocol_options.max_concurrent_streams",
+        f"{_HTTP}.explicit_http_config.http2_protocol_options.hpack_table_size",
         lambda m: _say(
             m,
             _Options(
                 explicit_http_config=_Options.ExplicitHttpConfig(
                     http2_protocol_options=protocol_pb2.Http2ProtocolOptions(
-                        max_concurrent_streams=wrappers_pb2.UInt32Value(value=1)
+                        hpack_table_size=wrappers_pb2.UInt32Value(value=1)
                     )
                 )
             ),

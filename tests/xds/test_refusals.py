@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from envoy.config.core.v3 import address_pb2, base_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2, protocol_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
@@ -80,6 +80,30 @@ HCM: list[tuple[str, Callable[[http_connection_manager_pb2.HttpConnectionManager
         "http2_protocol_options.max_concurrent_streams",
         lambda m: m.http2_protocol_options.max_concurrent_streams.SetInParent(),
     ),
+    (
+        "http2_protocol_options.initial_stream_window_size",
+        lambda m: m.http2_protocol_options.initial_stream_window_size.SetInParent(),
+    ),
+    (
+        "http2_protocol_options.override_stream_error_on_invalid_http_message",
+        lambda m: m.http2_protocol_options.override_stream_error_on_invalid_http_message.SetInParent(),
+    ),
+    (
+        "http2_protocol_options.connection_keepalive.timeout",
+        lambda m: m.http2_protocol_options.connection_keepalive.SetInParent(),
+    ),
+    (
+        "http2_protocol_options.connection_keepalive.interval",
+        lambda m: _keep_alive(m).interval.SetInParent(),
+    ),
+    (
+        "http2_protocol_options.connection_keepalive.interval_jitter",
+        lambda m: setattr(_keep_alive(m).interval_jitter, "value", 101),
+    ),
+    (
+        "http2_protocol_options.connection_keepalive.connection_idle_interval",
+        lambda m: _keep_alive(m).connection_idle_interval.FromSeconds(1),
+    ),
     ("access_log", lambda m: m.access_log.add(name="x")),
     ("codec_type", lambda m: setattr(m, "codec_type", m.HTTP2)),
     ("http_filters[5].typed_config", lambda m: m.http_filters.add(name="envoy.filters.http.cors")),
@@ -103,6 +127,16 @@ HCM: list[tuple[str, Callable[[http_connection_manager_pb2.HttpConnectionManager
         lambda m: m.common_http_protocol_options.max_headers_count.SetInParent(),
     ),
 ]
+
+
+def _keep_alive(
+    message: http_connection_manager_pb2.HttpConnectionManager,
+) -> protocol_pb2.KeepaliveSettings:
+    settings = message.http2_protocol_options.connection_keepalive
+    settings.timeout.FromSeconds(1)
+    return settings
+
+
 ROUTES: list[tuple[str, Callable[[route_components_pb2.Route], object]]] = [
     ("match.prefix", lambda m: setattr(m.match, "prefix", "/a")),
     ("match.path_specifier", lambda m: m.match.ClearField("path_separated_prefix")),

@@ -71,6 +71,9 @@ MAPS = (
     "owners",
     "settings",
     "stats",
+    "spliced_flows",
+    "spliced_armed",
+    "spliced",
     "joined_ends",
     "joined",
     "clients",
@@ -78,7 +81,10 @@ MAPS = (
     "upstreams",
 )
 
-WORKER_MAPS = ("flows", "heartbeat", "armed", "connections", "upstreams", "owners", "kept", "bells")
+WORKER_MAPS = (
+    *("flows", "heartbeat", "armed", "connections", "upstreams", "owners", "kept", "bells"),
+    *("spliced_flows", "spliced_armed", "spliced"),
+)
 """What a proxy worker reads and writes."""
 CARRIED_MAPS = ("members", "homes", "services", "endpoints", "flows", "settings")
 """What an upgrade carries from maps of an earlier layout into those of its own."""

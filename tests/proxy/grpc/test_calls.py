@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from queue import Queue
 
+import grpc
 import msgspec
+import pytest
 
 from meshd.model.cluster_policies import Outlier
 from meshd.model.clusters import Cluster, HttpVersion
 from meshd.model.outcomes import EndpointTally
 from meshd.model.request_policies import Retry
 from meshd.model.routes import Forward, Route, RouteMatch, WeightedCluster
-from proxy.http2.events import Field
+from proxy.downstream.http1 import Downstream
+from proxy.downstream.http2 import Http2Downstream
+from proxy.http2 import codes
+from proxy.http2.events import Closed, Field
+from proxy.upstream import failures
 from tests.support.http2_client import Http2Client
 from tests.support.http2_server import OK, Http2Server
-from tests.support.http_bed import Bed, bed, config, eventually, server
+from tests.support.http_bed import Bed, Script, bed, config, eventually, receive_all, receive_until, server
 
 _CALL = ((b"content-type", b"application/grpc"), (b"te", b"trailers"))
 _TO = WeightedCluster(name="web")
@@ -77,6 +85,85 @@ def test_a_deadline_ends_a_call_here_and_at_its_server() -> None:
             found = _made(client, (b"grpc-timeout", b"30S"))
         assert found[b"grpc-status"] == b"4"
         assert _counted(proxy) == [(200, "4", "DT")]
+
+
+def _begun(*fields: Field, ended: Queue[Closed] | None = None) -> Script:
+    """A server that begins an answer, of which part of a message comes, and says no more.
+
+    ``ended`` gets how the proxy ends it.
+    """
+
+    def script(sock: socket.socket) -> None:
+        peer = Http2Server(sock)
+        stream = peer.whole_request().stream
+        peer.session.respond(stream, [*OK, (b"content-type", b"application/grpc"), *fields], False)
+        peer.session.send(stream, b"\0\0\0\0\2hi\0\0")
+        peer.flush()
+        closed = peer.wait_for(Closed)
+        if ended is not None:
+            ended.put(closed)
+        peer.drop()
+
+    return script
+
+
+def _is_past(proxy: Bed) -> None:
+    """The one call's deadline passes: when it is known that its answer has begun."""
+    (connection,) = proxy.runtime.connections
+    if isinstance(connection, Http2Downstream):
+        (stream,) = connection._streams.values()
+        exchange = stream.exchange
+    else:
+        assert isinstance(connection, Downstream)
+        exchange = connection._exchange
+    assert exchange is not None
+    exchange.fail(failures.deadline(9.0, True))
+
+
+def test_a_deadline_within_an_answer_ends_it_with_a_status() -> None:
+    """As gRPC's own servers do; its clients drop the message that is not whole."""
+    ended: Queue[Closed] = Queue()
+    with (
+        server(_begun(ended=ended)) as web,
+        bed(config((web.port,), (_route(deadline_limit=0.0),), cluster=_CLUSTER)) as proxy,
+    ):
+        with grpc.insecure_channel(f"127.0.0.1:{proxy.port}") as channel:
+            call = channel.unary_stream("/demo.Echo/Say", None, None)(b"", timeout=60)
+            answers: Iterator[bytes] = iter(call)
+            assert next(answers) == b"hi"
+            proxy.call(lambda: _is_past(proxy))
+            with pytest.raises(grpc.RpcError) as failed:
+                next(answers)
+        assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert failed.value.details() == "meshd: the call was not complete within its deadline, 9 s"
+        assert ended.get(timeout=60).code == codes.CANCEL
+        assert _counted(proxy) == [(200, "4", "DT")]
+
+
+def test_an_answer_that_says_its_length_is_cut_at_its_deadline() -> None:
+    script = _begun((b"content-length", b"1000"))
+    with server(script) as web, bed(config((web.port,), (_route(),), cluster=_CLUSTER)) as proxy:
+        with Http2Client(proxy.connect()) as client:
+            stream = client.request(client.head(b"POST", b"/demo.Echo/Say", *_CALL))
+            client.until(lambda: client.answers[stream].content)
+            proxy.call(lambda: _is_past(proxy))
+            assert client.answer(stream).code == codes.INTERNAL_ERROR
+        assert _counted(proxy) == [(200, "none", "DT")]
+
+
+def test_a_deadline_within_an_answer_to_http1_is_told_in_its_trailers() -> None:
+    with (
+        server(_begun()) as web,
+        bed(config((web.port,), (_route(),), cluster=_CLUSTER)) as proxy,
+        proxy.connect() as client,
+    ):
+        client.sendall(
+            b"POST /demo.Echo/Say HTTP/1.1\r\nHost: web\r\nContent-Type: application/grpc\r\n"
+            b"TE: trailers\r\nContent-Length: 0\r\n\r\n"
+        )
+        receive_until(client, b"hi\0\0\r\n")
+        proxy.call(lambda: _is_past(proxy))
+        assert receive_all(client).startswith(b"0\r\ngrpc-status: 4\r\ngrpc-message: ")
 
 
 def test_a_status_in_the_head_is_tried_again_and_counts_for_its_endpoint() -> None:

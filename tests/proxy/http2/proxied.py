@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Iterator
 
 from meshd.model.clusters import Cluster, HttpVersion
 from meshd.model.request_policies import Retry
 from meshd.model.routes import Forward, Route, WeightedCluster
+from proxy.http2.session import Limits
+from tests.support.http2_server import Http2Server
 from tests.support.http_bed import (
     FORWARD,
     Bed,
@@ -35,6 +38,27 @@ def proxied(
         servers = [stack.enter_context(server(script)) for script in scripts]
         ports = tuple(each.port for each in servers)
         yield stack.enter_context(bed(config(ports, routes, cluster=cluster))), servers
+
+
+class Held:
+    """A server that answers when it is told to."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self.waiting: list[tuple[Http2Server, int]] = []
+
+    def script(self, sock: socket.socket) -> None:
+        peer = Http2Server(sock, self._limits)
+        while True:
+            stream = peer.whole_request().stream
+            with self._lock:
+                self.waiting.append((peer, stream))
+
+    def answer(self) -> None:
+        with self._lock:
+            peer, stream = self.waiting.pop(0)
+            peer.respond(stream)
 
 
 def retrying(**policy: object) -> tuple[Route, ...]:

@@ -8,11 +8,11 @@ import pytest
 
 from meshd.model.cluster_policies import Limits
 from meshd.model.clusters import Cluster, HttpVersion
+from meshd.model.http2 import DEFAULT_STREAM_WINDOW
 from meshd.model.listeners import HttpOptions
 from meshd.model.request_policies import Retry
 from meshd.model.routes import DirectResponse, Forward, HeaderEdit, Redirect, Route, WeightedCluster
 from proxy.http2 import codes
-from proxy.http2.session import DEFAULT_WINDOW
 from tests.proxy.http2.pairs import to_http1
 from tests.support.http2_client import Http2Client
 from tests.support.http_bed import (
@@ -352,13 +352,13 @@ def test_a_slow_reader_holds_its_own_stream_alone() -> None:
     with server(script) as web, bed(to_http1(web.port)) as proxy, Http2Client(proxy.connect()) as client:
         slow = client.request(client.head(b"GET", b"/slow"))
         client.slow.add(slow)
-        client.until(lambda: len(client.answers[slow].content) == DEFAULT_WINDOW)
+        client.until(lambda: len(client.answers[slow].content) == DEFAULT_STREAM_WINDOW)
         for _ in range(20):
             assert client.get().status == 200
-        assert len(client.answers[slow].content) == DEFAULT_WINDOW
+        assert len(client.answers[slow].content) == DEFAULT_STREAM_WINDOW
         assert sent[0] < 16 << 20
         client.slow.clear()
-        client.session.consume(slow, DEFAULT_WINDOW)
+        client.session.consume(slow, DEFAULT_STREAM_WINDOW)
         client.flush()
         assert len(client.answer(slow).content) == size
 

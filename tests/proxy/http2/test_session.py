@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meshd.model.http2 import DEFAULT_CONNECTION_WINDOW, DEFAULT_STREAM_WINDOW
 from proxy.http2 import codes, nghttp2, received
 from proxy.http2.events import Closed, Data, Drained, GoAway, Headers, Malformed, Pong, Settings
-from proxy.http2.session import CONNECTION_WINDOW, DEFAULT_WINDOW, PREFACE, Limits, Session, SessionError
+from proxy.http2.session import PREFACE, Limits, Session, SessionError
 from tests.proxy.http2.pairs import (
     ACK,
     CONTINUATION,
@@ -117,7 +118,7 @@ def test_a_stream_that_is_not_consumed_stops_alone(pair: Pair) -> None:
     pair.client.send(slow, bytes(190_000))
     assert pair.client.is_backed_up(slow)
     pair.talk()
-    for _ in range(4 * CONNECTION_WINDOW // 30_000):
+    for _ in range(4 * DEFAULT_CONNECTION_WINDOW // 30_000):
         pair.client.send(quick, bytes(30_000))
         pair.talk()
         for piece in of(Data, pair.server.events()):
@@ -127,11 +128,11 @@ def test_a_stream_that_is_not_consumed_stops_alone(pair: Pair) -> None:
     assert not pair.client.is_backed_up(quick)
     assert pair.client.is_backed_up(slow)
     pair.client.events()
-    pair.server.consume(slow, DEFAULT_WINDOW)
+    pair.server.consume(slow, DEFAULT_STREAM_WINDOW)
     pair.talk()
-    pair.server.consume(slow, DEFAULT_WINDOW)
+    pair.server.consume(slow, DEFAULT_STREAM_WINDOW)
     pair.talk()
-    assert sum(len(piece.data) for piece in of(Data, pair.server.events())) == 190_000 - DEFAULT_WINDOW
+    assert sum(len(piece.data) for piece in of(Data, pair.server.events())) == 190_000 - DEFAULT_STREAM_WINDOW
     assert pair.client.events() == [Drained(slow)]
 
 
@@ -159,11 +160,11 @@ def test_an_answer_before_the_requests_end_stops_it(pair: Pair) -> None:
 
 
 def test_what_was_not_consumed_of_streams_that_ended_holds_nothing_up(pair: Pair) -> None:
-    for _ in range(CONNECTION_WINDOW // DEFAULT_WINDOW + 10):
+    for _ in range(DEFAULT_CONNECTION_WINDOW // DEFAULT_STREAM_WINDOW + 10):
         stream = pair.client.request(POST, False)
-        pair.client.send(stream, bytes(DEFAULT_WINDOW))
+        pair.client.send(stream, bytes(DEFAULT_STREAM_WINDOW))
         pair.talk()
-        assert sum(len(piece.data) for piece in of(Data, pair.server.events())) == DEFAULT_WINDOW
+        assert sum(len(piece.data) for piece in of(Data, pair.server.events())) == DEFAULT_STREAM_WINDOW
         pair.client.reset(stream, codes.CANCEL)
         pair.talk()
 

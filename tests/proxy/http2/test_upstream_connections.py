@@ -9,13 +9,13 @@ import threading
 
 from meshd.model.cluster_policies import Limits
 from meshd.model.clusters import Cluster, HttpVersion
-from proxy.exchanges.http2_pool import Http2Pool
-from proxy.exchanges.load import Resource
-from proxy.http2 import codes, nghttp2, upstream
+from proxy.http2 import codes, keepalive, nghttp2
 from proxy.http2.events import Closed, Data, GoAway
 from proxy.http2.session import Limits as SessionLimits
+from proxy.load import Resource
+from proxy.upstream.http2_pool import Http2Pool
 from tests.proxy.http2.pairs import frame
-from tests.proxy.http2.proxied import HTTP2, answer_to, asked, proxied, status
+from tests.proxy.http2.proxied import HTTP2, Held, answer_to, asked, proxied, status
 from tests.support.http2_server import Http2Server, serving
 from tests.support.http_bed import (
     Bed,
@@ -28,27 +28,6 @@ from tests.support.http_bed import (
     receive_until,
     server,
 )
-
-
-class Held:
-    """A server that answers when it is told to."""
-
-    def __init__(self, limits: SessionLimits) -> None:
-        self._limits = limits
-        self._lock = threading.Lock()
-        self.waiting: list[tuple[Http2Server, int]] = []
-
-    def script(self, sock: socket.socket) -> None:
-        peer = Http2Server(sock, self._limits)
-        while True:
-            stream = peer.whole_request().stream
-            with self._lock:
-                self.waiting.append((peer, stream))
-
-    def answer(self) -> None:
-        with self._lock:
-            peer, stream = self.waiting.pop(0)
-            peer.respond(stream)
 
 
 def _ask(proxy: Bed, count: int) -> list[socket.socket]:
@@ -195,11 +174,11 @@ def test_a_silent_server_is_asked_and_given_up() -> None:
             pool.check(proxy.runtime.now + seconds)
 
         def is_pinged() -> bool:
-            proxy.call(lambda: later(upstream.KEEPALIVE_SECONDS + 1))
+            proxy.call(lambda: later(keepalive.SILENT_SECONDS + 1))
             return pinged.is_set()
 
         eventually(is_pinged)
-        proxy.call(lambda: later(upstream.KEEPALIVE_SECONDS + upstream.KEEPALIVE_TIMEOUT_SECONDS + 1))
+        proxy.call(lambda: later(keepalive.SILENT_SECONDS + 2 * keepalive.TIMEOUT_SECONDS))
         assert read_response(client)[0].startswith(b"HTTP/1.1 503 ")
         assert proxy.counter("upstream_http2_keepalive_timeouts_total") == 1
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import string
 
+import msgspec
 from hypothesis import strategies as st
 
 from meshd.model.cluster_policies import GrpcProbe
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health, HttpVersion
+from meshd.model.http2 import Http2Options, KeepAlive
 from meshd.model.listeners import FailurePolicy, HttpOptions, Listener, Protocol
 from meshd.model.request_policies import MILLION
 from meshd.model.routes import (
@@ -61,24 +63,60 @@ edits = st.builds(
     add=tuples(st.tuples(tokens, values)),
     remove=tuples(tokens),
 )
-clusters = st.builds(
-    Cluster,
-    name=names,
-    http_version=st.sampled_from(HttpVersion),
-    balancing=cluster_policies.balancing,
-    panic_percent=st.integers(0, 100),
-    health_check=st.none() | cluster_policies.health_checks,
-    outlier=st.none() | cluster_policies.outliers,
-    limits=cluster_policies.limits,
-    connect_timeout=some_seconds,
-    idle_timeout=seconds,
-    policies=tuples(names),
-).filter(
-    lambda cluster: (
-        not (
-            cluster.http_version is HttpVersion.HTTP1
-            and cluster.health_check
-            and isinstance(cluster.health_check.probe, GrpcProbe)
+http2_options = st.builds(
+    Http2Options,
+    max_streams=st.integers(1, 2**31 - 1),
+    stream_window=st.integers(65_535, 2**31 - 1),
+    connection_window=st.integers(65_535, 2**31 - 1),
+    keepalive=st.none()
+    | st.builds(
+        KeepAlive,
+        interval=seconds,
+        timeout=some_seconds,
+        jitter_percent=st.integers(0, 100).map(float),
+        idle_interval=seconds,
+    ),
+)
+
+
+def _with_one_version(cluster: Cluster) -> Cluster:
+    """What is said of HTTP/2 where it is not spoken is not sent."""
+    if cluster.http_version is HttpVersion.HTTP1:
+        return msgspec.structs.replace(cluster, http2=Http2Options())
+    return cluster
+
+
+def _of_clients(options: Http2Options) -> Http2Options:
+    if options.keepalive is None:
+        return options
+    return msgspec.structs.replace(
+        options, keepalive=msgspec.structs.replace(options.keepalive, idle_interval=0.0)
+    )
+
+
+clusters = (
+    st.builds(
+        Cluster,
+        name=names,
+        http_version=st.sampled_from(HttpVersion),
+        http2=st.just(Http2Options()) | http2_options,
+        balancing=cluster_policies.balancing,
+        panic_percent=st.integers(0, 100),
+        health_check=st.none() | cluster_policies.health_checks,
+        outlier=st.none() | cluster_policies.outliers,
+        limits=cluster_policies.limits,
+        connect_timeout=some_seconds,
+        idle_timeout=seconds,
+        policies=tuples(names),
+    )
+    .map(_with_one_version)
+    .filter(
+        lambda cluster: (
+            not (
+                cluster.http_version is HttpVersion.HTTP1
+                and cluster.health_check
+                and isinstance(cluster.health_check.probe, GrpcProbe)
+            )
         )
     )
 )
@@ -112,6 +150,7 @@ http_options = st.builds(
     request_id=st.booleans(),
     access_log_share=st.integers(0, MILLION),
     via=st.one_of(st.just(""), tokens),
+    http2=st.just(Http2Options()) | http2_options.map(_of_clients),
 )
 
 
@@ -158,6 +197,7 @@ listeners = st.one_of(
         failure_policy=st.sampled_from(FailurePolicy),
         http=http_options,
         fast_path=st.booleans(),
+        http2_fast_path=st.booleans(),
     ),
     st.builds(
         Listener,
