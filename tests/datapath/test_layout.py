@@ -10,7 +10,7 @@ from meshd.datapath.datapath import Datapath
 from meshd.datapath.loading import source
 from meshd.datapath.loading.carry import Conversion
 from meshd.datapath.loading.layout import Field, Layout, MapLayout, StructLayout
-from meshd.datapath.loading.programs import MAPS
+from meshd.datapath.loading.map_names import MAPS
 
 SIZES = {"B": 1, "H": 2, "I": 4, "Q": 8}
 
