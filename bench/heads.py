@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import labs
-from meshd.bench import accounting, driving, manifests, wrk
+from meshd.bench import accounting, driving, manifests, wanted, wrk
+from meshd.bench.checking import Question
 from meshd.bench.guards import BusyError
 from meshd.bench.plan import Load
 from meshd.bench.results import Scenario
@@ -39,7 +40,7 @@ def _once(bed: Bed, script: Path, seconds: int, heads: HeadSizes) -> tuple[Sampl
     client_cpu, server_cpu = driving.cpus(_LOAD)
     bed.pin(client_cpu, server_cpu)
     groups = bed.groups(_LOAD.placement)
-    command = wrk.command(manifests.url(_LOAD), manifests.HEADERS, _LOAD.connections, seconds, script)
+    command = wrk.command(wanted.url(_LOAD), wanted.HEADERS, _LOAD.connections, seconds, script)
     before = accounting.read(groups, ())
     with bed.running(command, client_cpu) as process:
         out, err = process.communicate(timeout=seconds + 30)
@@ -55,8 +56,8 @@ def _rounds(beds: Sequence[Bed], count: int, seconds: int) -> Found:
     found: Found = {}
     heads = {}
     for bed in beds:
-        least, most = bed.check_patiently(manifests.host(_LOAD), _LOAD.body_bytes, _CHECKS)
-        heads[bed] = HeadSizes(least, most + _SLACK)
+        sizes = bed.check(Question(wanted.host(_LOAD), _LOAD, _CHECKS, labs.IN_FORCE_SECONDS))
+        heads[bed] = HeadSizes(sizes.least, sizes.most + _SLACK)
     for number in range(count):
         for name, script in _SCRIPTS.items():
             for i in range(len(beds)):

@@ -12,6 +12,8 @@ from meshd.bench.results import Scenario
 from meshd.bench.testbed import Bed, BedError
 
 _UP_SECONDS = 300
+IN_FORCE_SECONDS = 10.0
+"""Routes may be in force later than pods are ready."""
 
 
 @contextlib.contextmanager

@@ -21,12 +21,13 @@ import msgspec
 import yaml
 
 from bench import labs
-from meshd.bench import accounting, driving, manifests
+from meshd.bench import accounting, driving, manifests, wanted
+from meshd.bench.checking import Question
 from meshd.bench.guards import BusyError
 from meshd.bench.kernel_records import KernelRecords
 from meshd.bench.plan import Load
 from meshd.bench.results import Round
-from meshd.bench.samples import HeadSizes, LoadError
+from meshd.bench.samples import LoadError
 from meshd.bench.testbed import Bed, BedError
 from meshd.cli import asking
 from meshd.cli.errors import CommandError
@@ -55,11 +56,11 @@ def _route(service: str) -> dict[str, Any]:
         "kind": "HTTPRoute",
         "metadata": {"name": service},
         "spec": {
-            "parentRefs": [{"group": "", "kind": "Service", "name": service, "port": manifests.PORT}],
+            "parentRefs": [{"group": "", "kind": "Service", "name": service, "port": wanted.PORTS["http1"]}],
             "rules": [
                 {
                     "matches": [{"path": {"type": "PathPrefix", "value": path}}],
-                    "backendRefs": [{"name": service, "port": manifests.PORT}],
+                    "backendRefs": [{"name": service, "port": wanted.PORTS["http1"]}],
                 }
                 for path in paths
             ],
@@ -69,13 +70,13 @@ def _route(service: str) -> dict[str, Any]:
 
 def _services() -> Iterator[dict[str, Any]]:
     """SERVICES services, the measured one among them."""
-    yield _route(manifests.SERVERS["same-node"])
+    yield _route(wanted.SERVERS["same-node"])
     for i in range(SERVICES - 1):
         yield {
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": f"s{i}", "labels": {"app": _IDLE}},
-            "spec": {"selector": {"app": _IDLE}, "ports": [{"name": "http", "port": manifests.PORT}]},
+            "spec": {"selector": {"app": _IDLE}, "ports": [{"name": "http", "port": wanted.PORTS["http1"]}]},
         }
         yield _route(f"s{i}")
 
@@ -105,7 +106,7 @@ def _idle_flows(bed: Bed, folder: Path) -> Iterator[None]:
     file.write_text("\n".join(addresses))
     program = str(Path(__file__).with_name("idle_flows.py"))
     with bed.running(
-        (sys.executable, program, str(FLOWS), str(manifests.PORT), manifests.path(_SIZE))
+        (sys.executable, program, str(FLOWS), str(wanted.PORTS["http1"]), wanted.path(_SIZE))
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -129,7 +130,7 @@ def _wait_until_in_force(bed: Bed) -> None:
             raise LoadError(f"after {_IN_FORCE_SECONDS:g} s only {found} services are in force")
         time.sleep(0.2)
     for i in (0, SERVICES - 2):  # and their endpoints
-        bed.check_patiently(f"s{i}", _SIZE, 1)
+        bed.check(Question(f"s{i}", _LOAD, 1, labs.IN_FORCE_SECONDS))
 
 
 def _idle_percent(bed: Bed, seconds: int) -> float:
@@ -145,7 +146,8 @@ def _rounds(beds: Sequence[Bed], count: int, seconds: int) -> dict[str, list[Rou
     """Of each bed, in turns, each round beginning with the other one."""
     found: dict[str, list[Round]] = {bed.lab.name: [] for bed in beds}
     softirq = accounting.softirq_threads()
-    heads = {bed: HeadSizes(*bed.check_patiently(manifests.host(_LOAD), _SIZE, _CHECKS)) for bed in beds}
+    question = Question(wanted.host(_LOAD), _LOAD, _CHECKS, labs.IN_FORCE_SECONDS)
+    heads = {bed: bed.check(question) for bed in beds}
     for number in range(1, count + 1):
         for bed in beds if number % 2 else beds[::-1]:
             driven = driving.drive(bed, _LOAD, number, seconds, heads[bed], softirq)

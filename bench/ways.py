@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import labs
-from meshd.bench import accounting, driving, manifests, wrk
+from meshd.bench import accounting, driving, manifests, wanted, wrk
+from meshd.bench.checking import Question
 from meshd.bench.guards import BusyError
 from meshd.bench.plan import Load
 from meshd.bench.results import Scenario
@@ -96,7 +97,7 @@ def _once(bed: Bed, load: Load, seconds: int, heads: HeadSizes) -> Measured:
     client_cpu, server_cpu = driving.cpus(load)
     bed.pin(client_cpu, server_cpu)
     groups = bed.groups(load.placement)
-    command = wrk.command(manifests.url(load), manifests.HEADERS, load.connections, seconds)
+    command = wrk.command(wanted.url(load), wanted.HEADERS, load.connections, seconds)
     before = accounting.read(groups, ())
     with bed.running(command, client_cpu) as process:
         out, err = process.communicate(timeout=seconds + 30)
@@ -112,8 +113,8 @@ def _rounds(beds: Mapping[str, Bed], loads: Sequence[Load], count: int, seconds:
     found: Found = {}
     names = list(beds)
     for load in loads:
-        host, size = manifests.host(load), load.body_bytes
-        heads = {name: HeadSizes(*bed.check_patiently(host, size, _CHECKS)) for name, bed in beds.items()}
+        question = Question(wanted.host(load), load, _CHECKS, labs.IN_FORCE_SECONDS)
+        heads = {name: bed.check(question) for name, bed in beds.items()}
         for number in range(count):
             for i in range(len(names)):
                 name = names[(number + i) % len(names)]

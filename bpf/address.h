@@ -4,7 +4,7 @@
 #define MESHD_ADDRESS_H
 
 #include "consts.h"
-#include "types.h"
+#include "types/address.h"
 
 #define V4_MAPPED_PREFIX bpf_htonl(0xffff)
 #define LOOPBACK4	 bpf_htonl(0x7f000001)
@@ -22,6 +22,13 @@ static __always_inline void set_ipv4(struct address_port *a, __be32 address, __u
 	a->address[3] = address;
 	a->port = port;
 	a->zero = 0;
+}
+
+static __always_inline bool same_end(const struct address_port *a, const struct address_port *b)
+{
+	return a->address[3] == b->address[3] && a->port == b->port &&
+	       a->address[2] == b->address[2] && a->address[1] == b->address[1] &&
+	       a->address[0] == b->address[0];
 }
 
 /* A context field, loaded here and nowhere else. Without it the compiler moves the loads of two

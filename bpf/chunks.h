@@ -6,7 +6,8 @@
 #ifndef MESHD_CHUNKS_H
 #define MESHD_CHUNKS_H
 
-#include "types.h"
+#include "consts.h"
+#include "types/connection.h"
 
 #define MAX_CHUNK_DIGITS 7
 /* The line end of the chunk before, a size line, and the line end after the last one. */

@@ -91,6 +91,8 @@ static __always_inline void close_connection(struct bpf_sock_ops *ops)
 	SET_KEY_AT_PROXY(&key, ops);
 	connections.delete(&key);
 	owners.delete(&key);
+	spliced_armed.delete(&key);
+	spliced.delete(&key);
 }
 
 /* An end of an upstream connection, U or S, is being closed by either side: no further request for

@@ -61,6 +61,11 @@
 #define MESHD_MAX_JOINED 131072
 #endif
 
+/* HTTP/2 connections that are spliced. */
+#ifndef MESHD_MAX_SPLICED
+#define MESHD_MAX_SPLICED 65536
+#endif
+
 /* Endpoints, of each cluster that they are in, that are judged by their answers. */
 #ifndef MESHD_MAX_JUDGED
 #define MESHD_MAX_JUDGED 65536
@@ -103,6 +108,13 @@
 #endif
 /* What the kernel keeps for a message beside its bytes. */
 #define MESSAGE_OVERHEAD 1024
+
+/* Headers and payloads of a spliced connection that one call of a program passes over; it is called
+ * again for what comes after them.
+ */
+#ifndef MESHD_MAX_SPLICED_STEPS
+#define MESHD_MAX_SPLICED_STEPS 128
+#endif
 
 /* To another node the bytes go into U's send buffer, which may not overflow. */
 #ifndef MESHD_MAX_REMOTE_REQUEST_BODY

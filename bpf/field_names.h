@@ -4,6 +4,7 @@
 #define MESHD_FIELD_NAMES_H
 
 #include "head_text.h"
+#include "types/rules.h"
 
 #define NAME_GOES_ON(a, b, c, d, e, f, g, h)                                                       \
 	(scan->name[1] == CHARS8(a, b, c, d, e, f, g, h) && !scan->name[2])

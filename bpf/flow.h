@@ -100,6 +100,11 @@ static __always_inline void open_flow(struct bpf_sock_ops *ops, struct origin *o
 		enrol_client(ops, &key);
 }
 
+static __always_inline bool same_flow(const struct flow_key *a, const struct flow_key *b)
+{
+	return a->netns == b->netns && same_end(&a->client, &b->client);
+}
+
 /* The client sends nothing more, and may wait for its last answer. */
 static __always_inline void end_flow(struct bpf_sock_ops *ops)
 {
@@ -126,6 +131,7 @@ static __always_inline void close_flow(struct bpf_sock_ops *ops)
 
 	set_flow_key(&key, ops);
 	forget_request(&key);
+	spliced_flows.delete(&key);
 	if (!flows.delete(&key))
 		COUNT(flows_closed);
 }

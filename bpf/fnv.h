@@ -3,8 +3,6 @@
 #ifndef MESHD_FNV_H
 #define MESHD_FNV_H
 
-#include "types.h"
-
 /* The hash of no bytes: that of the path prefix "/". */
 #define FNV_BASIS 0xcbf29ce484222325ULL
 

@@ -13,7 +13,8 @@
 #ifndef MESHD_HEAD_TEXT_H
 #define MESHD_HEAD_TEXT_H
 
-#include "types.h"
+#include "types/head.h"
+#include "types/upcall.h"
 #include "words.h"
 
 /* The verifier masks with this, and no head is longer. */

@@ -6,7 +6,21 @@
 #define MESHD_MAPS_H
 
 #include "consts.h"
-#include "types.h"
+#include "types/address.h"
+#include "types/arming.h"
+#include "types/connection.h"
+#include "types/counts.h"
+#include "types/flow.h"
+#include "types/head.h"
+#include "types/joined.h"
+#include "types/judged.h"
+#include "types/member.h"
+#include "types/origin.h"
+#include "types/rules.h"
+#include "types/service.h"
+#include "types/settings.h"
+#include "types/spliced.h"
+#include "types/upcall.h"
 
 /* netns cookie -> the workload in it. What is not in here is never touched. */
 BPF_F_TABLE("hash", u64, struct member, members, MESHD_MAX_MEMBERS, BPF_F_NO_PREALLOC);
@@ -101,6 +115,20 @@ BPF_F_TABLE("array", u32, struct settings, settings, 1, 0);
 
 /* 0 -> counters of this CPU; 1 -> what they were under an earlier layout, written by user space. */
 BPF_F_TABLE("percpu_array", u32, struct stats, stats, 2, 0);
+
+/* client's end of a captured connection that is spliced -> the upstream connection that it is
+ * spliced with; entered by the proxy.
+ */
+BPF_F_TABLE("hash", struct flow_key, struct connection_key, spliced_flows, MESHD_MAX_SPLICED,
+	BPF_F_NO_PREALLOC);
+
+/* an upstream connection that is spliced -> what the proxy decided for it. Likewise, what the
+ * kernel does on it. Both are entered by the proxy, and removed when U is closed.
+ */
+BPF_F_TABLE("hash", struct connection_key, struct spliced_arming, spliced_armed, MESHD_MAX_SPLICED,
+	BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct connection_key, struct spliced, spliced, MESHD_MAX_SPLICED,
+	BPF_F_NO_PREALLOC);
 
 /* end of a joined connection -> its progress, as long as its socket is connected. */
 BPF_F_TABLE(

@@ -4,11 +4,13 @@
 #define MESHD_REQUEST_H
 
 #include "connection.h"
+#include "divided.h"
 #include "flow_state.h"
 #include "judged.h"
 #include "request_head.h"
 #include "request_lines.h"
 #include "routes.h"
+#include "spliced.h"
 #include "tcp.h"
 #include "upcalls.h"
 
@@ -18,22 +20,6 @@ static __always_inline bool to_server(struct sk_msg_md *msg, struct flow *flow)
 	if (flow->remote)
 		return upstreams.msg_redirect_hash(msg, &flow->connection, 0) == SK_PASS;
 	return servers.msg_redirect_hash(msg, &flow->connection, BPF_F_INGRESS) == SK_PASS;
-}
-
-/* Redirects the first bytes of a message; the program is then called for the rest. */
-static __always_inline void divide(struct sk_msg_md *msg, struct flow *flow, u32 taken)
-{
-	bpf_msg_apply_bytes(msg, taken);
-	flow->divided = 1;
-}
-
-/* Lets the bytes go on by TCP. The kernel keeps a redirected message's target for the rest of it,
- * and takes "pass" for "redirect there" (sk_psock_msg_verdict, seen in 6.18): so the rest is sent
- * to where it would go.
- */
-static __always_inline int pass_up(struct sk_msg_md *msg, struct flow_key *key, bool divided)
-{
-	return divided ? clients.msg_redirect_hash(msg, key, 0) : SK_PASS;
 }
 
 /* The rest of a carried request's body goes where its head went. Once an end of that connection is
@@ -53,7 +39,7 @@ static __always_inline int carry_body(
 	flow->kept = 0;
 	if (size > flow->request_left) {
 		size = flow->request_left;
-		divide(msg, flow, size);
+		divide(msg, &flow->divided, size);
 	}
 	flow->request_left -= size;
 	connection->redirected += size + MESSAGE_OVERHEAD;
@@ -227,7 +213,7 @@ static __always_inline enum upcall carry_request(
 	flow->request_left = total - own;
 	flow->given_up = 0;
 	if (size > own)
-		divide(msg, flow, own + lines.total);
+		divide(msg, &flow->divided, own + lines.total);
 	flow->began = now;
 	flow->rules = rules;
 	flow->cluster = share.cluster;
@@ -261,11 +247,15 @@ static __always_inline int from_client(struct sk_msg_md *msg)
 	 * all that follows for both cases.
 	 */
 	bpf_msg_apply_bytes(msg, 0);
+	if (flow->spliced)
+		return from_spliced_client(msg, flow, &key, divided);
 	if (flow->request_left && !flow->given_up)
 		return carry_body(msg, flow, &key, divided);
 	reason = carry_request(msg, &key, flow);
 	if (!reason)
 		return SK_PASS;
+	if (reason == UPCALL_NEW)
+		note_splicing(flow, &key);
 	if (reason != UPCALL_SLOW)
 		flow->reason = reason;
 	note_upcall(flow, reason);

@@ -11,7 +11,8 @@
 #define MESHD_REQUEST_LINES_H
 
 #include "head_text.h"
-#include "types.h"
+#include "types/arming.h"
+#include "types/head.h"
 #include "words.h"
 
 /* "forwarded-proto: http\r\nx-" */

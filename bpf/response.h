@@ -7,8 +7,10 @@
 #include "bell.h"
 #include "chunks.h"
 #include "connection.h"
+#include "divided.h"
 #include "judged.h"
 #include "response_head.h"
+#include "spliced.h"
 #include "tcp.h"
 #include "upcalls.h"
 
@@ -24,18 +26,6 @@ static __always_inline void note_received(struct connection *connection, struct 
 	connection->received = tcp.received - connection->first_to_server;
 	connection->unread = tcp.read != tcp.received;
 	note_read(&connection->redirected, sk, MESHD_MAX_REDIRECTED);
-}
-
-static __always_inline bool same_end(const struct address_port *a, const struct address_port *b)
-{
-	return a->address[3] == b->address[3] && a->port == b->port &&
-	       a->address[2] == b->address[2] && a->address[1] == b->address[1] &&
-	       a->address[0] == b->address[0];
-}
-
-static __always_inline bool same_flow(const struct flow_key *a, const struct flow_key *b)
-{
-	return a->netns == b->netns && same_end(&a->client, &b->client);
 }
 
 /* The flow whose request this connection carries. NULL: its client is gone, even if another one has
@@ -192,18 +182,12 @@ static __always_inline u32 next_piece(
 	return taken + piece.data;
 }
 
-/* Lets the bytes go on by TCP: see pass_up. */
-static __always_inline int pass_back(
-	struct sk_msg_md *msg, struct connection_key *key, bool divided)
-{
-	return divided ? servers.msg_redirect_hash(msg, key, 0) : SK_PASS;
-}
-
 /* The bytes from a server on this node that msg begins with. */
 static __always_inline int from_server(struct sk_msg_md *msg)
 {
 	struct connection *connection;
 	struct connection_key key = {};
+	struct spliced_arming *splicing;
 	struct flow *flow;
 	u32 size = msg->size, taken;
 	bool divided;
@@ -217,6 +201,9 @@ static __always_inline int from_server(struct sk_msg_md *msg)
 	connection->divided = 0;
 	bpf_msg_apply_bytes(msg, 0); /* see from_client */
 	if (!kernel_reads(connection)) {
+		splicing = spliced_armed.lookup(&key);
+		if (splicing)
+			return from_spliced_server(msg, connection, splicing, &key, divided);
 		connection->last_used = bpf_ktime_get_ns();
 		return pass_back(msg, &key, divided);
 	}

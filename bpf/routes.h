@@ -6,6 +6,9 @@
 
 #include "fnv.h"
 #include "maps.h"
+#include "types/arming.h"
+#include "types/rules.h"
+#include "types/upcall.h"
 #include "words.h"
 
 static __always_inline bool bytes_are(const __u8 *data, const __u8 *data_end, u32 start,

@@ -6,8 +6,6 @@
 #ifndef MESHD_TCP_H
 #define MESHD_TCP_H
 
-#include "types.h"
-
 #ifdef TCP_SOCK_COPIED_SEQ
 
 #define TCP_FIELD(tcp, offset)                                                                     \

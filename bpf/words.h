@@ -5,8 +5,6 @@
 #ifndef MESHD_WORDS_H
 #define MESHD_WORDS_H
 
-#include "types.h"
-
 #define CHARS2(a, b)		       ((u16)(u8)(a) | (u16)(u8)(b) << 8)
 #define CHARS4(a, b, c, d)	       ((u32)CHARS2(a, b) | (u32)CHARS2(c, d) << 16)
 #define CHARS8(a, b, c, d, e, f, g, h) ((u64)CHARS4(a, b, c, d) | (u64)CHARS4(e, f, g, h) << 32)

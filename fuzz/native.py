@@ -118,7 +118,7 @@ class Heads:
             ("rule_set", self._set),
         ):
             if self._library[f"size_of_{struct[0]}"]() != ctypes.sizeof(struct[1]):
-                raise ValueError(f"struct {struct[0]} of bpf/types.h is another one")
+                raise ValueError(f"struct {struct[0]} of bpf/types/ is another one")
         self._request = ctypes.byref(self.request)
         self._response = ctypes.byref(self.response)
         self._rules = ctypes.byref(self._set)

@@ -21,7 +21,7 @@ import msgspec
 
 _HEADER = struct.Struct("!IB")
 MAX_FRAME_BYTES = 64 * 1024 * 1024
-MAX_FRAME_FDS = 8
+MAX_FRAME_FDS = 16
 _READ_BYTES = 256 * 1024
 _MAX_QUEUED_BYTES = 256 * 1024 * 1024
 

@@ -6,23 +6,20 @@ import asyncio
 import resource
 import time
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from proxy.exchanges.load import Loads
 from proxy.http1.heads import http_date
 from proxy.http1.request_parser import RequestParser
 from proxy.http1.response_parser import ResponseParser
 from proxy.http2.request_decision import RequestDecisions
 from proxy.in_force import ConfigInForce
+from proxy.load import Loads
 from proxy.node_buckets import NodeBuckets
 from proxy.telemetry.access_log import AccessLogEntry
 from proxy.telemetry.outcomes import Outcomes
 from proxy.telemetry.stats import Counters, RequestStats
 from proxy.telemetry.tcp_stats import TcpStats
 from proxy.waiting import Waiting
-
-if TYPE_CHECKING:
-    from proxy.exchanges.caller import Caller
 
 SWEEP_SECONDS = 0.25
 MAX_DOWNSTREAM_CONNECTIONS = 64 * 1024
@@ -39,14 +36,21 @@ class Connection(Timed, Protocol):
     """A client's connection, whatever is spoken on it."""
 
     @property
-    def caller(self) -> Caller:
-        """Whose it is."""
+    def caller(self) -> object:
+        """Whose it is: the same object for all of a workload's."""
 
     def drain(self) -> None:
         """The worker is about to end: end as soon as that harms nobody."""
 
     def close_at_once(self) -> None:
         """Close, whether or not the client reads what waits for it."""
+
+
+class Spliced(Protocol):
+    """A client's connection that was decided for as a whole."""
+
+    def config_changed(self) -> None:
+        """That decision may not hold any more."""
 
 
 class AccessLog(Protocol):
@@ -87,6 +91,8 @@ class Runtime:
         self.draining = False
         self.connections: set[Connection] = set()
         """Clients'."""
+        self.spliced: set[Spliced] = set()
+        """Those of the clients' connections that are."""
         self._all_closed = asyncio.Event()
         # Each downstream connection may need an upstream one, and both are files.
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -100,6 +106,11 @@ class Runtime:
     def downstream_connections(self) -> int:
         """How many there are."""
         return len(self.connections)
+
+    def config_changed(self) -> None:
+        """Another config is in force."""
+        for each in tuple(self.spliced):
+            each.config_changed()
 
     def opened(self, connection: Connection) -> None:
         """A downstream connection has been accepted."""

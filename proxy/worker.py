@@ -16,6 +16,7 @@ import meshd
 from meshd import heap, log, netns
 from meshd.datapath.flows.arming import ArmingFds, ArmingTable
 from meshd.datapath.flows.kept_requests import KeptRequests
+from meshd.datapath.flows.splices import SpliceFds, SpliceTable
 from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
 from meshd.datapath.kernel.bell import Bell
@@ -44,12 +45,12 @@ from meshd.model.wire import (
     Update,
 )
 from proxy import node_buckets
-from proxy.exchanges.caller import Marks
 from proxy.fast.path import FastPath
 from proxy.node_buckets import NodeBuckets
 from proxy.runtime import Runtime
 from proxy.served import Served
 from proxy.telemetry.access_log_file import FLUSH_SECONDS, AccessLogFile
+from proxy.upstream.caller import Marks
 from proxy.waiting import Wanted
 
 _logger = logging.getLogger("meshd.proxy")
@@ -76,6 +77,7 @@ class Worker:
         self._arming: ArmingTable | None = None
         self._kept: KeptRequests | None = None
         self._bell: Bell | None = None
+        self._splices: SpliceTable | None = None
         self._heartbeat_interval = 1.0
         self._access_log: AccessLogFile | None = None
         self._access_log_config = ("", "")
@@ -196,6 +198,7 @@ class Worker:
         self._runtime.config.apply(delta)
         for served in self._served.values():
             served.caller.config_changed()
+        self._runtime.config_changed()
         self._runtime.waiting.config_changed()
 
     def _configure(self, message: Configure, fds: Sequence[int]) -> None:
@@ -203,28 +206,30 @@ class Worker:
         with contextlib.ExitStack() as undo:
             for fd in fds:
                 undo.callback(os.close, fd)
-            flows_fd, heartbeat_fd, *arming_fds, kept_fd, bells_fd = fds
+            flows_fd, heartbeat_fd, *arming_fds, kept_fd, bells_fd = fds[:8]
             layout = Layout.from_json(message.layout)
             flows, heartbeat = FlowTable(flows_fd, layout), Heartbeat(heartbeat_fd)
             arming = ArmingTable(ArmingFds(*arming_fds), layout, self._index)
             kept = KeptRequests(kept_fd, flows, layout)
             bell = Bell(bells_fd, self._index, layout)
+            splices = SpliceTable(SpliceFds(*fds[8:]), layout)
             undo.pop_all()
         os.close(bells_fd)
         if self._bell is not None:
             self._runtime.loop.remove_reader(self._bell.fd)
-        for old in (self._flows, self._heartbeat, self._arming, self._kept, self._bell):
+        for old in (self._flows, self._heartbeat, self._arming, self._kept, self._bell, self._splices):
             if old is not None:
                 old.close()
         self._flows, self._heartbeat, self._arming = flows, heartbeat, arming
-        self._kept, self._bell = kept, bell
-        self._fast_path.configure(flows, arming, kept, bell, message.fast_path, message.sample)
+        self._kept, self._bell, self._splices = kept, bell, splices
+        self._fast_path.configure(flows, arming, kept, bell, splices, message.fast_path, message.sample)
         self._runtime.loop.add_reader(bell.fd, self._fast_path.rung)
         self._heartbeat_interval = message.heartbeat_interval
         self._marks = Marks(message.mark, message.plain_mark)
         if not self._stopping.is_set():
             heartbeat.beat(self._index)
         self._log_to(message.access_log, message.access_log_format)
+        self._runtime.config_changed()
 
     def _log_to(self, path: str, format_name: str) -> None:
         if (path, format_name) == self._access_log_config:

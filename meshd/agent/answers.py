@@ -33,7 +33,7 @@ from meshd.agent.views import endpoint_views, left_out_views, route_views, servi
 from meshd.agent.worker_slot import WorkerSlot
 from meshd.agent.workers import Workers
 from meshd.datapath.datapath import Datapath
-from meshd.datapath.flows.listing import FlowList
+from meshd.datapath.flows.listing import FLOW_MAPS, FlowList
 from meshd.model.listeners import Protocol
 from meshd.model.view import (
     CaptureView,
@@ -75,7 +75,7 @@ class Answers:
         self._began = time.monotonic()
         self._totals = Totals()
         datapath = parts.datapath
-        self._flow_list = FlowList(datapath.open_map("flows"), datapath.open_map("armed"), datapath.layout)
+        self._flow_list = FlowList(map(datapath.open_map, FLOW_MAPS), datapath.layout)
         self.documents: dict[str, Document] = {
             "status": self._status_view,
             "workloads": self._workloads_view,
@@ -149,6 +149,7 @@ class Answers:
 
     def _capture_view(self) -> CaptureView:
         fast_path, tested = self._options.fast_path, self._options.fast_path.tested
+        counters = self._totals.counters()
         return CaptureView(
             pins=str(self._parts.datapath.pin_dir),
             cgroup=str(self._parts.datapath.cgroup),
@@ -157,6 +158,8 @@ class Answers:
             verdict_program_needed=tested.verdict_program_needed if tested else None,
             self_test=tuple(CheckView(name=c.name, reason=c.reason) for c in tested.checks) if tested else (),
             fast_path_requests=sum(total.count for total in self._totals.kernel.values()),
+            spliced_connections=counters.get("http2_spliced_connections_total", 0),
+            spliced_requests=counters.get("http2_spliced_requests_total", 0),
             upcalls=_by_reason(self._parts.counts.upcalls()),
             splice_watch=self._parts.splicers.state if fast_path.on else "off",
             counters=self._parts.datapath.counters(),
@@ -209,7 +212,7 @@ class Answers:
     async def _explain_view(self, question: str) -> object:
         options = self._options
         off = "" if options.fast_path.on else options.fast_path.reason
-        all_logged = bool(options.access_log) and not options.fast_path.sample
+        logged = bool(options.access_log)
         try:
             request = msgspec.json.decode(question, type=ExplainedRequest)
             protocol = Protocol.HTTP if request.method else Protocol.TCP
@@ -220,7 +223,12 @@ class Answers:
                     "its routes in time"
                 )
             return explain(
-                self._parts.config.snapshot, request, self._parts.datapath.rules_of, off, all_logged
+                self._parts.config.snapshot,
+                request,
+                self._parts.datapath.rules_of,
+                off,
+                all_logged=logged and not options.fast_path.sample,
+                logged=logged,
             )
         except (msgspec.MsgspecError, CannotExplainError) as error:
             raise QuestionError(str(error)) from None

@@ -70,10 +70,12 @@ class ConfigInForce:
         """
         async with self._lock:
             old = self.snapshot
-            delta = _numbered(difference(old, desired(old)), old.generation + 1)
+            wanted = desired(old)
+            delta = _numbered(difference(old, wanted), old.generation + 1)
             if delta == Delta(generation=delta.generation):
                 return
-            new = old.apply(delta)
+            # Not ``old.apply``: to what is wanted next it is to be compared by what the two share.
+            new = wanted.numbered(delta.generation)
             # A service that goes leaves the kernel first and one that comes enters it last, so that no
             # captured connection meets a worker that does not know its service.
             less = old

@@ -14,6 +14,7 @@ from meshd.agent.policy_text import route_effects
 from meshd.agent.views import action_text, match_text
 from meshd.datapath.rules.compilation import DEFAULT_LIMITS, METHODS, PARSED_FIELDS, CompiledRules, why_upcall
 from meshd.datapath.rules.decision import Carried, Reason, Upcall, decide
+from meshd.datapath.rules.splicing import LOGGED, NOT_ASKED_FOR, splicing
 from meshd.model.grpc import CONTENT_TYPE
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.regex import RegexError
@@ -34,10 +35,12 @@ def explain(
     rules_of: Callable[[str, str], CompiledRules | str],
     off: str = "",
     all_logged: bool = False,
+    logged: bool = False,
 ) -> ExplanationView:
     """``rules_of``: as Datapath.rules_of. ``off``: why no request takes the fast path on this node.
 
-    ``all_logged``: there is an access log, and the node says nothing of samples. Raises CannotExplainError.
+    ``logged``: there is an access log; ``all_logged``: and the node says nothing of samples. Raises
+    CannotExplainError.
     """
     if not request.method:
         return explain_connection(snapshot, request)
@@ -77,6 +80,22 @@ def explain(
         reason=reason,
         policies=route.policies if route else (),
         effects=tuple(route_effects(forward)) if forward else (),
+        http2=_of_http2(snapshot, listener, logged),
+    )
+
+
+def _of_http2(snapshot: Snapshot, listener: Listener, logged: bool) -> str:
+    """What becomes of HTTP/2 connections; empty: nothing out of the ordinary."""
+    found = splicing(snapshot, listener)
+    if found == NOT_ASKED_FOR:
+        return ""
+    if logged and listener.http.access_log_share:
+        found = LOGGED
+    if isinstance(found, str):
+        return f"connections are not spliced, because: {found}"
+    return (
+        f"connections are spliced: all requests of one go, unread, to one endpoint of {found.cluster.name}, "
+        "until another config is in force"
     )
 
 

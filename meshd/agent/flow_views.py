@@ -25,16 +25,29 @@ def flow_views(
             workload=workloads.get(flow.netns, f"netns {flow.netns}"),
             client=_end(flow.client),
             service=services.get(flow.destination, _end(flow.destination)),
-            path="kernel" if flow.requests and flow.state is not FlowState.NEW else "proxy",
-            state=flow.state.value,
-            carried=flow.requests,
+            path=_path(flow),
+            state=_state(flow),
+            carried=flow.spliced.requests if flow.spliced else flow.requests,
             upcalls=flow.upcalls,
-            endpoints=tuple(map(_end, flow.endpoints)),
+            endpoints=tuple(map(_end, (flow.spliced.endpoint,) if flow.spliced else flow.endpoints)),
             age_seconds=round(now - flow.opened, 3) if flow.opened else None,
             current=flow.rules in rules,
         )
         for flow in sorted(flows, key=lambda flow: (workloads.get(flow.netns, ""), flow.client))
     )
+
+
+def _path(flow: OpenFlow) -> str:
+    if flow.spliced:
+        return "spliced"
+    return "kernel" if flow.requests and flow.state is not FlowState.NEW else "proxy"
+
+
+def _state(flow: OpenFlow) -> str:
+    if flow.spliced is None:
+        return flow.state.value
+    up, down = flow.spliced.up, flow.spliced.down
+    return "half" if up != down else "redirected" if up else "relayed"
 
 
 def _end(end: tuple[str, int]) -> str:

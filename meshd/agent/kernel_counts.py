@@ -61,9 +61,10 @@ class KernelCounts:
         """This snapshot is in force now. Raises OSError."""
         async with self._lock:
             for variant, listener in self._fingerprints.update(snapshot).items():
-                self._names[variant] = (self._fingerprints[variant], rule_names(snapshot, listener))
-            for variant in self._names.keys() - set(self._fingerprints):
-                del self._names[variant]
+                if listener is None:
+                    del self._names[variant]
+                else:
+                    self._names[variant] = (self._fingerprints[variant], rule_names(snapshot, listener))
             self._totals.rules_in_force(dict(self._names.values()), time.monotonic())
             if snapshot.listeners is not self._listeners:
                 await self._take_services()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 import logging
 import os
-from collections.abc import Mapping
 
 from meshd import log
 from meshd.limit_page import MAX_ROWS, LimitPage, Resource, new_fd
 from meshd.model.cluster_policies import Limits
 from meshd.model.clusters import Cluster
+from meshd.model.shared_map import SharedMap
 from meshd.model.snapshot import Snapshot
 from meshd.model.wire import ShareLimits
 
@@ -26,8 +26,8 @@ class SharedLimits:
         self._workers = workers
         self._fd = new_fd(workers)
         self._page = LimitPage(self._fd, workers)
-        self._seen: Mapping[str, Cluster] = {}
-        self._limited: frozenset[str] = frozenset()
+        self._seen: SharedMap[str, Cluster] = SharedMap()
+        self._limited: set[str] = set()
         """Of those, which have limits."""
         self._rows: dict[str, int] = {}
         """Of those in turn, as far as there is room."""
@@ -37,16 +37,16 @@ class SharedLimits:
 
     def follow(self, snapshot: Snapshot) -> bool:
         """Give rows to the clusters that have limits. Whether any changed: then workers are to be told."""
-        if snapshot.clusters is self._seen:
-            return False
+        others = set(self._seen.others(snapshot.clusters))
         self._seen = snapshot.clusters
-        limited = frozenset(name for name, each in snapshot.clusters.items() if each.limits != _NONE)
-        if limited == self._limited:
+        limited = {name for name in others if name in self._seen and self._seen[name].limits != _NONE}
+        if others & self._limited == limited:
             return False
-        self._limited = limited
-        for name in self._rows.keys() - limited:
+        self._limited -= others
+        self._limited |= limited
+        for name in self._rows.keys() & (others - limited):
             heapq.heappush(self._freed, self._rows.pop(name))
-        new = sorted(limited - self._rows.keys())
+        new = sorted(self._limited - self._rows.keys())
         for number, name in enumerate(new):
             row = self._free_row()
             if row is None:

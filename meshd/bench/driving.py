@@ -5,30 +5,24 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
 from hdrh.histogram import HdrHistogram
 
-from meshd.bench import accounting, distribution, manifests, wrk
+from meshd.bench import accounting, distribution, h2load, own_tool, wanted, wrk
 from meshd.bench.accounting import Reading
 from meshd.bench.plan import Load
 from meshd.bench.results import NOISY_STEAL_PERCENT, Party, Placement, Round
 from meshd.bench.samples import HeadSizes, LoadError, Samples
 
 CLIENT_CPU, SERVER_CPU = 0, 1
-_LATE_SHARE = 0.5
-"""Of the open loop's requests: more sent late than this, and it is the tool that is too slow."""
 _GRACE_SECONDS = 30
 _CLOSE = "Connection: close\r\n"
-DRAIN_SECONDS = 0.25
-"""How long the open loop waits for its last answers. Short, so that a scenario that does not keep up is
-found out: its latencies would only say how long the run was."""
 
 
 class Place(Protocol):
@@ -60,17 +54,6 @@ class Driven:
     """How."""
 
 
-class _OpenLoopReport(msgspec.Struct, frozen=True):
-    """What open_loop.py writes."""
-
-    failed: str = ""
-    sent: int = 0
-    answered: int = 0
-    late: int = 0
-    seconds: float = 0.0
-    latencies: list[tuple[int, int]] = []
-
-
 def cpus(load: Load) -> tuple[int, int]:
     """The CPUs of the client's and of the server's side.
 
@@ -87,14 +70,15 @@ def drive(bed: Place, load: Load, number: int, seconds: int, heads: HeadSizes, s
     bed.pin(client_cpu, server_cpu)
     groups = bed.groups(load.placement)
     carried_before = bed.carried()
-    if load.rate is None:
+    if load.rate is None and load.protocol != "grpc-stream":
         before = accounting.read(groups, softirq)
-        samples = _closed(bed, load, seconds, heads, client_cpu)
+        closed = _by_wrk if load.protocol in ("http1", "http1-close") else _by_h2load
+        samples = closed(bed, load, seconds, heads, client_cpu)
     else:
-        with bed.running(_open_loop(load, load.rate, seconds), client_cpu) as process:
+        with bed.running(own_tool.command(load, seconds), client_cpu) as process:
             _wait_until_ready(process)
             before = accounting.read(groups, softirq)
-            samples = _opened(process, load.rate, seconds)
+            samples = _by_own_tool(process, load, seconds)
     after, carried_after = accounting.read(groups, softirq), bed.carried()
     carried = None
     if carried_before is not None and carried_after is not None:
@@ -132,29 +116,31 @@ def _driven(number: int, samples: Samples, before: Reading, after: Reading, carr
     )
 
 
-def _closed(bed: Place, load: Load, seconds: int, heads: HeadSizes, cpu: int) -> Samples:
-    fields = dict(manifests.HEADERS)
+def _by_wrk(bed: Place, load: Load, seconds: int, heads: HeadSizes, cpu: int) -> Samples:
+    fields = dict(wanted.HEADERS)
     if load.protocol == "http1-close":
         fields["Connection"] = "close"
         # The check's answers had "Connection: keep-alive" (nginx) or nothing (Envoy); these have "close".
         heads = HeadSizes(heads.least - len("keep-alive") + len("close"), heads.most + len(_CLOSE))
-    command = wrk.command(manifests.url(load), fields, load.connections, seconds)
+    command = wrk.command(wanted.url(load), fields, load.connections, seconds)
+    return wrk.samples(_output(bed, command, seconds, cpu), load.connections, load.body_bytes, heads)
+
+
+def _by_h2load(bed: Place, load: Load, seconds: int, _heads: HeadSizes, cpu: int) -> Samples:
+    with tempfile.TemporaryDirectory(prefix="meshd-bench-") as name:
+        folder = Path(name)
+        h2load.prepare(folder)
+        output = _output(bed, h2load.command(load, wanted.HEADERS, seconds, folder), seconds, cpu)
+        return h2load.samples(load, output, h2load.log(folder))
+
+
+def _output(bed: Place, command: Sequence[str], seconds: int, cpu: int) -> str:
     with bed.running(command, cpu) as process:
         try:
             out, err = process.communicate(timeout=seconds + _GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            raise LoadError(f"wrk did not end within {_GRACE_SECONDS} s of its time") from None
-    return wrk.samples(out + err, load.connections, load.body_bytes, heads)
-
-
-def _open_loop(load: Load, rate: int, seconds: int) -> list[str]:
-    fields = [part for name, value in manifests.HEADERS.items() for part in ("--header", f"{name}:{value}")]
-    return [
-        sys.executable, "-m", "meshd.bench.open_loop", manifests.host(load), str(manifests.PORT),
-        manifests.path(load.body_bytes), "--body", str(load.body_bytes), "--rate", str(rate),
-        "--seconds", str(seconds), "--drain", str(DRAIN_SECONDS), "--connections", str(load.connections),
-        *(["--new-connections"] if load.protocol == "http1-close" else []), *fields,
-    ]  # fmt: skip
+            raise LoadError(f"{command[0]} did not end within {_GRACE_SECONDS} s of its time") from None
+    return out + err
 
 
 def _wait_until_ready(process: subprocess.Popen[str]) -> None:
@@ -162,31 +148,14 @@ def _wait_until_ready(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], _GRACE_SECONDS)
     line = process.stdout.readline() if ready else ""
-    if line.strip() != "ready":
+    if line.strip() != own_tool.READY:
         _, err = process.communicate(timeout=_GRACE_SECONDS) if ready else ("", "it did not connect in time")
-        reason = (
-            msgspec.json.decode(line, type=_OpenLoopReport).failed if line.startswith("{") else err[-300:]
-        )
-        raise LoadError(f"the open loop did not start: {reason.strip()}")
+        raise own_tool.not_started(line, err)
 
 
-def _opened(process: subprocess.Popen[str], rate: int, seconds: int) -> Samples:
+def _by_own_tool(process: subprocess.Popen[str], load: Load, seconds: int) -> Samples:
     try:
-        out, err = process.communicate("go\n", seconds + DRAIN_SECONDS + _GRACE_SECONDS)
-        report = msgspec.json.decode(out, type=_OpenLoopReport)
+        out, err = process.communicate("go\n", seconds + own_tool.DRAIN_SECONDS + _GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        raise LoadError(f"the open loop did not end within {_GRACE_SECONDS} s of its time") from None
-    except msgspec.DecodeError:
-        raise LoadError(f"the open loop failed: {err.strip()[-300:]}") from None
-    if report.failed:
-        return Samples(0, float(seconds), 1, report.failed, {})
-    unanswered = rate * seconds - report.answered
-    if unanswered and report.late > report.sent * _LATE_SHARE:
-        raise LoadError(f"the load generator itself cannot keep {rate} requests a second")
-    if unanswered:
-        wrong = (
-            f"{rate} requests a second are too many for it:"
-            f" {unanswered} of {rate * seconds} were not answered {DRAIN_SECONDS:g} s after the last was due"
-        )
-        return Samples(0, float(seconds), unanswered, wrong, {})
-    return Samples(report.answered, report.seconds, 0, "", dict(report.latencies))
+        raise LoadError(f"the load tool did not end within {_GRACE_SECONDS} s of its time") from None
+    return own_tool.samples(load, seconds, out, err)

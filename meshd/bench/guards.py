@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from meshd.bench import testbed
@@ -14,6 +16,26 @@ from meshd.bench import testbed
 
 class BusyError(Exception):
     """Another benchmark runs."""
+
+
+class Deadline:
+    """After so many minutes nothing more is begun; what is under way has bounds of its own."""
+
+    def __init__(self, minutes: int | None, say: Callable[[str], None]) -> None:
+        """None: it never passes."""
+        self.has_cut = False
+        """Whether something was not begun because of it."""
+        self._minutes = minutes
+        self._at = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        self._say = say
+
+    def passed(self, consequence: str) -> bool:
+        """Whether it has; then ``consequence`` is said, and counts as a cut."""
+        if time.monotonic() < self._at:
+            return False
+        self.has_cut = True
+        self._say(f"{self._minutes} minutes are over: {consequence}")
+        return True
 
 
 @contextlib.contextmanager

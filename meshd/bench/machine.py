@@ -9,22 +9,24 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from meshd import __version__
-from meshd.bench.results import Machine, Scenario
+from meshd.bench.results import Machine, Protocol, Scenario
 
 _ENVOYS: frozenset[Scenario] = frozenset({"sidecar", "node-proxy", "node-proxy-sockmap"})
-_PROGRAMS = {"wrk": "apt-get install wrk", "nginx": "apt-get install nginx-light"}
+_TOOLS: Mapping[Protocol, str] = {"http1": "wrk", "http1-close": "wrk", "h2": "h2load", "grpc": "h2load"}
+_PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client", "nginx": "nginx-light"}
 _SECONDS = 10.0
 
 
-def missing(scenarios: Sequence[Scenario]) -> list[str]:
-    """What the scenarios need and this machine lacks, each with what to do; empty: nothing."""
+def missing(scenarios: Sequence[Scenario], protocols: Iterable[Protocol] = ("http1",)) -> list[str]:
+    """What they need and this machine lacks, each with what to do; empty: nothing."""
+    programs = dict.fromkeys([*(tool for each in protocols if (tool := _TOOLS.get(each))), "nginx"])
     found = [
-        f"{program} is not installed: {how}"
-        for program, how in _PROGRAMS.items()
+        f"{program} is not installed: apt-get install {_PACKAGES[program]}"
+        for program in programs
         if shutil.which(program) is None
     ]
     if _ENVOYS.intersection(scenarios) and _envoy() is None:
@@ -65,6 +67,7 @@ def _versions() -> dict[str, str]:
     found = {
         "meshd": __version__,
         "wrk": _version("wrk", "-v"),
+        "h2load": _version("h2load", "--version"),
         "nginx": _version("nginx", "-v"),
         "python": platform.python_version(),
         "hdrhistogram": importlib.metadata.version("hdrhistogram"),

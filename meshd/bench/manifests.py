@@ -1,118 +1,63 @@
-"""The pods, services and routes of a benchmark's labs, and the server's config."""
+"""The pods, services and routes of a benchmark's labs."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from meshd.bench.plan import Load
-from meshd.bench.results import Placement
+from meshd.bench import nginx
+from meshd.bench.wanted import PORTS
 
-PORT = 8080
-"""Of the services and the server alike: without a mesh the client may then call the pod by the same URL."""
 CLIENT = "client"
-SERVERS: dict[Placement, str] = {"same-node": "near", "two-nodes": "far"}
-HEADERS = {"x-bench": "yes"}
-"""Of every request, with and without a route: the route knows its requests by it."""
 _FOLDER = Path(__file__).parent
-_LITERAL = 4096
-"""Longest body, in bytes, that is in nginx's config; longer ones are files that it sends with sendfile."""
-
-_NGINX = """\
-daemon off;
-worker_processes 1;
-user root;
-worker_rlimit_nofile 16384;
-error_log stderr warn;
-events {{ worker_connections 16384; }}
-http {{
-  access_log off;
-  sendfile on;
-  default_type application/octet-stream;
-  keepalive_requests 1000000000;
-  keepalive_timeout 1h;
-  server {{
-    listen {port} backlog=4096;
-    listen [::]:{port} backlog=4096;
-{locations}
-  }}
-}}
-"""
+_ECHO = {
+    "name": "echo",
+    "command": [sys.executable, "-m", "meshd.bench.echo_server", str(PORTS["grpc-stream"])],
+    "ports": [{"name": "grpc-stream", "containerPort": PORTS["grpc-stream"]}],
+    "readinessProbe": {"tcpSocket": {"port": PORTS["grpc-stream"]}, "periodSeconds": 60},
+}
+"""The server of the streams, beside nginx where there are any."""
 
 
-def body(size: int) -> bytes:
-    """The answer of so many bytes."""
-    pattern = b"0123456789abcdef"
-    return (pattern * (size // len(pattern) + 1))[:size]
-
-
-def path(size: int) -> str:
-    """Where it is found."""
-    return f"/bytes/{size}"
-
-
-def url(load: Load) -> str:
-    """What the client calls."""
-    return f"http://{host(load)}:{PORT}{path(load.body_bytes)}"
-
-
-def host(load: Load) -> str:
-    """The service that the client calls."""
-    return SERVERS[load.placement] + ("-routed" if load.route else "")
-
-
-def nginx_config(sizes: Iterable[int]) -> str:
-    """One worker, no log."""
-    locations = "\n".join(
-        f'    location = {path(size)} {{ return 200 "{body(size).decode()}"; }}'
-        if size <= _LITERAL
-        else f"    location = {path(size)} {{ root .; }}"
-        for size in sizes
-    )
-    return _NGINX.format(port=PORT, locations=locations)
-
-
-def files(sizes: Iterable[int]) -> list[int]:
-    """The bodies that are files beside the config, and not in it."""
-    return [size for size in sizes if size > _LITERAL]
-
-
-def write(folder: Path, sizes: Iterable[int], nodes: int, headless: bool) -> Path:
+def write(folder: Path, sizes: Iterable[int], nodes: int, headless: bool, streams: bool = False) -> Path:
     """All files of one lab; returns the manifest. Raises OSError.
 
     ``headless``: services have no address of their own, their names lead to the pods. So nothing at all is
-    between client and server, not even the address translation that kube-proxy would do.
+    between client and server, not even the address translation that kube-proxy would do. ``streams``: there
+    is a server for them, too.
     """
     sizes = tuple(sizes)
-    for size in files(sizes):
-        file = folder / path(size).lstrip("/")
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(body(size))
-    (folder / "nginx.conf").write_text(nginx_config(sizes))
+    for name, content in nginx.files(sizes).items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    (folder / "nginx.conf").write_text(nginx.config(sizes))
     manifest = folder / "pods.yaml"
-    manifest.write_text(yaml.safe_dump_all(_objects(nodes, headless), sort_keys=False))
+    manifest.write_text(yaml.safe_dump_all(_objects(nodes, headless, streams), sort_keys=False))
     return manifest
 
 
-def _objects(nodes: int, headless: bool) -> list[dict[str, Any]]:
+def _objects(nodes: int, headless: bool, streams: bool) -> list[dict[str, Any]]:
     server = (_FOLDER / "server.yaml").read_text()
     texts = [(_FOLDER / "client.yaml").read_text(), server]
     if nodes > 1:
         texts.append(server.replace("near", "far").replace("node1", "node2"))
     found = [one for text in texts for one in yaml.safe_load_all(text)]
-    if headless:
-        for one in found:
-            if one["kind"] == "Service":
-                one["spec"]["clusterIP"] = "None"
+    for one in found:
+        if one["kind"] == "Service" and headless:
+            one["spec"]["clusterIP"] = "None"
+        if one["kind"] == "Pod" and streams and one["metadata"]["name"] != CLIENT:
+            one["spec"]["containers"].append(_ECHO)
     return found
 
 
 def services() -> list[dict[str, Any]]:
     """The objects of one node without its pods."""
-    return [one for one in _objects(1, headless=False) if one["kind"] != "Pod"]
+    return [one for one in _objects(1, headless=False, streams=False) if one["kind"] != "Pod"]
 
 
 def idle_pods(count: int) -> list[dict[str, Any]]:

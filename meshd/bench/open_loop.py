@@ -13,27 +13,25 @@ import argparse
 import contextlib
 import ctypes
 import gc
-import json
 import os
 import select
-import socket
 import struct
 import sys
 import time
 from collections.abc import Iterator
+from typing import Protocol
 
-from meshd.bench.answer import AnswerReader, WrongAnswerError, request
+from meshd.bench import own_tool, wanted
+from meshd.bench.answer import WrongAnswerError, request
 from meshd.bench.arrivals import Arrivals
+from meshd.bench.header_blocks import BlockError
+from meshd.bench.http1_connections import Http1Connections
+from meshd.bench.http2_client import head
+from meshd.bench.http2_connection import Http2Connection
 
-_CONNECT_SECONDS = 5.0
-_PIECE = 256 * 1024
 _SHORTEST_TICK_NS = 50_000
 _CLOCK_MONOTONIC = 1
 _TFD_NONBLOCK_CLOEXEC = 0o2004000
-
-
-class RunError(Exception):
-    """A request did not get the right answer; the run is worth nothing."""
 
 
 @contextlib.contextmanager
@@ -52,101 +50,66 @@ def _ticks(every_ns: int) -> Iterator[int]:
         os.close(timer)
 
 
-class OpenLoop:
-    """The connections of one run. Owns their sockets until ``close``."""
+class Connections(Protocol):
+    """Where requests go and answers come from. ``number``: of one request that is out at a time."""
 
-    def __init__(
-        self, address: tuple[str, int], message: bytes, body_bytes: int, connections: int, new: bool
-    ):
-        self._address = (socket.gethostbyname(address[0]), address[1])
-        self._message = message
-        self._body_bytes = body_bytes
-        self._new = new
-        """Whether each request is sent on a connection of its own."""
-        self._epoll = select.epoll()
-        self._sockets: list[socket.socket | None] = [None] * connections
-        self._readers = [AnswerReader(body_bytes) for _ in range(connections)]
-        self._numbers: dict[int, int] = {}
-        if not new:
-            for number in range(connections):
-                self._open(number).settimeout(0)
+    def send(self, number: int) -> None:
+        """Send a request, or have ``flush`` send it."""
 
-    def _open(self, number: int) -> socket.socket:
-        sock = socket.create_connection(self._address, _CONNECT_SECONDS)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._add(number, sock, select.EPOLLIN)
-        return sock
+    def flush(self) -> None:
+        """Nothing that was sent waits any more."""
 
-    def _add(self, number: int, sock: socket.socket, events: int) -> None:
-        self._sockets[number] = sock
-        self._numbers[sock.fileno()] = number
-        self._epoll.register(sock, events)
-
-    def run(self, rate: float, seconds: float, drain_seconds: float) -> Arrivals:
-        """Ask so long, and wait so long for the last answers. Raises RunError, OSError."""
-        with _ticks(max(_SHORTEST_TICK_NS, int(1e9 / rate))) as timer:
-            self._epoll.register(timer, select.EPOLLIN)
-            start = time.monotonic_ns()
-            arrivals = Arrivals(rate, max(1, round(rate * seconds)), len(self._sockets), start)
-            end = start + int((seconds + drain_seconds) * 1e9)
-            while not arrivals.finished and (now := time.monotonic_ns()) < end:
-                while (number := arrivals.next(now)) is not None:
-                    self._send(number)
-                    now = time.monotonic_ns()
-                for fd, event in self._epoll.poll(0.1):
-                    if fd == timer:
-                        os.read(timer, 8)
-                    elif (number := self._numbers.get(fd)) is not None:
-                        self._event(number, event, arrivals)
-            return arrivals
-
-    def _send(self, number: int) -> None:
-        if self._new:
-            sock = socket.socket()
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with contextlib.suppress(BlockingIOError):
-                sock.connect(self._address)
-            self._add(number, sock, select.EPOLLOUT)
-        else:
-            self._write(number)
-
-    def _write(self, number: int) -> None:
-        sock = self._sockets[number]
-        if sock is None or sock.send(self._message) != len(self._message):
-            raise RunError("a request did not fit into its connection")
-
-    def _event(self, number: int, event: int, arrivals: Arrivals) -> None:
-        sock = self._sockets[number]
-        if sock is None:
-            return
-        if event & select.EPOLLOUT:
-            self._epoll.modify(sock, select.EPOLLIN)
-            self._write(number)
-            return
-        data = sock.recv(_PIECE)
-        if not data:
-            raise RunError("a connection was closed before its answer was complete")
-        try:
-            complete = self._readers[number].take(data)
-        except WrongAnswerError as error:
-            raise RunError(str(error)) from error
-        if complete:
-            arrivals.complete(number, time.monotonic_ns())
-            if self._new:
-                self._drop(number)
-
-    def _drop(self, number: int) -> None:
-        if (sock := self._sockets[number]) is not None:
-            del self._numbers[sock.fileno()]
-            sock.close()
-            self._sockets[number] = None
+    def event(self, fd: int, event: int) -> list[int]:
+        """What epoll says: the numbers whose answers are complete with it."""
 
     def close(self) -> None:
-        """Close all connections."""
-        for number in range(len(self._sockets)):
-            self._drop(number)
-        self._epoll.close()
+        """Close all."""
+
+
+def run(
+    epoll: select.epoll,
+    connections: Connections,
+    count: int,
+    rate: float,
+    seconds: float,
+    drain_seconds: float,
+) -> Arrivals:
+    """Ask so long, with ``count`` requests out at a time, and wait so long for the last answers.
+
+    Raises WrongAnswerError, OSError.
+    """
+    with _ticks(max(_SHORTEST_TICK_NS, int(1e9 / rate))) as timer:
+        epoll.register(timer, select.EPOLLIN)
+        start = time.monotonic_ns()
+        arrivals = Arrivals(rate, max(1, round(rate * seconds)), count, start)
+        end = start + int((seconds + drain_seconds) * 1e9)
+        while not arrivals.finished and (now := time.monotonic_ns()) < end:
+            while (number := arrivals.next(now)) is not None:
+                connections.send(number)
+                now = time.monotonic_ns()
+            connections.flush()
+            for fd, event in epoll.poll(0.1):
+                if fd == timer:
+                    os.read(timer, 8)
+                    continue
+                for number in connections.event(fd, event):
+                    arrivals.complete(number, time.monotonic_ns())
+        return arrivals
+
+
+def _connections(args: argparse.Namespace, epoll: select.epoll) -> Connections:
+    address = (args.host, args.port)
+    headers = [tuple(field.split(":", 1)) for field in args.header]
+    authority = f"{args.host}:{args.port}"
+    if args.protocol in ("http1", "http1-close"):
+        new = args.protocol == "http1-close"
+        asked = request(args.path, authority, dict(headers), new)
+        return Http1Connections(epoll, address, asked, args.body, args.connections, new)
+    grpc = args.protocol == "grpc"
+    asked = head(args.path, authority, headers, grpc)
+    if not grpc:
+        return Http2Connection(epoll, address, asked, None, args.body)
+    return Http2Connection(epoll, address, asked, wanted.QUESTION, wanted.PREFIX_BYTES + args.body)
 
 
 def _arguments() -> argparse.Namespace:
@@ -159,38 +122,31 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--drain", type=float, default=1.0)
     parser.add_argument("--connections", type=int, required=True)
-    parser.add_argument("--new-connections", action="store_true")
+    parser.add_argument("--protocol", choices=("http1", "http1-close", "h2", "grpc"), required=True)
     parser.add_argument("--header", action="append", default=[], help="NAME:VALUE")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Connect, write "ready", wait for a line, run, and write what was found as JSON."""
+    """Connect, write that it is ready, wait for a line, run, and report."""
     args = _arguments()
-    headers = dict(field.split(":", 1) for field in args.header)
-    message = request(args.path, f"{args.host}:{args.port}", headers, args.new_connections)
     gc.disable()  # for the few seconds of a run; a collection would be measured as latency
     try:
-        loop = OpenLoop((args.host, args.port), message, args.body, args.connections, args.new_connections)
-        try:
-            print("ready", flush=True)
+        with select.epoll() as epoll, contextlib.closing(_connections(args, epoll)) as connections:
+            print(own_tool.READY, flush=True)
             sys.stdin.readline()
-            found = loop.run(args.rate, args.seconds, args.drain)
-        finally:
-            loop.close()
-    except (OSError, RunError) as error:
-        json.dump({"failed": str(error)}, sys.stdout)
+            found = run(epoll, connections, args.connections, args.rate, args.seconds, args.drain)
+    except (OSError, WrongAnswerError, BlockError) as error:
+        own_tool.write(own_tool.Report(failed=str(error)))
         return 1
-    json.dump(
-        {
-            "sent": found.sent,
-            "answered": found.answered,
-            "late": found.late,
-            "seconds": found.seconds,
-            "latencies": list(found.latencies.items()),
-        },
-        sys.stdout,
+    report = own_tool.Report(
+        sent=found.sent,
+        answered=found.answered,
+        late=found.late,
+        seconds=found.seconds,
+        latencies=list(found.latencies.items()),
     )
+    own_tool.write(report)
     return 0
 
 

@@ -21,8 +21,9 @@ Scenario = Literal["direct", "sidecar", "node-proxy", "node-proxy-sockmap", "mes
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 Placement = Literal["same-node", "two-nodes"]
 PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
-Protocol = Literal["http1", "http1-close", "h2", "grpc"]
-"""http1: HTTP/1.1 keep-alive. http1-close: a new connection for each request."""
+Protocol = Literal["http1", "http1-close", "h2", "grpc", "grpc-stream"]
+"""http1: HTTP/1.1 keep-alive. http1-close: a new connection for each request. h2: HTTP/2 in clear text. grpc:
+unary calls. grpc-stream: messages to and fro on open streams; a message's way there and back is a request."""
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 Party = Literal["client", "app", "proxy", "softirq"]
 """Who used CPU time. proxy: all processes of the mesh on the nodes. softirq: the kernel's, of no process."""
@@ -87,8 +88,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     scenario: Scenario
     placement: Placement
     connections: int
+    """What is out at a time. With HTTP/2 and gRPC: streams, all of one connection."""
     body_bytes: int
-    """Of each response."""
+    """Of each response; of a gRPC message, without its prefix."""
     protocol: Protocol
     route: bool
     """Whether an HTTPRoute that matches on path, header and weight decides; else the Service alone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
 import time
@@ -14,20 +13,32 @@ from pathlib import Path
 import msgspec
 from hdrh.histogram import HdrHistogram
 
-from meshd.bench import accounting, distribution, driving, guards, machine, manifests, results, testbed
+from meshd.bench import (
+    accounting,
+    distribution,
+    driving,
+    guards,
+    machine,
+    manifests,
+    memory,
+    results,
+    testbed,
+    wanted,
+)
+from meshd.bench.checking import Finding, Question
 from meshd.bench.driving import Driven
-from meshd.bench.plan import MEASURED_PROTOCOLS, Load, Plan, Run
+from meshd.bench.guards import Deadline
+from meshd.bench.plan import Load, Plan, Run
 from meshd.bench.results import Case, Memory, Report, Row, Scenario, Settings
 from meshd.bench.samples import HeadSizes, LoadError
 from meshd.bench.testbed import Bed, BedError
 from meshd.lab.command.client import LabError
 
 _CHECKS = 8
+_IN_FORCE_SECONDS = 10.0
 _HEAD_SLACK = 4
 """Bytes by which a head may be longer than those that the check saw: Envoy writes a time into it."""
 _UP_SECONDS = 120
-_MEMORY_SECONDS = 300
-_SETTLE_SECONDS = 2.0
 _MAX_FAILURES = 2
 _RUN_OVERHEAD = 0.3
 """Seconds that a run takes beside its load, until it is known."""
@@ -41,6 +52,8 @@ class Benchmark:
 
     def __init__(self, plan: Plan, prefix: str, command: str, say: Say) -> None:
         """``prefix``: of the labs' names. ``say``: takes lines of progress."""
+        self.interrupted = False
+        """By a signal."""
         self._plan = plan
         self._prefix = prefix
         self._command = command
@@ -58,6 +71,7 @@ class Benchmark:
         self._rss: dict[Case, float] = {}
         self._memory: list[Memory] = []
         self._softirq = accounting.softirq_threads()
+        self._deadline = Deadline(plan.minutes, say)
 
     def run(self) -> Report:
         """Measure. SIGINT and SIGTERM end it early: the report is partial then. Raises BusyError, OSError."""
@@ -86,14 +100,15 @@ class Benchmark:
                 self._check()
                 self._measure()
                 self._take_down(beds)
-                self._measure_memory(beds)
+                self._memory += memory.measured(beds, self._plan.memory_pods, self._deadline, self._say)
+                return self._deadline.has_cut
             except KeyboardInterrupt:
                 self._say("interrupted: the labs are taken down, and a partial report is written")
+                self.interrupted = True
                 return True
             finally:
                 with guards.signals_ignored():
                     self._take_down(beds)
-        return False
 
     def _take_down(self, beds: Sequence[Bed]) -> None:
         for problem in testbed.take_down(beds):
@@ -107,7 +122,9 @@ class Benchmark:
             for bed in beds:
                 bed.folder.mkdir()
                 headless = bed.scenario == "direct"
-                manifest = manifests.write(bed.folder, self._plan.bodies, self._plan.nodes, headless)
+                manifest = manifests.write(
+                    bed.folder, self._plan.bodies, self._plan.nodes, headless, self._plan.has_streams
+                )
                 starting.append(bed.up(manifest, self._plan.nodes))
             for bed, process in zip(beds, starting, strict=True):
                 if reason := testbed.wait(process, _UP_SECONDS):
@@ -120,19 +137,21 @@ class Benchmark:
 
     def _check(self) -> None:
         """Are all answers the same in all scenarios? What is not, is not measured."""
-        found: dict[tuple[Scenario, str, int], HeadSizes | str] = {}
+        loads = [load for load in self._plan.loads if not load.impossible]
+        asked = dict.fromkeys(load.asked_once for load in loads)
+        questions = [Question(wanted.host(load), load, _CHECKS, _IN_FORCE_SECONDS) for load in asked]
         for scenario, bed in self._beds.items():
-            for load in self._plan.loads:
-                if load.protocol not in MEASURED_PROTOCOLS:
-                    continue
-                key = (scenario, manifests.host(load), load.body_bytes)
-                if key not in found:
-                    found[key] = _checked(bed, load)
-                if isinstance(answer := found[key], HeadSizes):
-                    self._heads[load.case(scenario)] = answer
+            try:
+                found = dict(zip(asked, bed.checked(questions), strict=True))
+            except _FAILURES as error:
+                found = dict.fromkeys(asked, Finding(wrong=str(error)))
+            for load in loads:
+                answer = found[load.asked_once]
+                if answer.wrong:
+                    self._say(f"{scenario}, {load}: {answer.wrong}")
+                    self._give_up(load.case(scenario), answer.wrong)
                 else:
-                    self._say(f"{scenario}, {load}: {answer}")
-                    self._give_up(load.case(scenario), answer)
+                    self._heads[load.case(scenario)] = HeadSizes(answer.least, answer.most + _HEAD_SLACK)
 
     def _give_up(self, case: Case, reason: str) -> None:
         self._reasons[case] = reason
@@ -142,6 +161,8 @@ class Benchmark:
         runs = list(self._plan.runs())
         began, taken = time.monotonic(), 0
         for i, run in enumerate(runs):
+            if self._deadline.passed(f"{len(runs) - i} runs are not made"):
+                break
             each = (time.monotonic() - began) / taken if taken else self._plan.seconds + _RUN_OVERHEAD
             taken += self._one(run, (len(runs) - i) * each)
 
@@ -153,7 +174,7 @@ class Benchmark:
         bed = self._beds[run.scenario]
         seconds = self._plan.seconds if run.round else 1
         what = f"round {run.round}/{self._plan.rounds}" if run.round else "warm-up "
-        line = f"{_clock(seconds_left)} left  {what}  {run.load!s:<28} {run.scenario:<18}"
+        line = f"{_clock(seconds_left)} left  {what}  {run.load!s:<40} {run.scenario:<18}"
         try:
             driven = driving.drive(bed, run.load, run.round, seconds, self._heads[case], self._softirq)
         except _FAILURES as error:
@@ -173,41 +194,12 @@ class Benchmark:
             self._rss[case] = round(accounting.resident_mb(bed.mesh_processes(run.load.placement)), 1)
         return True
 
-    def _measure_memory(self, beds: Sequence[Bed]) -> None:
-        """One lab at a time: a hundred sidecars take their room."""
-        meshes = [bed for bed in beds if bed.scenario != "direct"]
-        steps = len(meshes) * len(self._plan.memory_pods)
-        for bed in meshes:
-            for i, pods in enumerate(self._plan.memory_pods):
-                step = meshes.index(bed) * len(self._plan.memory_pods) + i + 1
-                self._say(f"memory {step} of {steps}: {bed.scenario} with {pods} pods")
-                manifest = bed.folder / "idle.yaml"
-                objects = [*manifests.services(), *manifests.idle_pods(pods)]
-                manifest.write_text("\n---\n".join(map(json.dumps, objects)))
-                first = pods == self._plan.memory_pods[0]
-                with guards.ended() as started:
-                    started.append(bed.up(manifest, 1) if first else bed.apply(manifest, _MEMORY_SECONDS))
-                    reason = testbed.wait(started[0], _MEMORY_SECONDS)
-                if reason:
-                    self._memory.append(Memory(scenario=bed.scenario, pods=pods, not_measured=reason))
-                    break
-                time.sleep(_SETTLE_SECONDS)
-                mesh = bed.mesh_processes("same-node")
-                found = Memory(
-                    scenario=bed.scenario,
-                    pods=pods,
-                    rss_mb=round(accounting.resident_mb(mesh), 1),
-                    pss_mb=round(accounting.proportional_mb(mesh), 1),
-                )
-                self._memory.append(found)
-            self._take_down([bed])
-
     def _rows(self) -> Iterator[Row]:
         for load in self._plan.loads:
             for scenario in self._plan.scenarios:
                 case = load.case(scenario)
-                if load.protocol not in MEASURED_PROTOCOLS:
-                    yield results.not_measured(case, _NO_PROTOCOL)
+                if load.impossible:
+                    yield results.not_measured(case, load.impossible)
                 else:
                     yield self._row(case)
 
@@ -240,28 +232,17 @@ class Benchmark:
         )
 
 
-_NO_PROTOCOL = "python -m bench.http2 measures HTTP/2; gRPC is not measured yet"
 _CONFIG = {
     "envoy": "--concurrency 1, no access log, no TLS, config from meshd control",
     "meshd": "one worker a node, no access log",
-    "server": "nginx, one worker, no access log; bodies over 4 KiB by sendfile",
-    "closed loop": "wrk, one thread; the samples that wrk adds to its latencies are taken out",
+    "server": "nginx, one worker, no access log; bodies over 4 KiB and gRPC's messages by sendfile",
+    "streams' server": "grpc.aio, one process",
+    "closed loop": "HTTP/1.1: wrk, one thread; the samples that wrk adds to its latencies are taken out. "
+    "HTTP/2 and unary gRPC: h2load, one thread, one connection",
     "open loop": "fixed rate; latency counts from when a request was due",
     "softirq": "time of the ksoftirqd threads; what runs within a process's time is in that process's",
 }
-_NOT_COVERED = (
-    "TLS: the mesh does not encrypt yet, so no scenario does.",
-    "HTTP/2, which python -m bench.http2 measures, and gRPC.",
-)
-
-
-def _checked(bed: Bed, load: Load) -> HeadSizes | str:
-    """How long the heads of the load's answers are, or what is wrong with the answers."""
-    try:
-        least, most = bed.check_patiently(manifests.host(load), load.body_bytes, _CHECKS)
-    except _FAILURES as error:
-        return str(error)
-    return HeadSizes(least, most + _HEAD_SLACK)
+_NOT_COVERED = ("TLS: the mesh does not encrypt yet, so no scenario does.",)
 
 
 def _figures(driven: Driven) -> str:

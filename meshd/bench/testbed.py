@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshd.bench import accounting, manifests
+import msgspec
+
+from meshd.bench import accounting, manifests, wanted
+from meshd.bench.checking import Finding, Question
 from meshd.bench.kernel_records import KernelRecords
 from meshd.bench.results import Party, Placement, Scenario
+from meshd.bench.samples import HeadSizes
 from meshd.lab.command.client import ask
 from meshd.lab.command.entering import find_pod, sandbox_of
 from meshd.lab.command.protocol import GetStatus, Status
@@ -39,7 +41,7 @@ MAX_PREFIX = 6
 _UP_SECONDS = 60
 _DOWN_SECONDS = 60
 _CHECK_SECONDS = 30
-_IN_FORCE_SECONDS = 10.0
+"""For one question."""
 _NODES: dict[Placement, tuple[str, ...]] = {"same-node": ("node1",), "two-nodes": ("node1", "node2")}
 
 
@@ -105,39 +107,22 @@ class Bed:
             finally:
                 process.kill()
 
-    def check(self, host: str, body_bytes: int, times: int) -> tuple[int, int]:
-        """Whether a service's answers are right; the least and greatest size of their heads.
-
-        Raises BedError, LabError, OSError.
-        """
-        question = {
-            "host": host,
-            "port": manifests.PORT,
-            "path": manifests.path(body_bytes),
-            "fields": manifests.HEADERS,
-            "body": manifests.body(body_bytes).decode(),
-            "times": times,
-        }
+    def checked(self, questions: Sequence[Question]) -> list[Finding]:
+        """Are answers right? In the questions' order. Raises BedError, LabError, OSError."""
+        seconds = _CHECK_SECONDS * len(questions) + sum(question.patience for question in questions)
         with self.running((sys.executable, "-m", "meshd.bench.checking")) as process:
-            out, err = process.communicate(json.dumps(question), _CHECK_SECONDS)
+            out, err = process.communicate(msgspec.json.encode(questions).decode(), seconds)
         try:
-            found = json.loads(out)
-        except ValueError:
-            raise BedError(f"the check of {host} failed: {err.strip()[-300:]}") from None
-        if "wrong" in found:
-            raise BedError(f"{host} does not answer as it should: {found['wrong']}")
-        return found["least"], found["most"]
+            return msgspec.json.decode(out, type=list[Finding])
+        except msgspec.DecodeError:
+            raise BedError(f"the check of answers failed: {err.strip()[-300:]}") from None
 
-    def check_patiently(self, host: str, body_bytes: int, times: int) -> tuple[int, int]:
-        """``check``, again for some seconds while it fails: pods may be ready before routes are in force."""
-        deadline = time.monotonic() + _IN_FORCE_SECONDS
-        while True:
-            try:
-                return self.check(host, body_bytes, times)
-            except BedError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.5)
+    def check(self, question: Question) -> HeadSizes:
+        """The same of one: how long the heads of right answers are. Raises BedError for wrong ones."""
+        (found,) = self.checked([question])
+        if found.wrong:
+            raise BedError(f"{question.host} does not answer as it should: {found.wrong}")
+        return HeadSizes(found.least, found.most)
 
     @property
     def _root(self) -> Path:
@@ -153,7 +138,7 @@ class Bed:
         """Whose CPU time is in which cgroups, for ``accounting.read``."""
         return {
             "client": [self._pod(manifests.CLIENT)],
-            "app": [self._pod(manifests.SERVERS[placement])],
+            "app": [self._pod(wanted.SERVERS[placement])],
             "proxy": self._mesh(placement),
         }
 
@@ -184,13 +169,13 @@ class Bed:
         for node in self._root.glob("node*"):
             cpu = client_cpu if node.name == "node1" else server_cpu
             accounting.pin(cgroup.processes(node), cpu)
-        for name in manifests.SERVERS.values():
+        for name in wanted.SERVERS.values():
             for group in (self._pod(name), self._sidecar(name)):
                 accounting.pin(cgroup.processes(group), server_cpu)
 
 
 def _node(pod: str) -> str:
-    return "node2" if pod == manifests.SERVERS["two-nodes"] else "node1"
+    return "node2" if pod == wanted.SERVERS["two-nodes"] else "node1"
 
 
 def wait(process: subprocess.Popen[str], seconds: float) -> str:

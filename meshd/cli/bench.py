@@ -23,6 +23,8 @@ from meshd.cli.errors import CommandError
 _T = TypeVar("_T")
 _SIZES = {"": 1, "k": 1024, "m": 1024 * 1024}
 _INTERRUPTED = 130
+_MINUTES = 30
+"""Of the standard set: a slow machine's report has fewer rounds."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     loads.add_argument(
         "--connections", type=_listed(_number(1, plan.MAX_CONNECTIONS)), default=(), metavar="N",
-        help=f"keep-alive connections of the client{many}",
+        help=f"keep-alive connections of the client; over HTTP/2 and gRPC the streams of one{many}",
     )  # fmt: skip
     loads.add_argument(
         "--body", type=_listed(_size), default=(), metavar="SIZE",
@@ -53,7 +55,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )  # fmt: skip
     loads.add_argument(
         "--protocol", type=_listed(_among(PROTOCOLS)), default=(), metavar="NAME",
-        help=f"{', '.join(PROTOCOLS)}{many}; http1-close is a new connection for each request",
+        help=f"{', '.join(PROTOCOLS)}{many}; http1-close is a new connection for each request, grpc are unary"
+        " calls, grpc-stream messages to and fro on open streams",
     )  # fmt: skip
     loads.add_argument(
         "--route", type=_listed(_among(("no", "yes"))), default=(), metavar="no|yes",
@@ -63,10 +66,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--rate", type=_listed(_number(1, plan.MAX_RATE)), default=(), metavar="N",
         help=f"open loop: so many requests a second, whatever the answers do{many} (default: closed loop)",
     )  # fmt: skip
-    parser.add_argument("--rounds", type=_number(1, 100), metavar="N", help="default: 5; with --quick 2")
     parser.add_argument(
-        "--duration", type=_number(1, 600), metavar="SECONDS", help="of each run (default: 2; with --quick 1)"
-    )
+        "--rounds", type=_number(1, 100), metavar="N",
+        help="default: 3 of the standard set, 2 with --quick, 5 of loads of your own",
+    )  # fmt: skip
+    parser.add_argument(
+        "--duration", type=_number(1, 600), metavar="SECONDS",
+        help="of each run (default: 1; of loads of your own 2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--minutes", type=_number(1, 1440), metavar="N",
+        help="begin nothing more after so many; the report is partial then (default: 30 of the standard set)",
+    )  # fmt: skip
     parser.add_argument(
         "--memory-pods", type=_listed(_number(0, 300)), metavar="N",
         help=f"measure the mesh's memory with so many pods on a node{many}; 0: not at all (default:"
@@ -107,17 +118,19 @@ def run(args: argparse.Namespace) -> int:
         found = bench_kube.measure(args, chosen, command, _say)
         if found is None:
             return 0
-        _write(args, found)
-        return _INTERRUPTED if found.partial else 0
+        report, interrupted = found
+        _write(args, report)
+        return _INTERRUPTED if interrupted else 0
     _require(args, chosen)
+    benchmark = Benchmark(chosen, args.name, command, _say)
     try:
-        report = Benchmark(chosen, args.name, command, _say).run()
+        report = benchmark.run()
     except BusyError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"the benchmark failed: {error}") from error
     _write(args, report)
-    return _INTERRUPTED if report.partial else 0
+    return _INTERRUPTED if benchmark.interrupted else 0
 
 
 def _plan(args: argparse.Namespace) -> Plan:
@@ -136,10 +149,11 @@ def _plan(args: argparse.Namespace) -> Plan:
     return Plan(
         scenarios=plan.ordered(args.scenario or (plan.QUICK_SCENARIOS if args.quick else SCENARIOS)),
         loads=loads,
-        rounds=args.rounds or (2 if args.quick else 5),
-        seconds=args.duration or (1 if args.quick else 2),
+        rounds=args.rounds or (5 if own else 2 if args.quick else 3),
+        seconds=args.duration or (2 if own else 1),
         memory_pods=tuple(sorted(set(memory) - {0})),
         quick=args.quick,
+        minutes=args.minutes or (None if own or args.quick or args.kube else _MINUTES),
     )
 
 
@@ -152,7 +166,7 @@ def _require(args: argparse.Namespace, chosen: Plan) -> None:
         args.parser.error(f"--name: {error}")
     if os.geteuid() != 0:
         raise CommandError("needs root: it makes network namespaces and cgroups")
-    if missing := machine.missing(chosen.scenarios):
+    if missing := machine.missing(chosen.scenarios, [load.protocol for load in chosen.loads]):
         raise CommandError("; ".join(missing))
 
 

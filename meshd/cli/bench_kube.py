@@ -60,8 +60,13 @@ def misuse(args: argparse.Namespace) -> str:
     return ""
 
 
-def measure(args: argparse.Namespace, plan: Plan, command: str, say: Callable[[str], None]) -> Report | None:
-    """Measure on the cluster; None: it was a dry run. Raises CommandError."""
+def measure(
+    args: argparse.Namespace, plan: Plan, command: str, say: Callable[[str], None]
+) -> tuple[Report, bool] | None:
+    """Measure on the cluster: the report, and whether it was interrupted; None: it was a dry run.
+
+    Raises CommandError.
+    """
     options = Options(
         args.image or _DEFAULT.image,
         args.server_image or _DEFAULT.server_image,
@@ -71,8 +76,9 @@ def measure(args: argparse.Namespace, plan: Plan, command: str, say: Callable[[s
     if args.dry_run:
         sys.stdout.write(dry_run(plan, options))
         return None
+    benchmark = ClusterBenchmark(plan, options, Kubectl(options.context), command, say)
     try:
-        return ClusterBenchmark(plan, options, Kubectl(options.context), command, say).run()
+        return benchmark.run(), benchmark.interrupted
     except (KubectlError, LeftoverError) as error:
         raise CommandError(str(error)) from error
 

@@ -125,4 +125,6 @@ def explanation_text(found: ExplanationView) -> Iterator[str]:
     if found.route:
         timeout = "Timeout" if found.method else "Idle   "
         yield f"  {timeout}  {f'{found.timeout:g} s' if found.timeout else 'none'}"
+    if found.http2:
+        yield f"  HTTP/2   {found.http2}"
     yield f"  Path     {found.path}{f', because: {found.reason}' if found.reason else ''}"

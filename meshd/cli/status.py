@@ -221,7 +221,7 @@ def _flow_row(flow: FlowView) -> Sequence[object]:
         flow.upcalls,
         ",".join(flow.endpoints) or "-",
         "-" if flow.age_seconds is None else f"{flow.age_seconds:.0f} s",
-        "current" if flow.current else "old" if flow.state != "new" else "-",
+        "current" if flow.current else "old" if flow.state in ("idle", "busy") else "-",
     )
 
 

@@ -49,6 +49,9 @@ def _fast_path(status: StatusView) -> Iterator[str]:
     if status.requests:
         share = percentage(capture.fast_path_requests, status.requests)
         yield f"                 carried {capture.fast_path_requests} of {status.requests} requests ({share})"
+    if capture.spliced_connections:
+        connections, requests = capture.spliced_connections, capture.spliced_requests
+        yield f"                 spliced {connections} HTTP/2 connections, with {requests} requests"
     upcalls = sorted(capture.upcalls.items(), key=lambda item: -item[1])
     if upcalls:
         shown = ", ".join(f"{reason} {count}" for reason, count in upcalls[:_UPCALLS_SHOWN])

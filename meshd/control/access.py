@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import grpc
 
 from meshd import log
+from meshd.certificate_end import not_after
 from meshd.control.identity import Identity, of_certificate
 from meshd.control.tokens import Authenticator, TokensError
 from meshd.tls_files import TlsFileError, TlsFiles
@@ -70,6 +71,18 @@ class Access(NamedTuple):
                 raise UnauthenticatedError("the bearer token is not known here")
             found.append(known)
         return tuple(found)
+
+    def certificate_ends(self) -> float | None:
+        """When the listener's certificate, as it is in its file, ends: seconds since 1970.
+
+        None: there is none, or it cannot be read.
+        """
+        if self.tls is None or self.tls.certificate is None:
+            return None
+        try:
+            return not_after(self.tls.certificate.read_bytes())
+        except OSError:
+            return None
 
     def credentials(self) -> grpc.ServerCredentials | None:
         """For the listener; the files are read again when they are replaced. Raises TlsFileError."""

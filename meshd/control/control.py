@@ -22,6 +22,9 @@ from meshd.tls_files import TlsFileError
 from meshd.xds.resources import CLUSTER, LISTENER, ROUTE_CONFIG, ResourceSet, next_set, status_name
 
 _logger = logging.getLogger("meshd.control")
+CERTIFICATE_DAYS = 30
+"""A certificate that is good for fewer days is warned of."""
+_DAY = 86400.0
 
 
 class ControlError(Exception):
@@ -68,7 +71,8 @@ class Control:
             await self._run(stop)
 
     async def _metrics(self) -> bytes:
-        return exposition(self.resources, self.server)
+        ends = await asyncio.to_thread(self._options.access.certificate_ends)
+        return exposition(self.resources, self.server, ends)
 
     def _why_not_ready(self) -> str:
         return "" if self.resources.version else "the objects have not been read yet"
@@ -86,6 +90,7 @@ class Control:
             log.event(_logger, logging.INFO, "listening", address=address, port=port)
         await self.server.start()
         following = asyncio.create_task(self._follow(), name="source")
+        watching = asyncio.create_task(self._watch_certificate(), name="certificate")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -94,10 +99,21 @@ class Control:
         finally:
             following.cancel()
             stopping.cancel()
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             with contextlib.suppress(asyncio.CancelledError):
                 await following
             await self.server.stop()
             log.event(_logger, logging.INFO, "stopped")
+
+    async def _watch_certificate(self) -> None:
+        """Say each day that the certificate is about to end: when it has, no agent can connect."""
+        while True:
+            ends = await asyncio.to_thread(self._options.access.certificate_ends)
+            if ends is not None and (left := (ends - time.time()) / _DAY) < CERTIFICATE_DAYS:
+                told = f"{left:.0f} days left" if left > 0 else "it has ended: agents cannot connect any more"
+                log.event(_logger, logging.WARNING, "certificate ends", reason=told, do="renew it")
+            await asyncio.sleep(_DAY)
 
     async def _follow(self) -> None:
         source, first = self._options.source, True

@@ -12,8 +12,9 @@ import logging
 import os
 import stat
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from inotify_simple import INotify
 
@@ -21,7 +22,7 @@ from meshd import log
 from meshd.control.source import SourceError
 from meshd.control.touched import WATCHED, Touched
 from meshd.gateway.incremental import Change
-from meshd.kube.collection import Content, Edits, Unreadable, edits
+from meshd.kube.collection import Content, Edits, Unreadable
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 MAX_FILE_BYTES = 8 * 1024 * 1024
@@ -39,9 +40,14 @@ POLL_SECONDS = 1.0
 _SETTLING_NS = 30_000_000
 """A file changed so recently may be half written."""
 _logger = logging.getLogger("meshd.control.directory")
-Files = Mapping[str, Content]
-"""What each manifest holds, by its path relative to the directory."""
 _Stamp = tuple[int, int, int, int]
+
+
+class _Looked(NamedTuple):
+    """What a look at files has found that is not as it was."""
+
+    edits: dict[str, Content | None]
+    stamps: dict[str, _Stamp | None]
 
 
 class Directory:
@@ -50,93 +56,104 @@ class Directory:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._files: dict[str, Content] = {}
+        """By path relative to the directory."""
         self._stamps: dict[str, _Stamp] = {}
         self._folders: dict[int, str] = {}
         """What inotify watches, by its number: relative, with a slash at its end."""
         self.unsettled = False
         """A file was being written during the last scan: its old content was taken; scan again."""
 
-    def scan(self) -> Files:
-        """Read what is new or changed since the last scan. Blocking.
+    def scan(self) -> Edits:
+        """Look at all files, and read what is new or changed since the last look. Blocking.
 
         Raises OSError if the directory itself cannot be read: that is no reason to forget its content.
         """
-        files: dict[str, Content] = {}
-        stamps: dict[str, _Stamp] = {}
-        self.unsettled = False
-        for path in self._manifests():
-            if len(files) >= MAX_FILES:
-                files["."] = Unreadable(f"more than {MAX_FILES} manifests; the rest is not read")
-                break
-            self._look(path, files, stamps)
-        self._files, self._stamps = files, stamps
-        return files
+        return self._take(self._look_at_all())
 
-    def look_at(self, names: frozenset[str]) -> Files:
+    def look_at(self, names: frozenset[str]) -> Edits:
         """Read these; all others are as they were. Blocking. Raises OSError as ``scan``."""
+        return self._take(self._look_at(names))
+
+    def _look_at_all(self) -> _Looked:
+        self.unsettled = False
+        found = _Looked({}, {})
+        there: set[str] = set()
+        for name in self._manifests():
+            if len(there) >= MAX_FILES:
+                there.add(".")
+                self._note(".", Unreadable(f"more than {MAX_FILES} manifests; the rest is not read"), found)
+                break
+            if self._look(name, found):
+                there.add(name)
+        for name in self._files.keys() - there:
+            self._note(name, None, found)
+        return found
+
+    def _look_at(self, names: frozenset[str]) -> _Looked:
         if len(self._files) + len(names) > MAX_FILES:
-            return self.scan()
-        files, stamps = dict(self._files), dict(self._stamps)
+            return self._look_at_all()
+        found = _Looked({}, {})
         for name in names:
-            files.pop(name, None)
-            stamps.pop(name, None)
-            self._look(self._root / name, files, stamps, whole=True)
-        self._files, self._stamps = files, stamps
-        return files
+            if not self._look(name, found, whole=True):
+                self._note(name, None, found)
+        return found
 
-    def _look(
-        self,
-        path: Path,
-        files: dict[str, Content],
-        stamps: dict[str, _Stamp],
-        *,
-        whole: bool = False,
-    ) -> None:
-        """Put a file into the others. ``whole``: it has changed, and nobody is writing it."""
-        name = str(path.relative_to(self._root))
+    def _look(self, name: str, found: _Looked, *, whole: bool = False) -> bool:
+        """Note what a file holds, if it is there; whether it is. ``whole``: it has changed, and nobody is
+        writing it.
+        """
+        path, last = self._root / name, self._stamps.get(name)
         try:
-            found = path.stat()
-            stamp = (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
-            if whole:
-                files[name] = _read(path, found)
-            elif self._stamps.get(name) == stamp:
-                files[name] = self._files[name]
-            elif name in self._stamps and 0 <= time.time_ns() - found.st_mtime_ns < _SETTLING_NS:
+            status = path.stat()
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
+            if last == stamp and not whole:
+                return True
+            if last and not whole and 0 <= time.time_ns() - status.st_mtime_ns < _SETTLING_NS:
                 self.unsettled = True
-                files[name], stamp = self._files[name], self._stamps[name]
-            else:
-                files[name] = _read(path, found)
-            stamps[name] = stamp
+                return True
+            self._note(name, _read(path, status), found)
+            found.stamps[name] = stamp
         except FileNotFoundError:
-            if path.is_symlink():
-                files[name] = Unreadable("is a link to nothing")
+            if not path.is_symlink():
+                return False
+            self._note(name, Unreadable("is a link to nothing"), found)
         except OSError as error:
-            files[name] = Unreadable(f"cannot be read: {error.strerror}")
+            self._note(name, Unreadable(f"cannot be read: {error.strerror}"), found)
+        return True
 
-    def _take_back(self, names: set[str], before: Files) -> Files:
-        """Have these as they were: what has been read of them may be half of what is being written."""
-        if not names:
-            return self._files
-        files = dict(self._files)
-        for name in names:
-            files.pop(name, None)
-            if name in before:
-                files[name] = before[name]
-            self._stamps.pop(name, None)
-        self._files = files
-        return files
+    def _note(self, name: str, content: Content | None, found: _Looked) -> None:
+        found.stamps[name] = None
+        if self._files.get(name) != content:
+            found.edits[name] = content
 
-    def _manifests(self) -> Iterator[Path]:
+    def _take(self, found: _Looked, writing: Iterable[str] = ()) -> Edits:
+        """``writing``: to stay as they were, as what was read may be half of what is being written."""
+        for name in writing:
+            found.edits.pop(name, None)
+            found.stamps[name] = None
+        for name, content in found.edits.items():
+            if content is None:
+                del self._files[name]
+            else:
+                self._files[name] = content
+        for name, stamp in found.stamps.items():
+            if stamp is None:
+                self._stamps.pop(name, None)
+            else:
+                self._stamps[name] = stamp
+        return found.edits
+
+    def _manifests(self) -> Iterator[str]:
         def failed(error: OSError) -> None:
             if error.filename == str(self._root):
                 raise error
 
         for folder, folders, names in os.walk(self._root, onerror=failed):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
+            relative = _relative(folder, self._root)
             for name in sorted(names):
-                path = Path(folder, name)
-                if path.suffix in SUFFIXES and not name.startswith("."):
-                    yield path
+                if name[name.rfind(".") :] in SUFFIXES and not name.startswith("."):
+                    yield relative + name
 
     def taken(self, change: Change) -> None:
         """Manifests have no status."""
@@ -156,26 +173,24 @@ class Directory:
             # Watch first, then read: a change in between is then seen.
             await asyncio.to_thread(self._watch, inotify)
             try:
-                seen = await asyncio.to_thread(self.scan)
+                edits = await asyncio.to_thread(self.scan)
             except OSError as error:
                 raise SourceError(f"manifests directory {self._root}: {error.strerror}") from None
-            yield seen
+            yield edits
             while True:
                 await _settled(changed, touched, rescan)
                 names = touched.take()
                 with contextlib.suppress(OSError):
                     if names is None:
                         await asyncio.to_thread(self._watch, inotify)
-                        files = await asyncio.to_thread(self.scan)
+                        found = await asyncio.to_thread(self._look_at_all)
                     else:
-                        files = await asyncio.to_thread(self.look_at, names)
+                        found = await asyncio.to_thread(self._look_at, names)
                     take_events()
-                    files = self._take_back(touched.writing, seen)
                     if self.unsettled:
                         touched.look_at_everything()
-                    if files != seen:
-                        changed_files, seen = edits(seen, files), files
-                        yield changed_files
+                    if edits := self._take(found, touched.writing):
+                        yield edits
 
     def _watch(self, inotify: INotify | None) -> None:
         """Watch the directory and all below it. To watch again what is watched changes nothing."""
@@ -185,9 +200,7 @@ class Directory:
             folders[:] = [name for name in folders if not name.startswith(".")]
             # Out of watches, or gone meanwhile: the regular rescan still sees it.
             with contextlib.suppress(OSError):
-                relative = os.path.relpath(folder, self._root)
-                watch = inotify.add_watch(folder, WATCHED)
-                self._folders[watch] = "" if relative == "." else f"{relative}/"
+                self._folders[inotify.add_watch(folder, WATCHED)] = _relative(folder, self._root)
 
 
 @contextlib.contextmanager
@@ -228,6 +241,12 @@ async def _settled(changed: asyncio.Event, touched: Touched, rescan: float) -> N
             while changed.is_set():
                 changed.clear()
                 await asyncio.sleep(SURE_SECONDS if touched.sure else QUIET_SECONDS)
+
+
+def _relative(folder: str, root: Path) -> str:
+    """With a slash at its end; of the root itself: nothing."""
+    relative = os.path.relpath(folder, root)
+    return "" if relative == "." else f"{relative}/"
 
 
 def _read(path: Path, found: os.stat_result) -> str | Unreadable:

@@ -15,6 +15,8 @@ class Identity(NamedTuple):
 
     user: str
     groups: tuple[str, ...] = ()
+    bound_node: str = ""
+    """The node of the pod that its token is bound to; empty: the API server does not say."""
 
     @property
     def node(self) -> str:
@@ -48,12 +50,15 @@ def of_certificate(auth_context: Mapping[str, Iterable[bytes]]) -> Identity | No
 def why_not(identities: Iterable[Identity], node: str, namespace: str) -> str:
     """Why who has these identities may not be that node, or speak for that namespace; empty: they may.
 
-    A node's own identity is for that node's agent only, and a pod's for its own namespace. Others, as
-    administrators give them out, are not bound.
+    A node's own identity is for that node's agent only, and a pod's for its own namespace, or for its own
+    node where it speaks for none, as agents do. Others, as administrators give them out, are not bound.
     """
     for identity in identities:
         if identity.node and identity.node != node:
             return f"{identity.user} may not ask as node {node or 'without a name'}"
+        if identity.bound_node and not namespace and identity.bound_node != node:
+            who = f"{identity.user} on node {identity.bound_node}"
+            return f"{who} may not ask as node {node or 'without a name'}"
         if identity.namespace and namespace and identity.namespace != namespace:
             return f"{identity.user} may not ask for namespace {namespace}"
     return ""

@@ -12,17 +12,18 @@ from meshd.control.server import AdsServer
 from meshd.xds.resources import SHORT, ResourceSet
 
 
-def exposition(resources: ResourceSet, server: AdsServer) -> bytes:
-    """One scrape."""
+def exposition(resources: ResourceSet, server: AdsServer, certificate_ends: float | None) -> bytes:
+    """One scrape. ``certificate_ends``: when that of the listener does, in seconds since 1970."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Control(resources, server))
+    registry.register(_Control(resources, server, certificate_ends))
     return generate_latest(registry)
 
 
 class _Control(Collector):
-    def __init__(self, resources: ResourceSet, server: AdsServer) -> None:
+    def __init__(self, resources: ResourceSet, server: AdsServer, certificate_ends: float | None) -> None:
         self._resources = resources
         self._server = server
+        self._certificate_ends = certificate_ends
 
     def collect(self) -> Iterable[Metric]:
         held = GaugeMetricFamily("meshd_control_resources", "Resources that are served.", labels=("type",))
@@ -38,6 +39,12 @@ class _Control(Collector):
             "Open streams whose client has refused the last response of a type.",
             value=sum(bool(each.rejections) for each in self._server.streams),
         )
+        if self._certificate_ends is not None:
+            yield GaugeMetricFamily(
+                "meshd_control_certificate_expiry_timestamp_seconds",
+                "When the listener's certificate ends.",
+                value=self._certificate_ends,
+            )
         yield CounterMetricFamily(
             "meshd_control_nacks", "Responses that clients refused.", value=self._server.nacks
         )

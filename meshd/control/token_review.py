@@ -18,9 +18,14 @@ MAX_REVIEWS = 16
 """At a time: after a restart all agents come at once."""
 
 
+NODE_NAME = "authentication.kubernetes.io/node-name"
+"""In UserInfo's extra: the node of the pod that a token is bound to (KEP-4193; Kubernetes 1.30)."""
+
+
 class _User(msgspec.Struct, frozen=True):
     username: str = ""
     groups: tuple[str, ...] = ()
+    extra: dict[str, tuple[str, ...]] = {}
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -58,4 +63,5 @@ class TokenReview:
         # An API server that knows no audiences says nothing of them, and has checked none.
         if not status.authenticated or self._audience not in status.audiences:
             return None
-        return Identity(status.user.username, status.user.groups)
+        (node,) = status.user.extra.get(NODE_NAME, ())[:1] or ("",)
+        return Identity(status.user.username, status.user.groups, node)

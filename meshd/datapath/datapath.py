@@ -33,7 +33,10 @@ _PLAIN = 0x10000000
 """What is other about the mark of those whose bytes the kernel never carries."""
 HEARTBEAT_TIMEOUT = 2.0
 """Seconds without a beat of any worker after which capture takes the proxy for gone."""
-WORKER_MAPS = ("flows", "heartbeat", "armed", "connections", "upstreams", "owners", "kept", "bells")
+WORKER_MAPS = (
+    *("flows", "heartbeat", "armed", "connections", "upstreams", "owners", "kept", "bells"),
+    *("spliced_flows", "spliced_armed", "spliced"),
+)
 """What a proxy worker reads and writes."""
 _LOADER_SECONDS = 60
 _FIRST = struct.pack("=I", 0)

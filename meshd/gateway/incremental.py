@@ -58,7 +58,7 @@ class Translator:
             self._grants = {
                 key: value for key, value in objects.by_key.items() if isinstance(value, ReferenceGrant)
             }
-            changed = frozenset(self._parts) | objects.by_key.keys() | objects.problems.keys()
+            changed = frozenset(self._parts).union(objects.by_key, objects.problems)
         old = self._take_out(changed)
         affected = set(changed).union(*(part.keys for part in old))
         present = {key for key in affected if key in objects.by_key or key in objects.problems}

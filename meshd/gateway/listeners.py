@@ -80,6 +80,7 @@ def listener(
         failure_policy=options.failure_policy_of(policies, said.failure_policy),
         http=options.http_options_of(policies, said.http),
         fast_path=fast_path,
+        http2_fast_path=said.http2_fast_path,
     )
     limit = rate_limit(policies.spec.rate_limit) if policies.spec is not None else None
     return found, tuple(

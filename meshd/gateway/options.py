@@ -24,9 +24,11 @@ FAST_PATH = "meshd.io/fast-path"
 """``on`` or ``off``: whether the kernel may carry the service's requests past the proxy."""
 TCP_FAST_PATH = "meshd.io/tcp-fast-path"
 """``on`` or ``off``, the default: whether the kernel joins the two ends of opaque TCP connections."""
+HTTP2_FAST_PATH = "meshd.io/http2-fast-path"
+"""``on`` or ``off``, the default: whether HTTP/2 connections are spliced, each with one to one server."""
 VIA = "1.1 meshd"
 """What the proxy calls itself, where it is to be named (RFC 9110, 7.6.3)."""
-_OURS = (FAILURE_POLICY, FORWARD_HEADERS, FAST_PATH, TCP_FAST_PATH)
+_OURS = (FAILURE_POLICY, FORWARD_HEADERS, FAST_PATH, TCP_FAST_PATH, HTTP2_FAST_PATH)
 _PREFIX = "meshd.io/"
 _FIELDS = ("x-forwarded-for", "x-forwarded-proto", "x-request-id", "via")
 _ELSEWHERE = frozenset({MESH_KEY})
@@ -43,6 +45,7 @@ class ServiceOptions(NamedTuple):
     failure_policy: FailurePolicy
     http: HttpOptions
     tcp_fast_path: bool
+    http2_fast_path: bool
 
 
 def service_options(service: Service) -> tuple[ServiceOptions, list[Problem]]:
@@ -51,8 +54,9 @@ def service_options(service: Service) -> tuple[ServiceOptions, list[Problem]]:
     http, more = _http_options(service)
     _, bad = fast_path(service)
     tcp_fast_path, worse = _switch(service, TCP_FAST_PATH, False)
-    said = ServiceOptions(policy, http, tcp_fast_path)
-    return said, [*problems, *more, *bad, *worse, *_unknown(service)]
+    http2_fast_path, worst = _switch(service, HTTP2_FAST_PATH, False)
+    said = ServiceOptions(policy, http, tcp_fast_path, http2_fast_path)
+    return said, [*problems, *more, *bad, *worse, *worst, *_unknown(service)]
 
 
 def _failure_policy(service: Service) -> tuple[FailurePolicy, tuple[Problem, ...]]:

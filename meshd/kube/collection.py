@@ -12,6 +12,7 @@ from meshd.kube.httproute import HTTPRoute
 from meshd.kube.l4routes import L4Route, TCPRoute, TLSRoute
 from meshd.kube.objects import EndpointSlice, Key, Pod, ReferenceGrant, Service
 from meshd.kube.parse import KubeObject, Parsed, ParsedFile, parse, parse_object
+from meshd.model.shared_map import SharedMap
 from meshd.model.status import Problem, Severity
 
 _T = TypeVar("_T")
@@ -43,10 +44,10 @@ Edits = Mapping[str, Content | None]
 class Objects:
     """What is in force, and the account of it."""
 
-    by_key: Mapping[Key, KubeObject] = field(default_factory=dict)
-    sources: Mapping[Key, str] = field(default_factory=dict)
+    by_key: Mapping[Key, KubeObject] = field(default_factory=SharedMap)
+    sources: Mapping[Key, str] = field(default_factory=SharedMap)
     """The file that each object, good or bad, comes from."""
-    problems: Mapping[Key, tuple[Problem, ...]] = field(default_factory=dict)
+    problems: Mapping[Key, tuple[Problem, ...]] = field(default_factory=SharedMap)
     """Of objects, and of files under ``Key("File", "", path)``."""
     ignored: frozenset[Key] = frozenset()
     changed: frozenset[Key] = frozenset()
@@ -102,6 +103,9 @@ class Collection:
         """By file, all that is said of an object."""
         self._ignored: Counter[Key] = Counter()
         """In how many files."""
+        self._by_key: SharedMap[Key, KubeObject] = SharedMap()
+        self._sources: SharedMap[Key, str] = SharedMap()
+        self._problems: SharedMap[Key, tuple[Problem, ...]] = SharedMap()
         self._objects = Objects()
 
     @property
@@ -116,8 +120,7 @@ class Collection:
     def edit(self, changed: Edits) -> Objects:
         """The objects of all manifests, given those that are not as they were. Only these are looked at."""
         texts = self._texts
-        before = self._objects
-        problems = dict(before.problems)
+        problems: dict[Key, tuple[Problem, ...]] = {}
         affected: set[Key] = set()
         regarded = False
         really: set[Key] = set()
@@ -136,21 +139,20 @@ class Collection:
                 affected |= self._take(path, old, new)
             if new.problems != old.problems:
                 file = Key("File", "", path)
-                _set(problems, file, new.problems)
+                problems[file] = new.problems
                 really.add(file)
-        objects, sources = dict(before.by_key), dict(before.sources)
+        objects: dict[Key, KubeObject | None] = {}
+        sources: dict[Key, str | None] = {}
         for key in sorted(affected):
-            value, source, found = self._settle(key)
-            _set(objects, key, value)
-            _set(sources, key, source)
-            _set(problems, key, found)
-            was = before.by_key.get(key), before.sources.get(key), before.problems.get(key, ())
-            if (value, source, found) != was:
+            objects[key], sources[key], problems[key] = now = self._settle(key)
+            was = self._by_key.get(key), self._sources.get(key), self._problems.get(key, ())
+            if now != was:
                 really.add(key)
-        ignored = before.ignored
-        if regarded:
-            ignored = frozenset((+self._ignored).keys())
-        self._objects = Objects(objects, sources, problems, ignored, frozenset(really))
+        self._by_key = _with(self._by_key, objects)
+        self._sources = _with(self._sources, sources)
+        self._problems = _with(self._problems, problems)
+        ignored = frozenset((+self._ignored).keys()) if regarded else self._objects.ignored
+        self._objects = Objects(self._by_key, self._sources, self._problems, ignored, frozenset(really))
         return self._objects
 
     def _parse(self, before: ParsedFile, last_text: Content | None, text: Content) -> ParsedFile:
@@ -198,7 +200,7 @@ class Collection:
                 found.extend(item.problems)
                 fresh = item.object
                 if fresh is None:
-                    fresh = self._objects.by_key.get(key)
+                    fresh = self._by_key.get(key)
                     if fresh is not None:
                         message = "its last good version stays in force"
                         found.append(Problem(message=message, severity=Severity.WARNING))
@@ -217,9 +219,7 @@ _NO_FILE = ParsedFile()
 _Value = TypeVar("_Value")
 
 
-def _set(values: dict[Key, _Value], key: Key, value: _Value | None) -> None:
+def _with(values: SharedMap[Key, _Value], news: Mapping[Key, _Value | None]) -> SharedMap[Key, _Value]:
     """Nothing (None, or no problems) is not kept."""
-    if value is None or value == ():
-        values.pop(key, None)
-    else:
-        values[key] = value
+    put = {key: value for key, value in news.items() if value is not None and value != ()}
+    return values.changed(put, news.keys() - put.keys())

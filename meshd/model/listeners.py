@@ -92,6 +92,9 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """HTTP only: whether the kernel may carry requests by itself."""
     tcp_fast_path: bool = False
     """TCP only: whether the kernel joins the two ends of a connection where both are on one node."""
+    http2_fast_path: bool = False
+    """HTTP only: whether a client's HTTP/2 connection is spliced with one to a server, as a whole, where
+    nothing is to be decided or done for each request (meshd.model.splicing)."""
     cold: bool = False
     """It is only known of: none of what decides on its connections is here, and the first one asks for it."""
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import compress, filterfalse
-from operator import is_not
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -13,6 +10,7 @@ import msgspec
 from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import Listener
 from meshd.model.routes import RouteConfig
+from meshd.model.shared_map import SharedMap
 
 _T = TypeVar("_T")
 
@@ -32,11 +30,6 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     removed_endpoints: tuple[str, ...] = ()
 
 
-def _frozen(resources: Mapping[str, _T] | None) -> MappingProxyType[str, _T]:
-    """A copy; what is frozen already is shared."""
-    return resources if isinstance(resources, MappingProxyType) else MappingProxyType(dict(resources or {}))
-
-
 class Snapshot:
     """All config of one generation, by kind and name. Immutable: ``apply`` makes the next one."""
 
@@ -51,72 +44,52 @@ class Snapshot:
         endpoints: Mapping[str, EndpointSet] | None = None,
     ) -> None:
         self.generation = generation
-        self.listeners = _frozen(listeners)
-        self.route_configs = _frozen(route_configs)
-        self.clusters = _frozen(clusters)
-        self.endpoints = _frozen(endpoints)
+        self.listeners = SharedMap.of(listeners)
+        self.route_configs = SharedMap.of(route_configs)
+        self.clusters = SharedMap.of(clusters)
+        self.endpoints = SharedMap.of(endpoints)
 
     def apply(self, delta: Delta) -> Snapshot:
         """The snapshot after ``delta``. Removing what is not there changes nothing."""
-
-        def merged(
-            old: MappingProxyType[str, _T], changed: dict[str, _T], removed: tuple[str, ...]
-        ) -> Mapping[str, _T]:
-            if not changed and not removed:
-                return old
-            # A proxy's own "|" copies its dictionary; dict() would ask for one name after another.
-            new = old | changed
-            for name in removed:
-                new.pop(name, None)
-            return MappingProxyType(new)
-
         return Snapshot(
             delta.generation,
-            merged(self.listeners, {r.name: r for r in delta.listeners}, delta.removed_listeners),
-            merged(self.route_configs, {r.name: r for r in delta.route_configs}, delta.removed_route_configs),
-            merged(self.clusters, {r.name: r for r in delta.clusters}, delta.removed_clusters),
-            merged(self.endpoints, {r.name: r for r in delta.endpoints}, delta.removed_endpoints),
+            self.listeners.changed({r.name: r for r in delta.listeners}, delta.removed_listeners),
+            self.route_configs.changed({r.name: r for r in delta.route_configs}, delta.removed_route_configs),
+            self.clusters.changed({r.name: r for r in delta.clusters}, delta.removed_clusters),
+            self.endpoints.changed({r.name: r for r in delta.endpoints}, delta.removed_endpoints),
         )
+
+    def numbered(self, generation: int) -> Snapshot:
+        """The same as another generation."""
+        return Snapshot(generation, self.listeners, self.route_configs, self.clusters, self.endpoints)
 
     def as_delta(self) -> Delta:
         """The delta from nothing to this snapshot: what a newly started worker is sent."""
         return Delta(
             generation=self.generation,
-            listeners=tuple(self.listeners.values()),
-            route_configs=tuple(self.route_configs.values()),
-            clusters=tuple(self.clusters.values()),
-            endpoints=tuple(self.endpoints.values()),
+            listeners=_sorted(self.listeners),
+            route_configs=_sorted(self.route_configs),
+            clusters=_sorted(self.clusters),
+            endpoints=_sorted(self.endpoints),
         )
 
 
-def others(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
-    """The names of what is new, gone or another object: ``apply`` keeps what a delta does not touch.
-
-    All in C: where there is much that has not changed, this is what a change takes.
-    """
-    if before is not after:
-        yield from _new_or_other(before, after)
-        yield from _gone(before, after)
-
-
-def _new_or_other(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
-    return compress(after, map(is_not, map(before.get, after), after.values()))
-
-
-def _gone(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
-    return filterfalse(after.__contains__, before)
+def _sorted(resources: Mapping[str, _T]) -> tuple[_T, ...]:
+    return tuple(resources[name] for name in sorted(resources))
 
 
 def difference(old: Snapshot, new: Snapshot) -> Delta:
-    """The delta that makes ``new`` of ``old``; it has the new generation."""
+    """The delta that makes ``new`` of ``old``, sorted by name; it has the new generation.
 
-    def changed(before: Mapping[str, _T], after: Mapping[str, _T]) -> tuple[_T, ...]:
-        if before is after:
-            return ()
-        return tuple(r for name in _new_or_other(before, after) if before.get(name) != (r := after[name]))
+    Where one was made from the other by ``apply``, or both from a third, only what differs is looked at.
+    """
 
-    def removed(before: Mapping[str, _T], after: Mapping[str, _T]) -> tuple[str, ...]:
-        return () if before is after else tuple(sorted(_gone(before, after)))
+    def changed(before: SharedMap[str, _T], after: SharedMap[str, _T]) -> tuple[_T, ...]:
+        found = (name for name in before.others(after) if name in after)
+        return tuple(r for name in sorted(found) if before.get(name) != (r := after[name]))
+
+    def removed(before: SharedMap[str, _T], after: SharedMap[str, _T]) -> tuple[str, ...]:
+        return tuple(sorted(name for name in before.others(after) if name not in after))
 
     return Delta(
         generation=new.generation,

@@ -58,6 +58,10 @@ class CaptureView(msgspec.Struct, frozen=True, kw_only=True):
     """The fast path's checks; empty: the self-test was not run."""
     fast_path_requests: int = 0
     """Carried by the kernel, of those in ``StatusView.requests``."""
+    spliced_connections: int = 0
+    """Of HTTP/2, that went to a server as a whole (docs/fast-path.md)."""
+    spliced_requests: int = 0
+    """On those; they are not in ``StatusView.requests``."""
     upcalls: dict[str, int] = {}
     """Reason -> how often the kernel passed a client's bytes up, since the programs were first loaded."""
     splice_watch: str = "off"
@@ -202,11 +206,13 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     service: str
     """The listener's name; the address where none is known."""
     path: str
-    """``kernel``: it carries the requests that it can; ``proxy``: the proxy has all."""
+    """``kernel``: it carries the requests that it can; ``proxy``: the proxy has all; ``spliced``: it goes to
+    one server as a whole."""
     state: str
-    """``new`` (the proxy has not armed it, or has disarmed it), ``idle`` or ``busy``."""
+    """``new`` (the proxy has not armed it, or has disarmed it), ``idle`` or ``busy``. Where it is spliced:
+    ``redirected`` (what comes next is the kernel's in both directions), ``relayed`` (in none) or ``half``."""
     carried: int
-    """Requests that the kernel carried."""
+    """Requests that the kernel carried, or whose first byte it redirected."""
     upcalls: int
     """Messages of the client that went to the proxy."""
     endpoints: tuple[str, ...]
@@ -310,3 +316,5 @@ class ExplanationView(msgspec.Struct, frozen=True, kw_only=True):
     """Those that shaped the route."""
     effects: tuple[str, ...] = ()
     """What else is done with its requests; for people."""
+    http2: str = ""
+    """What becomes of HTTP/2 connections to a service that wants them spliced; else empty."""

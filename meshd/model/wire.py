@@ -18,7 +18,7 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The first message to a worker.
 
     fds: the maps ``flows``, ``heartbeat``, ``armed``, ``connections``, ``upstreams``, ``owners``, ``kept``,
-    ``bells``.
+    ``bells``, ``spliced_flows``, ``spliced_armed``, ``spliced``.
     """
 
     node: str

@@ -60,8 +60,8 @@ class _Kind:
 
     versions: dict[str, str] = field(default_factory=dict)
     subscribed: set[str] = field(default_factory=set)
-    answered: set[str] = field(default_factory=set)
-    """Of what is subscribed to by name, what has come or is said not to exist."""
+    unanswered: set[str] = field(default_factory=set)
+    """Of what is subscribed to by name, what neither has come nor is said not to exist."""
     seen: bool = False
     """There has been a response of this type."""
     rejected: dict[str, str] = field(default_factory=dict)
@@ -158,8 +158,8 @@ class ClientStream:
         kind = self._kinds[type_url]
         kind.seen = True
         self._version = response.system_version_info
-        kind.answered.update(resource.name for resource in response.resources)
-        kind.answered.update(response.removed_resources)
+        kind.unanswered.difference_update(resource.name for resource in response.resources)
+        kind.unanswered.difference_update(response.removed_resources)
         for resource in response.resources:
             name = str(resource.name)
             if self._is_unwanted(type_url, name):
@@ -301,10 +301,7 @@ class ClientStream:
         return (
             (self._kinds[CLUSTER].seen or not self._interest.everything)
             and self._kinds[LISTENER].seen
-            and all(
-                self._kinds[kind].subscribed <= self._kinds[kind].answered
-                for kind in (CLUSTER, ENDPOINTS, ROUTE_CONFIG)
-            )
+            and not any(self._kinds[kind].unanswered for kind in (CLUSTER, ENDPOINTS, ROUTE_CONFIG))
         )
 
     @property
@@ -317,7 +314,7 @@ class ClientStream:
     @property
     def _expected(self) -> set[str]:
         """The clusters that are asked for by name and neither have come nor been said not to exist."""
-        return self._kinds[CLUSTER].subscribed - self._kinds[CLUSTER].answered
+        return self._kinds[CLUSTER].unanswered
 
     def stop_waiting(self) -> None:
         """Take clusters that have not come as not existing, and those whose endpoints have not come as having
@@ -327,9 +324,9 @@ class ClientStream:
             self._open.clusters.add(name)
             if name in self._received.clusters:
                 self._received.endpoints[name] = EndpointSet(name=name)
-                self._kinds[ENDPOINTS].answered.add(name)
+                self._kinds[ENDPOINTS].unanswered.discard(name)
             else:
-                self._kinds[CLUSTER].answered.add(name)
+                self._kinds[CLUSTER].unanswered.discard(name)
 
     @property
     def rejected(self) -> dict[str, str]:
@@ -392,7 +389,8 @@ class ClientStream:
             return None
         kind.subscribed |= more
         kind.subscribed -= fewer
-        kind.answered -= fewer
+        kind.unanswered |= more - kind.versions.keys()
+        kind.unanswered -= fewer
         for name in fewer:
             self._drop(type_url, name)
         return discovery_pb2.DeltaDiscoveryRequest(

@@ -32,7 +32,8 @@ _FIELDS = {
 _TCP_FIELDS = {"listener_filters", "listener_filters_timeout"}
 _tcp_routes = msgspec.json.Decoder(tuple[TcpRoute, ...])
 _FACTS = {
-    "service", "failure_policy", "cluster", "forwarded_proto", "fast_path", "tcp_fast_path", ACCESS_LOG_SHARE,
+    "service", "failure_policy", "cluster", "forwarded_proto", "fast_path", "tcp_fast_path",
+    "http2_fast_path", ACCESS_LOG_SHARE,
 }  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def listener(message: listener_pb2.Listener) -> Listener:
             failure_policy=policy,
             http=_http(hcm, fields, name, where),
             fast_path=metadata.flag(fields, "fast_path", True, name, "metadata"),
+            http2_fast_path=metadata.flag(fields, "http2_fast_path", False, name, "metadata"),
         )
     if consumers:
         raise UnsupportedError(name, f"metadata.{CONSUMERS}", "only where there are routes")

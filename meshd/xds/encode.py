@@ -70,6 +70,8 @@ def listener(model: Listener) -> listener_pb2.Listener:
             facts["forwarded_proto"] = False
         if not model.fast_path:
             facts["fast_path"] = False
+        if model.http2_fast_path:
+            facts["http2_fast_path"] = True
         if model.consumers:
             facts[CONSUMERS] = dict(model.consumers)
         network_filter = listener_components_pb2.Filter(name=HCM_FILTER, typed_config=pack(_http(model)))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshd.model.clusters import EndpointSet, Nearness
+from meshd.model.shared_map import SharedMap
 from meshd.xds import encode
 from meshd.xds.nearness import Place, seen_from, zones
 from meshd.xds.resources import ENDPOINTS, Resource, ResourceSet, pack
 
-_Endpoints = Mapping[str, Resource]
+_Endpoints = SharedMap[str, Resource]
 
 
 class Places:
@@ -65,17 +66,12 @@ class Places:
         found = self._all.of(ENDPOINTS)
         last = self._last._endpoints.get(place) if self._last is not None else None
         if last is None:
-            return {**found, **{name: _at(place, found[name]) for name in self._near}}
+            return SharedMap.of(found).changed({name: _at(place, found[name]) for name in self._near})
         changed = self._all.changed.get(ENDPOINTS, frozenset())
-        if not changed:
-            return last
-        made = dict(last)
-        for name in changed:
-            if name in found:
-                made[name] = _at(place, found[name])
-            else:
-                made.pop(name, None)
-        return made
+        return last.changed(
+            {name: _at(place, found[name]) for name in changed if name in found},
+            [name for name in changed if name not in found],
+        )
 
 
 def _endpoint_set(resource: Resource) -> EndpointSet:

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import Listener
 from meshd.model.routes import RouteConfig
+from meshd.model.shared_map import SharedMap
 from meshd.model.snapshot import Delta
 from meshd.model.status import ObjectStatus
 from meshd.xds import encode
@@ -140,14 +141,10 @@ def _following(
     for type_url, sources in changed.items():
         fresh = [_encoded(source) for source in sources]
         gone = list(removed[type_url])
-        before = old.of(type_url)
+        before = SharedMap.of(old.of(type_url))
         if type_url in by_type and not fresh and not gone:
             continue
-        after = dict(before)
-        for name in gone:
-            after.pop(name, None)
-        after.update((resource.name, resource) for resource in fresh)
-        by_type[type_url] = after
+        by_type[type_url] = before.changed({resource.name: resource for resource in fresh}, gone)
         names[type_url] = frozenset(gone).union(resource.name for resource in fresh)
         if type_url != STATUS:  # which is about this version, and no part of it
             total -= sum(_weight(type_url, before[name]) for name in names[type_url] if name in before)

@@ -10,12 +10,12 @@ from proxy.exchanges.destination import Destination
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.dispatched import Dispatched
 from proxy.exchanges.kept_request import MAX_REPLAYED_BODY_BYTES, KeptRequest
-from proxy.exchanges.outgoing import Outgoing, outgoing
 from proxy.exchanges.retry_state import kept_bytes, try_seconds
-from proxy.exchanges.server_version import speaks_http2
 from proxy.http1.field_values import Field
 from proxy.routing.affinity import Affinity
 from proxy.routing.decision import ForwardTo
+from proxy.upstream.outgoing import Outgoing, outgoing
+from proxy.upstream.server_version import speaks_http2
 
 
 def written_down(
@@ -33,7 +33,7 @@ def written_down(
     where it is CONTENT and at its end.
     """
     request, retry, limit, seconds = exchange.request, decision.retry, 0, 0.0
-    head = outgoing(request, decision, client)
+    head = outgoing(request, decision, client.listener.options, client.forwarded_for())
     if retry is not None:
         limit, seconds = kept_bytes(retry), try_seconds(retry, decision.timeout)
     if limit < MAX_REPLAYED_BODY_BYTES and speaks_http2(balancer.cluster, request.http2):

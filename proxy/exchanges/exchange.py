@@ -8,18 +8,15 @@ from typing import ClassVar
 
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import Source
-from proxy.exchanges import failures, own_answers
+from proxy.exchanges import own_answers
 from proxy.exchanges.client import Client, Relay
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.dispatching import written_down
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.exchanges.filtering import Filtering
-from proxy.exchanges.loss import Loss
 from proxy.exchanges.mirroring import MirroredRequest, mirror
-from proxy.exchanges.outgoing import Outgoing
 from proxy.exchanges.own_answers import OwnAnswer
 from proxy.exchanges.report import Account, report
-from proxy.exchanges.server import Server
 from proxy.exchanges.time_limits import TimeLimits
 from proxy.grpc.call import Call, call_of, http_status
 from proxy.http1.body import BodyError, OpenBody, body_of
@@ -27,11 +24,15 @@ from proxy.http1.field_values import Field
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
+from proxy.requests.header_edit import NO_EDIT, Edit
 from proxy.routing.affinity import Affinity, RouteAffinity
 from proxy.routing.decision import Answer, Decision, ForwardTo
-from proxy.routing.header_edit import NO_EDIT, Edit
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
+from proxy.upstream import failures
+from proxy.upstream.loss import Loss
+from proxy.upstream.outgoing import Outgoing
+from proxy.upstream.server import Server
 
 _NEW = ExchangeState.NEW
 _DELAYED = ExchangeState.DELAYED
@@ -153,7 +154,8 @@ class Exchange:
         caller = client.forwarded_for().decode()
         source = Source(caller, f"{caller} {client.remote} {client.local}")
         affinity = self._affinity = Affinity(route, self.request.head, source, time.time())
-        return affinity.in_session(decision, client.runtime.config.balancers)
+        share = affinity.share_in_session(decision.cluster, client.runtime.config.balancers)
+        return decision if share is None else decision.instead_to(share)
 
     def feed_request(self, data: bytes) -> int:
         """More of the request's body; returns where the request ends in ``data``."""

@@ -11,8 +11,8 @@ from proxy.grpc.call import Call
 from proxy.http1 import heads
 from proxy.http1.field_values import Field
 from proxy.http1.refusal import Refusal
+from proxy.requests.header_edit import Edit
 from proxy.routing.decision import Answer
-from proxy.routing.header_edit import Edit
 
 
 class OwnAnswer(NamedTuple):

@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from proxy.exchanges import failures
 from proxy.http1.refusal import Refusal
+from proxy.upstream import failures
 
 Fail = Callable[[Refusal], None]
 """What is told the reason when a time is over."""

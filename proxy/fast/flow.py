@@ -11,17 +11,14 @@ of the kernel that runs just then, and look again after GRACE_SECONDS.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from proxy.exchanges.upstream import Upstream
+from proxy.fast.carried_client import CarriedClient
 from proxy.fast.kernel_flow import GRACE_SECONDS, KernelFlow, Stage, Turn
+from proxy.fast.kernel_splice import KernelSplice
 from proxy.fast.own_connections import OwnConnections
 from proxy.fast.path import FastPath
 from proxy.fast.settling import Settling
-
-if TYPE_CHECKING:
-    from proxy.exchanges.downstream import Downstream
-    from proxy.exchanges.pool import Pool
+from proxy.upstream.http1 import Upstream
+from proxy.upstream.pool import Pool
 
 RELEASE_SECONDS = 2.0
 """A flow without a request for so long gives its connections to the pools. The kernel no longer uses them by
@@ -49,7 +46,7 @@ class FastFlow:
     def __init__(self, path: FastPath, key: bytes) -> None:
         """``key``: of the ``flows`` map."""
         self._path = path
-        self._down: Downstream
+        self._down: CarriedClient
         self._kernel = KernelFlow(path, key)
         self._own = OwnConnections(path, self)
         self._settling = Settling(path, self._kernel, self._own)
@@ -59,7 +56,7 @@ class FastFlow:
         self._next_look = 0.0
         self._watched = False
 
-    def belongs_to(self, downstream: Downstream) -> None:
+    def belongs_to(self, downstream: CarriedClient) -> None:
         """Called once, before anything else."""
         self._down = downstream
         self._settling.belongs_to(downstream)
@@ -139,6 +136,10 @@ class FastFlow:
     def disarm(self) -> None:
         """Let the kernel carry nothing more. What it carries goes on."""
         self._kernel.disarm(self._down.runtime.loop.time())
+
+    def splice(self) -> KernelSplice | None:
+        """The kernel's share in splicing the connection as a whole; None: it is to have none."""
+        return KernelSplice(self._path, self._kernel.key) if self._path.is_on() else None
 
     # -- the client's side ---------------------------------------------------------------------------
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from meshd.datapath.flows.arming import ArmingTable
 from meshd.datapath.flows.kept_requests import KeptRequests
+from meshd.datapath.flows.splices import SpliceTable
 from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.kernel.bell import Bell
 from meshd.model.request_policies import MILLION
-from proxy.fast.epoll_set import EpollSet
 from proxy.in_force import ListenerState
 from proxy.routing.listener_rules import NO_RULES, ListenerRules, listener_rules
 from proxy.runtime import Runtime
-
-if TYPE_CHECKING:
-    from proxy.exchanges.upstream import Upstream
+from proxy.transports.epoll_set import EpollSet
+from proxy.upstream.http1 import Upstream
 
 _MAX_LOOKS = 512
 """Flows that one sweep asks the kernel for: about 2 ms. All have their turn."""
@@ -52,6 +51,7 @@ class FastPath:
         self.flows: FlowTable
         self.table: ArmingTable
         self.kept: KeptRequests
+        self.splices: SpliceTable
         runtime.timed.add(self)
 
     def configure(
@@ -60,6 +60,7 @@ class FastPath:
         table: ArmingTable,
         kept: KeptRequests,
         bell: Bell,
+        splices: SpliceTable,
         enabled: bool,
         sample: int,
     ) -> None:
@@ -68,6 +69,7 @@ class FastPath:
         ``bell``: hangs there for this worker; ``rung`` is to be called when its fd is readable.
         """
         self.flows, self.table, self.kept, self._bell = flows, table, kept, bell
+        self.splices = splices
         self._enabled = enabled
         self._sample = sample
         for upstream in tuple(self._unheard.values()):

@@ -1,11 +1,12 @@
 """Header fields in the form in which libnghttp2 takes them.
 
-It copies them, so one place serves all sessions.
+It copies them, so one place serves all sessions of a thread.
 """
 
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,13 +43,22 @@ class Place:
 
 
 assert ffi.sizeof("nghttp2_nv") == struct.calcsize("@PPNNQ")
-_place = Place(_FIELDS, _TEXT_BYTES)
+
+
+class _Own(threading.local):
+    """A thread's own."""
+
+    def __init__(self) -> None:
+        self.place = Place(_FIELDS, _TEXT_BYTES)
+
+
+_own = _Own()
 
 
 def packed(fields: Sequence[Field]) -> Place:
     """Where they are, as ``entries``: until the next call, and only as long as the place itself is kept."""
     text = b"".join([part for field in fields for part in field])
-    place = _place
+    place = _own.place
     if len(fields) > _FIELDS or len(text) > _TEXT_BYTES:
         place = Place(len(fields), len(text))
     place.fill(fields, text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Protocol, cast
 
-from proxy.exchanges.reset import reset
-from proxy.exchanges.upstream import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+from proxy.transports.reset import reset
+from proxy.transports.write_limits import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
 
 
 class Sink(Protocol):
@@ -112,6 +113,14 @@ class End(asyncio.Protocol):
     def unsent(self) -> int:
         """Bytes that wait for its peer."""
         return self._transport.get_write_buffer_size()
+
+    def addresses(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """Our address and port, and the peer's. Raises OSError where it is gone."""
+        names = [self._transport.get_extra_info(each) for each in ("sockname", "peername")]
+        if None in names:
+            raise OSError(errno.ENOTCONN, "the connection is gone")
+        local, remote = (name[:2] for name in names)
+        return local, remote
 
     def local_address(self) -> str:
         """``address:port`` of our side of it."""

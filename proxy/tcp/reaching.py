@@ -11,12 +11,12 @@ from meshd.model.tcp_routes import TcpRoute
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import address_hash
 from proxy.balancing.selection import Selection
-from proxy.exchanges.caller import Caller
-from proxy.exchanges.connecting import ConnectError, connect
-from proxy.exchanges.load import Load, Resource
 from proxy.exchanges.retry_state import RetryState
+from proxy.load import Load, Resource
 from proxy.runtime import Runtime
 from proxy.telemetry.response_flags import Flag
+from proxy.upstream.caller import Caller
+from proxy.upstream.connecting import ConnectError, OpenSocket, connect
 
 _BACKOFF, _MAX_BACKOFF = 0.05, 0.5
 """Seconds between two tries where no other endpoint is left: a request's that its route does not retry."""
@@ -53,13 +53,22 @@ class Place:
 class Reaching:
     """One connection's search for a server."""
 
-    def __init__(self, runtime: Runtime, caller: Caller, route: TcpRoute, cluster: str, ipv6: bool) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        caller: Caller,
+        route: TcpRoute,
+        cluster: str,
+        ipv6: bool,
+        open_socket: OpenSocket,
+    ) -> None:
         """``cluster``: the one that was drawn. ``ipv6``: whether the client called an IPv6 address."""
         self._runtime = runtime
         self._caller = caller
         self._route = route
         self._cluster = cluster
         self._ipv6 = ipv6
+        self._open_socket = open_socket
         self._failed: frozenset[tuple[str, int]] = frozenset()
         self._endpoint: Endpoint | None = None
         """That is being connected to, by ``_attempt``."""
@@ -143,7 +152,7 @@ class Reaching:
         load = runtime.loads.of(self._cluster)
         load.add(Resource.PENDING)
         self._endpoint = endpoint
-        connecting = connect(self._caller.open_plain_socket, endpoint, cluster.connect_timeout)
+        connecting = connect(self._open_socket, endpoint, cluster.connect_timeout)
         self._attempt = runtime.loop.create_task(connecting)
         try:
             sock = await self._attempt

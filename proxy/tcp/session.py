@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import socket
 import time
 
 from meshd.model.tcp_decision import draw
 from meshd.model.tcp_routes import TcpRoute
-from proxy.exchanges.caller import Caller
 from proxy.in_force import ListenerState
 from proxy.runtime import Runtime
-from proxy.tcp.end import End
+from proxy.tcp.end import End, Sink
 from proxy.tcp.first_bytes import FirstBytes
 from proxy.tcp.reaching import Place, Reaching, UnreachableError
 from proxy.tcp.report import Account, report
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
 from proxy.tls.client_hello import Hello
+from proxy.upstream.caller import Caller
 
 CLOSING_SECONDS = 300.0
 """For peers to take what waits for them when both have sent their last byte, while they take nothing."""
@@ -144,22 +145,23 @@ class Session:
     # -- a server ------------------------------------------------------------------------------------
 
     async def _reach(self, route: TcpRoute) -> None:
-        reaching = Reaching(self._runtime, self.caller, route, self._account.cluster, self._ipv6)
+        cluster, open_socket = self._account.cluster, self._open_socket
+        reaching = Reaching(self._runtime, self.caller, route, cluster, self._ipv6, open_socket)
         self._reaching = reaching
         try:
             self._place, sock = await reaching.run()
         except UnreachableError as error:
             self._reaching = None
-            self._fail(error.flag, str(error))
+            self._unreachable(error.flag, str(error))
             return
         # From here on the task is not cancelled: an end that nobody waits for is reset when it stands.
         self._reaching = None
         try:
-            await self._runtime.loop.create_connection(lambda: End(self, self._downstream), sock=sock)
+            await self._runtime.loop.create_connection(lambda: End(self, self._to_client()), sock=sock)
         except OSError as error:
             sock.close()
             if self._state is State.CONNECTING:
-                self._fail(Flag.UPSTREAM_CONNECT_FAILURE, str(error))
+                self._unreachable(Flag.UPSTREAM_CONNECT_FAILURE, str(error))
 
     def _open(self, upstream: End) -> None:
         if self._state is State.CLOSED:
@@ -172,14 +174,32 @@ class Session:
         self._account.upstream_local = upstream.local_address()
         assert self._place is not None
         self._account.endpoint = self._place.endpoint
-        self._downstream.other = upstream
+        to_server = self._downstream.other = self._to_server(upstream)
         # First, for the write may have it held.
         self._downstream.release()
         first = self._first.take()
         if first:
-            upstream.write(first)
+            to_server.write(first)
         if self._downstream.eof:
-            upstream.write_eof()
+            to_server.write_eof()
+
+    # -- what others do in another way ---------------------------------------------------------------
+
+    def _open_socket(self, family: socket.AddressFamily) -> socket.socket:
+        """For the server. Raises OSError."""
+        return self.caller.open_plain_socket(family)
+
+    def _unreachable(self, flag: Flag, reason: str) -> None:
+        """There is no server."""
+        self._fail(flag, reason)
+
+    def _to_client(self) -> Sink:
+        """Who takes the server's bytes."""
+        return self._downstream
+
+    def _to_server(self, upstream: End) -> Sink:
+        """Who takes the client's."""
+        return upstream
 
     # -- the end -------------------------------------------------------------------------------------
 

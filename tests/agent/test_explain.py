@@ -43,8 +43,8 @@ from meshd.model.routes import (
 )
 from meshd.model.snapshot import Snapshot
 from meshd.model.view import ExplainedRequest, ExplanationView
+from proxy.requests.request_head import RequestHead
 from proxy.routing.decision import Answer, RouteTable
-from proxy.routing.request_head import RequestHead
 from tests.support.route_configs import CLUSTERS, LISTENER, Request, config, configs, requests, to
 
 domains = st.sampled_from(("*", "web", "a.web", "*.web", "*web", "a.*", "a*", "web:80", "[::1]", "*.a.web"))
@@ -259,6 +259,30 @@ def test_what_the_node_and_the_service_say_comes_first() -> None:
     request = ExplainedRequest(service="shop/web", method="GET", target="/")
     assert explain(SNAPSHOT, request, rules_of, "--fast-path off").reason == "--fast-path off"
     assert explain(SNAPSHOT, request, lambda *_: "off for the service").reason == "off for the service"
+
+
+def test_http2_connections_are_spliced_or_it_says_why_not() -> None:
+    listener = msgspec.structs.replace(LISTENER, http2_fast_path=True)
+    request = ExplainedRequest(service="shop/web", method="POST", target="/x", headers=())
+
+    def found(*routes: Route, logged: bool = False) -> str:
+        snapshot = Snapshot(1, {listener.name: listener}, {listener.name: config(*routes)}, CLUSTERS)
+        return explain(snapshot, request, lambda *_: "whatever", logged=logged).http2
+
+    assert asked().http2 == ""
+    plain = Route(name="plain", action=to("a"))
+    assert found(plain).startswith(
+        "connections are spliced: all requests of one go, unread, to one endpoint of a"
+    )
+    assert found(plain, logged=True) == (
+        "connections are not spliced, because: the access log has its requests"
+    )
+    assert found(Route(name="ab", action=to("a", "b"))) == (
+        "connections are not spliced, because: not all requests go to one cluster"
+    )
+    snapshot = Snapshot(1, {listener.name: listener}, {listener.name: config(plain)}, CLUSTERS)
+    text = list(explanation_text(explain(snapshot, request, lambda *_: "whatever")))
+    assert text[-2].startswith("  HTTP/2   connections are spliced: ")
 
 
 def test_services_that_are_none() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from meshd.agent.flow_views import flow_views
-from meshd.datapath.flows.listing import FlowState, OpenFlow
+from meshd.datapath.flows.listing import FlowState, OpenFlow, SplicedFlow
 
 FLOW = OpenFlow(
     netns=7,
@@ -34,3 +34,17 @@ def test_a_flow_of_old_rules_and_one_that_is_not_armed() -> None:
     old, new = flow_views([slow, FLOW], {}, {}, {12}, 100.0)
     assert (old.workload, old.service, old.path, old.current) == ("netns 7", "10.96.0.1:80", "kernel", False)
     assert (new.path, new.state, new.age_seconds, new.current) == ("proxy", "new", None, False)
+
+
+def test_a_spliced_flow() -> None:
+    spliced = SplicedFlow(("10.244.1.9", 8080), 40, True, True)
+    new = FLOW._replace(state=FlowState.NEW, rules=0, endpoints=(), requests=0, spliced=spliced)
+    half = new._replace(spliced=spliced._replace(up=False), client=("127.0.0.1", 4001))
+    relayed = half._replace(spliced=spliced._replace(up=False, down=False), client=("127.0.0.1", 4002))
+    views = flow_views([new, half, relayed], {}, SERVICES, {11}, 100.0)
+    assert [(view.path, view.state) for view in views] == [
+        ("spliced", "redirected"),
+        ("spliced", "half"),
+        ("spliced", "relayed"),
+    ]
+    assert {(view.carried, view.endpoints) for view in views} == {(40, ("10.244.1.9:8080",))}

@@ -15,8 +15,9 @@ import pytest
 from meshd.bench.kube.task import Finding, line, task
 from meshd.bench.results import Report, Round, decode
 from meshd.cli.main import main
+from tests.kube_api.kubeconfig import kubeconfig
 from tests.support import bench_sample
-from tests.support.kube_api import Cluster, serving
+from tests.support.bench_cluster import BenchCluster, bench_cluster
 from tests.support.lab import MESHD, until
 
 LOAD = ("--connections", "4", "--rounds", "1", "--duration", "1", "--placement", "same-node")
@@ -48,7 +49,7 @@ def failing(pod: dict[str, Any]) -> str:
 class Bed:
     """A cluster, and the command that measures it."""
 
-    def __init__(self, cluster: Cluster, environment: dict[str, str]) -> None:
+    def __init__(self, cluster: BenchCluster, environment: dict[str, str]) -> None:
         self.cluster = cluster
         self._environment = environment
 
@@ -68,22 +69,18 @@ class Bed:
         return decode(out.encode())
 
 
-def namespace(name: str, **labels: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-
-
 @pytest.fixture
 def bed(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bed]:
     output: Output = getattr(request, "param", answered)
-    cluster = Cluster(output)
-    with serving(cluster, tmp_path) as kubeconfig:
-        yield Bed(cluster, {**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(tmp_path)})
+    with bench_cluster(output) as cluster:
+        path = kubeconfig(tmp_path, cluster.url)
+        yield Bed(cluster, {**os.environ, "KUBECONFIG": str(path), "HOME": str(tmp_path)})
     assert cluster.namespaces() <= {"mine", "meshd-bench-direct"}, "something is left"
 
 
 def test_a_run_reports_every_scenario_and_deletes_everything(bed: Bed) -> None:
     found = bed.report("--route", "yes", "--placement", "two-nodes", "--rounds", "2")
-    assert bed.cluster.objects == {}
+    assert bed.cluster.objects == []
     assert not found.partial
     assert found.machine.cluster == "Kubernetes v1.32.4, client on node-a, server on node-b"
     rows = {row.scenario: row for row in found.results}
@@ -94,18 +91,18 @@ def test_a_run_reports_every_scenario_and_deletes_everything(bed: Bed) -> None:
     assert rows["direct"].histogram[-1] == (1.0, 7.0)
     ratio = next(r for r in found.ratios if (r.scenario, r.to, r.figure) == ("meshd-fast", "direct", "rps"))
     assert (ratio.value, ratio.rounds) == (2.0, 2)
-    jobs = [one["metadata"]["namespace"] for one in bed.cluster.created if one["kind"] == "Job"]
+    jobs = [one["metadata"]["namespace"] for one in bed.cluster.created]
     assert sorted(jobs[:4]) == sorted(jobs[4:]) == sorted(f"meshd-bench-{name}" for name in measured)
 
 
 def test_ctrl_c_leaves_a_partial_report_and_a_clean_cluster(bed: Bed) -> None:
     with bed.start("--rounds", "50") as process:
         # They run one after the other: when there is a third, the first has ended.
-        until(lambda: sum(each["kind"] == "Job" for each in bed.cluster.created) > 2, _SECONDS)
+        until(lambda: len(bed.cluster.created) > 2, _SECONDS)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=_SECONDS)
     assert process.returncode == 130, err
-    assert bed.cluster.objects == {}
+    assert bed.cluster.objects == []
     found = decode(out.encode())
     assert found.partial
     assert sum(len(row.rounds) for row in found.results) > 0
@@ -133,7 +130,7 @@ def test_without_an_injector_there_is_no_sidecar_row(bed: Bed) -> None:
 
 
 def test_without_gateway_api_routes_are_not_measured(bed: Bed) -> None:
-    bed.cluster.kinds.remove("httproutes")
+    del bed.cluster.server.installed["httproutes"]
     found = bed.report("--scenario", "direct", "--route", "no,yes")
     reasons = {row.route: row.not_measured for row in found.results}
     assert reasons[False] == ""
@@ -142,7 +139,7 @@ def test_without_gateway_api_routes_are_not_measured(bed: Bed) -> None:
 
 def test_namespaces_that_are_left_over_are_refused_and_left_alone(bed: Bed) -> None:
     labels = {"app.kubernetes.io/managed-by": "meshd-bench"}
-    bed.cluster.create("namespaces", "", namespace("mine", **labels))
+    bed.cluster.namespace("mine", **labels)
     code, out, err = bed.run()
     assert (code, out) == (1, "")
     assert "kubectl delete namespace mine" in err
@@ -150,7 +147,7 @@ def test_namespaces_that_are_left_over_are_refused_and_left_alone(bed: Bed) -> N
 
 
 def test_a_namespace_that_is_somebody_elses_is_not_deleted(bed: Bed) -> None:
-    bed.cluster.create("namespaces", "", namespace("meshd-bench-direct"))
+    bed.cluster.namespace("meshd-bench-direct")
     code, _, err = bed.run()
     assert code == 1
     assert "already exists" in err

@@ -31,7 +31,9 @@ def perform(lab: Lab, given: Task) -> Finding:
     return finding(lab.run("exec", "client", "--", *command, check=False, timeout=100).stdout)
 
 
-@pytest.mark.parametrize("load", [LOAD, Load("same-node", 4, 16384, rate=200)], ids=str)
+@pytest.mark.parametrize(
+    "load", [LOAD, Load("same-node", 4, 16384, rate=200), Load("same-node", 4, 1024, "grpc", True)], ids=str
+)
 def test_a_load_is_measured(lab: tuple[str, Lab], load: Load) -> None:
     mode, running = lab
     found = perform(running, Task(load, 3, 1, "by meshd" if mode == "meshd" else "by nobody else"))

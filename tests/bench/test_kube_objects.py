@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from meshd.bench import plan
+from meshd.bench import nginx, plan
 from meshd.bench.kube import objects, pods
 from meshd.bench.kube.dry_run import dry_run
 from meshd.bench.kube.options import SCENARIOS, Options, sidecar_label
@@ -41,7 +43,7 @@ def distinct() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_kubernetes_schemas_hold(version: str) -> None:
-    checked = [one for one in distinct() if one["kind"] != "HTTPRoute"]
+    checked = [one for one in distinct() if one["kind"] not in objects.ROUTES]
     assert {one["kind"] for one in checked} == {"Namespace", "ConfigMap", "Deployment", "Service", "Job"}
     for one in checked:
         kubernetes_validate.validate(one, version, strict=True)
@@ -55,10 +57,10 @@ def test_the_schemas_would_refuse_a_mistake() -> None:
 
 
 def test_meshd_takes_services_and_routes() -> None:
-    wanted = [one for one in ALL if one["kind"] in ("Service", "HTTPRoute")]
+    wanted = [one for one in ALL if one["kind"] in ("Service", *objects.ROUTES)]
     found = parse(yaml.safe_dump_all(wanted))
     assert found.problems == ()
-    assert len(found.objects) == len(wanted) == 4 * 2 * 5
+    assert len(found.objects) == len(wanted) == 4 * 2 * (4 + 4)
 
 
 def test_every_namespace_is_found_by_its_label() -> None:
@@ -130,18 +132,36 @@ def test_one_node_is_enough_for_one_placement() -> None:
 
 
 def test_a_plan_without_routes_needs_no_gateway_api() -> None:
-    assert objects.routes("direct", Plan(SCENARIOS, (Load("same-node"),), 1, 1, ())) == []
-    assert [one["metadata"]["name"] for one in objects.routes("direct", PLAN)] == [
-        "near-routed",
-        "far-routed",
+    plain = Plan(SCENARIOS, (Load("same-node"), Load("same-node", protocol="grpc", route=True)), 1, 1, ())
+    assert objects.routes("direct", plain, "HTTPRoute") == []
+    assert [one["metadata"]["name"] for one in objects.routes("direct", plain, "GRPCRoute")] == [
+        "near-routed-grpc",
+        "near-routed-grpc-stream",
     ]
 
 
-def test_large_bodies_are_written_before_the_server_starts() -> None:
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_what_is_served_is_written_before_the_server_starts(tmp_path: Path, shell: str) -> None:
     server = named("Deployment", "meshd-bench-direct")["near"]["spec"]["template"]["spec"]
-    assert server["initContainers"][0]["command"][4:] == ["16384", "1048576"]
+    _, flags, script, name, *sizes = server["initContainers"][0]["command"]
+    assert sizes == ["16", "1024", "16384", "1048576"]
+    subprocess.run([shell, flags, script.replace("/srv", str(tmp_path)), name, *sizes], check=True)
+    for file, content in nginx.files(map(int, sizes)).items():
+        assert (tmp_path / file).read_bytes() == content
     config = named("ConfigMap", "meshd-bench-direct")["server"]["data"]["nginx.conf"]
     assert "location = /bytes/1048576 { root .; }" in config
+
+
+def test_streams_have_their_server_where_they_are_measured() -> None:
+    def containers(plan: Plan) -> list[str]:
+        found = objects.scenario("meshd-fast", plan, Options(image="ours:1"))
+        servers = [
+            one["spec"]["template"]["spec"]["containers"] for one in found if one["kind"] == "Deployment"
+        ]
+        return [one["image"] for server in servers for one in server if one["name"] == "echo"]
+
+    assert containers(PLAN) == ["ours:1", "ours:1"]
+    assert containers(Plan(SCENARIOS, (Load("same-node", protocol="grpc"),), 1, 1, ())) == []
 
 
 def test_a_jobs_task_is_its_run() -> None:

@@ -1,38 +1,28 @@
-"""Both load tools against servers whose latencies are known: what they find is what there was."""
+"""The load tools of HTTP/1.1 against servers whose latencies are known: what they find is what there was."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
-from meshd.bench import distribution, wrk
-from meshd.bench.distribution import Percentiles
+from meshd.bench import wrk
 from meshd.bench.samples import HeadSizes, LoadError, Samples
+from tests.bench.known import (
+    BODY,
+    STALL,
+    TWO_SPEEDS,
+    Answer,
+    agrees_with_two_speeds,
+    known,
+    latencies,
+    percentiles,
+    ran,
+    stalling,
+)
 
-SERVER = Path(__file__).with_name("known_server.py")
 HEADS = HeadSizes(48, 48)
 """Of known_server.py's answers to keep-alive requests."""
-BODY = 16
-Answer = dict[str, object]
-
-
-@contextlib.contextmanager
-def known(*answers: tuple[int, Answer]) -> Iterator[int]:
-    """The port of a server that gives these answers in turn, each so many times."""
-    with subprocess.Popen(
-        [sys.executable, str(SERVER), json.dumps(answers)], stdout=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            assert server.stdout is not None
-            yield int(server.stdout.readline())
-        finally:
-            server.kill()
 
 
 def closed(port: int, connections: int = 4, seconds: int = 1, body: int = BODY) -> Samples:
@@ -41,42 +31,9 @@ def closed(port: int, connections: int = 4, seconds: int = 1, body: int = BODY) 
     return wrk.samples(done.stdout + done.stderr, connections, body, HEADS)
 
 
-def opened(port: int, rate: int, seconds: float, *more: str, connections: int = 8) -> dict[str, object]:
-    command = [
-        sys.executable, "-m", "meshd.bench.open_loop", "127.0.0.1", str(port), "/", "--body", str(BODY),
-        "--rate", str(rate), "--seconds", str(seconds), "--connections", str(connections), *more,
-    ]  # fmt: skip
-    done = subprocess.run(command, input="go\n", capture_output=True, text=True, timeout=100, check=False)
-    assert done.stdout.startswith("ready\n"), done.stdout + done.stderr
-    found: dict[str, object] = json.loads(done.stdout.removeprefix("ready\n"))
-    return found
-
-
-def latencies(found: Mapping[str, object]) -> list[tuple[int, int]]:
-    pairs = found["latencies"]
-    assert isinstance(pairs, list)
-    return [(micros, count) for micros, count in pairs]
-
-
-def percentiles(pairs: Mapping[int, int] | list[tuple[int, int]]) -> Percentiles:
-    items = pairs.items() if isinstance(pairs, Mapping) else pairs
-    return distribution.percentiles(distribution.histogram(items))
-
-
-TWO_SPEEDS: list[tuple[int, Answer]] = [(19, {"after": 0.005}), (1, {"after": 0.06})]
-"""95 of 100 answers come after 5 ms, 5 after 60 ms."""
-
-
-def agrees_with_two_speeds(pairs: Mapping[int, int] | list[tuple[int, int]]) -> None:
-    """A busy machine adds to latencies, and takes nothing away: the lower bounds are exact, the upper one
-    only tells the two speeds apart. What percentiles a distribution has is test_distribution.py's."""
-    found = percentiles(pairs)
-    items = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
-    slow = sum(count for micros, count in items if micros >= 60_000)
-    assert 5_000 <= min(items)[0] < 60_000
-    # Those that were out at the end are not among them.
-    assert slow >= 0.045 * sum(count for _, count in items) - 4
-    assert 60_000 <= found.p99 <= found.p999 <= found.max
+def opened(port: int, rate: int, seconds: float, *more: str, protocol: str = "http1") -> dict[str, object]:
+    load = ("--rate", str(rate), "--seconds", str(seconds), "--connections", "8", "--protocol", protocol)
+    return ran("open_loop", port, *load, "--drain", "20", *more)
 
 
 def test_closed_loop_finds_a_known_distribution() -> None:
@@ -96,16 +53,9 @@ def test_open_loop_finds_a_known_distribution() -> None:
 
 def test_open_loop_finds_it_with_a_connection_for_each_request_too() -> None:
     with known(*TWO_SPEEDS) as port:
-        found = opened(port, 200, 1.0, "--new-connections")
+        found = opened(port, 200, 1.0, protocol="http1-close")
     assert found["answered"] == 200
     agrees_with_two_speeds(latencies(found))
-
-
-STALL = 0.5
-
-
-def stalling(after: int) -> list[tuple[int, Answer]]:
-    return [(after, {}), (1, {"stall": STALL}), (10_000_000, {})]
 
 
 def test_open_loop_shows_a_stall_in_all_requests_that_it_held_up() -> None:
@@ -149,7 +99,8 @@ def test_closed_loop_counts_no_wrong_answer(how: str) -> None:
 def test_open_loop_counts_no_wrong_answer(how: str) -> None:
     with known((50, {}), (1, WRONG[how])) as port:
         found = opened(port, 400, 1.0)
-    assert set(found) == {"failed"}
+    assert found["failed"]
+    assert found["latencies"] == []
 
 
 def test_open_loop_says_what_was_not_answered() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from meshd.bench import plan
 from meshd.bench.plan import Load, Plan
+from meshd.bench.results import PROTOCOLS
 
 
 def small(rounds: int = 3) -> Plan:
@@ -42,15 +45,24 @@ def test_the_standard_set_has_what_a_report_promises() -> None:
     loads = plan.standard_loads(plan.ordered_placements(()))
     assert {load.placement for load in loads} == {"same-node", "two-nodes"}
     assert {load.body_bytes for load in loads} == {16, 1024, 16384, 1048576}
-    assert {load.protocol for load in loads} == {"http1", "http1-close"}
+    assert {load.protocol for load in loads} == set(PROTOCOLS)
     assert {load.route for load in loads} == {False, True}
     assert sum(load.rate is not None for load in loads) >= 8
     assert len(set(loads)) == len(loads)
 
 
-def test_a_protocol_that_nobody_measures_is_not_run() -> None:
-    chosen = Plan(("direct",), (Load("same-node", protocol="h2"),), 1, 1, ())
-    assert list(chosen.runs()) == []
+@pytest.mark.parametrize("options", [{"rate": 500}, {"body_bytes": 1 << 20}])
+def test_a_load_that_nobody_can_make_is_not_run(options: dict[str, int]) -> None:
+    load = Load("same-node", protocol="grpc-stream", **options)  # type: ignore[arg-type]
+    assert "streams are measured" in load.impossible
+    assert list(Plan(("direct",), (load,), 1, 1, ()).runs()) == []
+    assert not Load("same-node", protocol="grpc-stream").impossible
+
+
+def test_answers_are_looked_at_once_for_loads_that_have_the_same() -> None:
+    asked = {Load("same-node", c, protocol=p).asked_once for c in (1, 64) for p in PROTOCOLS}
+    assert {load.protocol for load in asked} == set(PROTOCOLS) - {"http1-close"}
+    assert len(asked) == len(PROTOCOLS) - 1
 
 
 def test_a_lab_has_a_second_node_only_where_one_is_called() -> None:

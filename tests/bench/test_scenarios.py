@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from meshd.bench import manifests, testbed
+from meshd.bench import manifests, testbed, wanted
 from meshd.bench.accounting import read
+from meshd.bench.checking import Question
 from meshd.bench.plan import Load
-from meshd.bench.results import PLACEMENTS, SCENARIOS, Placement, Scenario
+from meshd.bench.results import PLACEMENTS, SCENARIOS, Placement, Protocol, Scenario
 from meshd.bench.testbed import Bed
 from meshd.lab.command.client import ask
 from meshd.lab.command.protocol import GetStatus, Status
@@ -25,7 +26,11 @@ from tests.support import unix_http
 
 SIZES = (16, 1024, 16384, 1048576)
 TIMES = 40
+PROTOCOLS: tuple[Protocol, ...] = ("http1", "h2", "grpc", "grpc-stream")
+REQUESTS: dict[Protocol, int] = {"http1": TIMES, "h2": TIMES, "grpc": TIMES, "grpc-stream": 1}
+"""What TIMES answers are to a proxy: a stream's messages are all of one request."""
 _UP_SECONDS = 170
+_IN_FORCE_SECONDS = 30.0
 
 Beds = dict[Scenario, Bed]
 
@@ -39,32 +44,56 @@ def beds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beds]:
             folder = tmp_path_factory.mktemp(scenario)
             found[scenario] = Bed.named(prefix, scenario, folder)
         starting = {
-            scenario: bed.up(manifests.write(bed.folder, SIZES, 2, scenario == "direct"), 2)
+            scenario: bed.up(manifests.write(bed.folder, SIZES, 2, scenario == "direct", streams=True), 2)
             for scenario, bed in found.items()
         }
         problems = {name: testbed.wait(process, _UP_SECONDS) for name, process in starting.items()}
         assert not any(problems.values()), problems
+        loads = [
+            Load(placement, 1, protocol=protocol, route=route)
+            for placement in PLACEMENTS
+            for route in (False, True)
+            for protocol in PROTOCOLS
+        ]
         for bed in found.values():
-            for placement in PLACEMENTS:
-                for route in (False, True):
-                    bed.check_patiently(manifests.host(Load(placement, route=route)), 16, 1)
+            assert not wrong(bed, loads, 1, _IN_FORCE_SECONDS)
         yield found
     finally:
         problems_left = testbed.take_down(list(found.values()))
         assert not problems_left
 
 
-def get(bed: Bed, placement: Placement, size: int = 16, times: int = TIMES, route: bool = False) -> None:
-    bed.check(manifests.host(Load(placement, route=route)), size, times)
+def wrong(bed: Bed, loads: Sequence[Load], times: int, patience: float = 0.0) -> dict[Load, str]:
+    """What is wrong with answers; empty: nothing."""
+    questions = [Question(wanted.host(load), load, times, patience) for load in loads]
+    found = zip(loads, bed.checked(questions), strict=True)
+    return {load: answer.wrong for load, answer in found if answer.wrong}
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
+def get(
+    bed: Bed,
+    placement: Placement,
+    size: int = 16,
+    route: bool = False,
+    protocol: Protocol = "http1",
+) -> None:
+    """TIMES answers, on one connection; on one stream, if it is about streams."""
+    load = Load(placement, 1, size, protocol, route)
+    assert not wrong(bed, [load], TIMES)
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_all_scenarios_give_the_same_answers(beds: Beds, scenario: Scenario, placement: Placement) -> None:
-    """``check`` compares every byte of the body with the one that is wanted, whoever answers."""
-    for size in SIZES:
-        for route in (False, True):
-            get(beds[scenario], placement, size, 4, route)
+def test_all_scenarios_give_the_same_answers(beds: Beds, scenario: Scenario) -> None:
+    """Every byte of a body is compared with the one that is wanted, whoever answers."""
+    loads = [
+        Load(placement, 1, size, protocol, route)
+        for placement in PLACEMENTS
+        for size in SIZES
+        for protocol in PROTOCOLS
+        for route in (False, True)
+        if protocol == "http1" or size == 16384
+    ]
+    assert not wrong(beds[scenario], loads, 4)
 
 
 def packets(bed: Bed) -> int:
@@ -103,25 +132,35 @@ def passed(bed: Bed, whose: str, manager: str) -> int:
     return sum(stat["value"] for stat in json.loads(found)["stats"] if "value" in stat)
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("route", [False, True])
-def test_each_request_passes_both_sidecars(beds: Beds, placement: Placement, route: bool) -> None:
+WAYS = [
+    *((placement, route, PROTOCOLS[0]) for placement in PLACEMENTS for route in (False, True)),
+    *(("two-nodes", True, protocol) for protocol in PROTOCOLS[1:]),
+]
+
+
+@pytest.mark.parametrize(("placement", "route", "protocol"), WAYS)
+def test_each_request_passes_both_sidecars(
+    beds: Beds, placement: Placement, route: bool, protocol: Protocol
+) -> None:
     bed = beds["sidecar"]
     ips = {pod.name: pod.ip for pod in ask(bed.lab, GetStatus(), Status).pods}
-    near, far = ips[manifests.CLIENT], ips[manifests.SERVERS[placement]]
-    service = rf"default/{manifests.host(Load(placement, route=route))}_{manifests.PORT}"
+    near, far = ips[manifests.CLIENT], ips[wanted.SERVERS[placement]]
+    service = rf"default/{wanted.host(Load(placement, route=route))}_{wanted.PORTS[protocol]}"
     before = passed(bed, near, service), passed(bed, far, "inbound")
-    get(bed, placement, route=route)
-    assert passed(bed, near, service) - before[0] == TIMES
-    assert passed(bed, far, "inbound") - before[1] == TIMES
+    get(bed, placement, route=route, protocol=protocol)
+    assert passed(bed, near, service) - before[0] == REQUESTS[protocol]
+    assert passed(bed, far, "inbound") - before[1] == REQUESTS[protocol]
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("scenario", ["node-proxy", "node-proxy-sockmap"])
-def test_each_request_passes_the_envoy_of_the_clients_node(beds: Beds, scenario: Scenario) -> None:
-    bed, services = beds[scenario], rf"default/\w+_{manifests.PORT}"
+def test_each_request_passes_the_envoy_of_the_clients_node(
+    beds: Beds, scenario: Scenario, protocol: Protocol
+) -> None:
+    bed, services = beds[scenario], rf"default/\w+_{wanted.PORTS[protocol]}"
     before = passed(bed, "node1", services), passed(bed, "node2", services)
-    get(bed, "two-nodes")
-    assert passed(bed, "node1", services) - before[0] == TIMES
+    get(bed, "two-nodes", protocol=protocol)
+    assert passed(bed, "node1", services) - before[0] == REQUESTS[protocol]
     assert passed(bed, "node2", services) == before[1]
 
 
@@ -145,21 +184,32 @@ def test_with_the_fast_path_the_kernel_carries_all_but_the_first_request(
     assert seen(bed) - counted == TIMES, "each is counted, whichever way it went"
 
 
-def test_without_the_fast_path_the_proxy_has_all(beds: Beds) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_without_the_fast_path_the_proxy_has_all(beds: Beds, protocol: Protocol) -> None:
     bed = beds["meshd-slow"]
     before, counted = bed.carried(), seen(bed)
-    get(bed, "same-node")
+    get(bed, "same-node", protocol=protocol)
     assert bed.carried() == before == 0
-    assert seen(bed) - counted == TIMES
+    assert seen(bed) - counted == REQUESTS[protocol]
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_the_route_decides_where_there_is_a_mesh(beds: Beds, scenario: Scenario) -> None:
-    """A request that no rule of the route takes is answered with 404: the route is looked at."""
-    url = f"http://near-routed:{manifests.PORT}/bytes/16"
-    with beds[scenario].running(("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url)) as process:
-        code, _ = process.communicate(timeout=60)
-    assert code == ("200" if scenario == "direct" else "404")
+def test_the_route_decides_where_there_is_a_mesh(beds: Beds, scenario: Scenario, protocol: Protocol) -> None:
+    """A request that no rule of the route takes is answered with 404, a call with UNIMPLEMENTED."""
+    url = f"http://near-routed:{wanted.PORTS[protocol]}/bytes/16"
+    said = "%{http_code} %header{grpc-status}"
+    command = ["curl", "-s", "-o", "/dev/null", "-w", said]
+    if protocol != "http1":
+        command.append("--http2-prior-knowledge")
+    if protocol.startswith("grpc"):
+        command += ["-H", "content-type: application/grpc", "-H", "te: trailers", "--data-binary", ""]
+    with beds[scenario].running((*command, url)) as process:
+        found, _ = process.communicate(timeout=60)
+    if scenario == "direct":
+        assert found in ("200 ", "200 0"), "no mesh asks for the header"
+    else:
+        assert found == ("200 12" if protocol.startswith("grpc") else "404 ")
 
 
 def test_cpu_time_is_counted_with_who_used_it(beds: Beds) -> None:
@@ -199,4 +249,4 @@ def test_each_side_has_its_cpu(beds: Beds) -> None:
 
 def test_what_is_wrong_with_an_answer_is_said(beds: Beds) -> None:
     with pytest.raises(testbed.BedError, match=r"near does not answer as it should: .*404"):
-        beds["direct"].check("near", 17, 1)
+        beds["direct"].check(Question("near", Load("same-node", 1, 17), 1))

@@ -22,12 +22,11 @@ from meshd.agent.control_plane import ControlPlane
 from meshd.cli.daemonset import DaemonSet, why_last
 from meshd.kube_api.access import Access
 from meshd.kube_api.credentials import Credential, Fixed
-from meshd.kube_api.resource import Resource
 from meshd.tls_files import TlsFiles
-from meshd.workloads.node_pods import follow_cluster, pods_of
-from tests.chart.kubeconfig import kubeconfig
+from meshd.workloads.node_pods import follow_cluster
 from tests.chart.rendering import NAMESPACE, Object, arguments, objects, one
 from tests.control.running import agent, until
+from tests.kube_api.kubeconfig import kubeconfig
 from tests.kube_api.server import Server
 
 LOCAL = {"control": {"tls": {"addresses": ["127.0.0.1"]}}}
@@ -249,16 +248,29 @@ async def _maybe(server: Server, up: bool) -> AsyncIterator[str]:
         yield server.url
 
 
+def test_who_a_token_is_of_and_where() -> None:
+    from meshd.control.token_review import NODE_NAME, TokenReview
+
+    async def run() -> None:
+        server = Server()
+        user = {"username": "system:serviceaccount:mesh:agent", "extra": {NODE_NAME: ["n1"]}}
+        review = {"authenticated": True, "user": user, "audiences": ["meshd-control"]}
+        server.tokens |= {"bound": review, "unbound": {**review, "user": {"username": user["username"]}}}
+        async with server.running():
+            tokens = TokenReview(Access(server.url, NAMESPACE, Fixed(Credential())), "meshd-control")
+            found = [await tokens.identify(each) for each in ("bound", "unbound")]
+        told = [each and (each.namespace, each.bound_node) for each in found]
+        assert told == [("mesh", "n1"), ("mesh", "")]
+
+    asyncio.run(run())
+
+
 def test_agent_asks_for_exactly_its_rights_and_sees_that_it_is_the_last(tmp_path: Path) -> None:
     account = Account(objects(), "meshd-agent")
     of = DaemonSet(NAMESPACE, "meshd-agent")
 
     async def run() -> None:
         server = Server()
-        server.installed |= {
-            "pods": pods_of("n"),
-            "daemonsets": Resource("DaemonSet", "apps/v1", "daemonsets"),
-        }
         server.intercept = account.note
         await server.put("daemonsets", of.name, of.namespace)
         async with server.running():

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from meshd.kube_api.resource import Resource
 from meshd.paths import PIN_ROOT, run_dir
-from tests.chart.kubeconfig import kubeconfig
 from tests.chart.rendering import NAMESPACE
 from tests.control.running import until
+from tests.kube_api.kubeconfig import kubeconfig
 from tests.kube_api.server import Server
 from tests.support.mesh_node import MeshNode
 
@@ -24,7 +23,6 @@ SECONDS = 60.0
 def test_what_an_agent_leaves_when_it_ends(tmp_path: Path, gone: bool) -> None:
     async def run() -> None:
         server = Server()
-        server.installed["daemonsets"] = Resource("DaemonSet", "apps/v1", "daemonsets")
         if not gone:
             await server.put("daemonsets", "meshd-agent", NAMESPACE)
         async with server.running():

@@ -16,6 +16,7 @@ import msgspec
 import yaml
 
 NAMESPACE = "conformance"
+OTHER_NAMESPACE = "conformance-other"
 _FOLDER = Path(__file__).parent / "cases"
 _GATEWAY = "gateway.networking.k8s.io/v1"
 _PORTS = [
@@ -154,7 +155,7 @@ def manifests() -> list[dict[str, object]]:
         services = {case.slug: _ECHO} | {f"{case.slug}-{each}": {"version": each} for each in case.services}
         found += [service(NAMESPACE, name, selector, {}) for name, selector in services.items()]
         found += [_route(case, spec) for spec in case.routes]
-        found += [_grant(f"{case.slug}-{i}", spec) for i, spec in enumerate(case.grants)]
+        found += [grant(f"{case.slug}-{i}", spec) for i, spec in enumerate(case.grants)]
     return found + POLICIES
 
 
@@ -176,7 +177,8 @@ def _route(case: Case, given: dict[str, Any]) -> dict[str, object]:
     return {"apiVersion": _GATEWAY, "kind": "HTTPRoute", "metadata": metadata, "spec": spec}
 
 
-def _grant(name: str, given: dict[str, Any]) -> dict[str, object]:
+def grant(name: str, given: dict[str, Any]) -> dict[str, object]:
+    """A ReferenceGrant, in the other namespace where the spec names none."""
     spec = dict(given)
-    metadata = {"name": name, "namespace": spec.pop("namespace", "conformance-other")}
+    metadata = {"name": name, "namespace": spec.pop("namespace", OTHER_NAMESPACE)}
     return {"apiVersion": _GATEWAY, "kind": "ReferenceGrant", "metadata": metadata, "spec": spec}

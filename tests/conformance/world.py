@@ -35,9 +35,13 @@ class Answer(msgspec.Struct, frozen=True):
 class World:
     """A lab with clients behind each of the proxies."""
 
-    def __init__(self, lab: Lab, clients: dict[str, str]) -> None:
-        """``clients``: the pod by the proxy; there is one in each namespace that sends."""
+    def __init__(self, lab: Lab, clients: dict[str, str], authority: Path) -> None:
+        """``clients``: the pod by the proxy; there is one in each namespace that sends.
+
+        ``authority``: the file of the CA that TLS servers are believed by.
+        """
         self.lab = lab
+        self.authority = authority
         self._clients = clients
 
     def client(self, proxy: str) -> str:
@@ -105,20 +109,30 @@ class World:
         # 1 in 2^63 that it is chance.
         assert len({json.loads(answer.body)["pod"] for answer in ask({}, 64)}) == 2
 
+    def connect(self, proxy: str, connections: list[dict[str, Any]]) -> list[list[str]]:
+        """Open each of some connections, from the pod behind a proxy: who answered (pods/connect.py)."""
+        script = ("connect.py", str(self.authority))
+        found = self._run(NAMESPACE, self._clients[proxy], script, connections)
+        return msgspec.json.decode(found, type=list[list[str]])
+
     def _ask(self, source: str, pod: str, requests: list[dict[str, Any]]) -> list[list[Answer]]:
+        return msgspec.json.decode(self._run(source, pod, ("ask.py",), requests), type=list[list[Answer]])
+
+    def _run(self, source: str, pod: str, script: tuple[str, ...], given: object) -> bytes:
+        """What one of the programs in pods/ writes."""
         done = subprocess.run(
             [
                 *(*COMMAND, "lab", "--name", self.lab.name, "exec", "-n", source, pod),
-                *("--", "/usr/bin/python3", "ask.py"),
+                *("--", "/usr/bin/python3", *script),
             ],
-            input=msgspec.json.encode(requests),
+            input=msgspec.json.encode(given),
             cwd=Path(__file__).parent / "pods",
             capture_output=True,
             timeout=60,
             check=False,
         )
         assert done.returncode == 0, done.stderr.decode()
-        return msgspec.json.decode(done.stdout, type=list[list[Answer]])
+        return done.stdout
 
     def _sent(self, request: Request, unique: str) -> dict[str, Any]:
         host = request.host if request.port == 80 else f"{request.host}:{request.port}"

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import ssl
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 
 from meshd.agent.control_plane import ControlPlane
 from meshd.control.access import Access
+from meshd.control.control import Control, Options
+from meshd.control.directory import Directory
+from meshd.control.metrics import exposition
 from meshd.control.server import AdsServer
 from meshd.control.tokens import TokensFile
 from meshd.tls_files import TlsFileError, TlsFiles
@@ -179,6 +183,35 @@ def test_rotated_certificates_are_served_and_bad_ones_are_not(
                 await until_served(node)
 
     asyncio.run(run())
+
+
+def test_a_certificate_that_is_about_to_end_is_told_of(
+    server_files: Certificate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is good for two days. The file is looked at each time that somebody asks."""
+    access = Access(TlsFiles(*server_files))
+    options = Options(Directory(tmp_path / "objects"), (f"unix:{tmp_path / 'ads'}",), access)
+    (tmp_path / "objects").mkdir()
+
+    async def run() -> None:
+        stop, plane = asyncio.Event(), Control(options)
+
+        def told() -> list[float]:
+            text = exposition(plane.resources, plane.server, access.certificate_ends()).decode()
+            name = "meshd_control_certificate_expiry_timestamp_seconds "
+            return [float(each.removeprefix(name)) for each in text.splitlines() if each.startswith(name)]
+
+        task = asyncio.create_task(plane.run(stop))
+        await until(lambda: "certificate ends" in caplog.text, "the warning")
+        (ends,) = told()
+        assert abs(ends - time.time() - 2 * 86400) < 3600
+        server_files.certificate.unlink()
+        assert told() == []
+        stop.set()
+        await task
+
+    with caplog.at_level(logging.WARNING, "meshd.control"):
+        asyncio.run(run())
 
 
 def test_files_that_cannot_be_used_are_named(authority: Authority, server_files: Certificate) -> None:

@@ -28,6 +28,23 @@ def test_what_an_identity_may_ask_for(user: str, node: str, namespace: str, allo
     assert (why_not([Identity("admin"), Identity(user)], node, namespace) == "") is allowed
 
 
+@pytest.mark.parametrize(
+    ("node", "namespace", "reason"),
+    [
+        ("n1", "", ""),
+        ("n2", "", "system:serviceaccount:mesh:agent on node n1 may not ask as node n2"),
+        ("", "", "system:serviceaccount:mesh:agent on node n1 may not ask as node without a name"),
+        ("a-grpc-client", "mesh", ""),
+        ("n1", "other", "system:serviceaccount:mesh:agent may not ask for namespace other"),
+    ],
+)
+def test_a_token_that_is_bound_to_a_node_is_for_that_nodes_agent(
+    node: str, namespace: str, reason: str
+) -> None:
+    identity = Identity("system:serviceaccount:mesh:agent", bound_node="n1")
+    assert why_not([identity], node, namespace) == reason
+
+
 def test_identity_of_a_certificate() -> None:
     def shown(*names: bytes, common: tuple[bytes, ...] = (b"cn",)) -> Identity | None:
         return of_certificate({"x509_subject_alternative_name": names, "x509_common_name": common})

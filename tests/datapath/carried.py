@@ -39,7 +39,7 @@ class Bed:
         self.datapath = datapath
         self.mesh = mesh
         self.far = far
-        flows, _, *arming, kept, bells = datapath.worker_fds()
+        flows, _, *arming, kept, bells = datapath.worker_fds()[:8]
         self.table = ArmingTable(ArmingFds(*map(os.dup, arming)), datapath.layout, WORKER)
         self.flows = FlowTable(os.dup(flows), datapath.layout)
         self.kept = KeptRequests(os.dup(kept), self.flows, datapath.layout)

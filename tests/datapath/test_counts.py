@@ -17,7 +17,7 @@ from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.counts.rows import Row, UpcallRow
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.flows.captured_sockets import CapturedSockets
-from meshd.datapath.flows.listing import FlowList, FlowState
+from meshd.datapath.flows.listing import FLOW_MAPS, FlowList, FlowState
 from meshd.datapath.kernel.bpf_batch import entries
 from meshd.datapath.kernel.bpf_map import Map, possible_cpus
 from meshd.datapath.rules.fingerprint import cluster_id, rules_fingerprint
@@ -228,7 +228,7 @@ def test_reasons_have_the_names_of_the_enum(datapath: Datapath, kernel: Counters
 def test_open_flows_are_listed(mesh: Mesh) -> None:
     datapath = mesh.datapath
     mesh.service(["10.96.0.1"], 80, Protocol.HTTP)
-    flows = FlowList(datapath.open_map("flows"), datapath.open_map("armed"), datapath.layout)
+    flows = FlowList(map(datapath.open_map, FLOW_MAPS), datapath.layout)
     sockets = CapturedSockets(datapath.open_map, datapath.layout)
     clients = [mesh.connect("10.96.0.1", 80) for _ in range(5)]
     found = flows.read(100)

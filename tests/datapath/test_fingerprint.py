@@ -110,7 +110,10 @@ def test_step_by_step_is_all_at_once(versions: list[Snapshot]) -> None:
         affected = fingerprints.update(now)
         wanted = {(name, ""): rules_fingerprint(now, each) for name, each in now.listeners.items()}
         assert {variant: fingerprints[variant] for variant in fingerprints} == wanted
-        assert affected.keys() == {v for v, number in wanted.items() if known.get(v) != number}
+        assert affected.keys() == {v for v in {*known, *wanted} if known.get(v) != wanted.get(v)}
+        assert {
+            variant for variant, listener in affected.items() if listener is None
+        } == known.keys() - wanted
         known = wanted
 
 
@@ -136,7 +139,11 @@ def test_a_namespace_that_gets_rules_of_its_own_puts_those_it_had_out_of_force()
     assert fingerprints[A, "x"] == rules_fingerprint(one, one.listeners[A].seen_from("x"))
     # Those of x stay as they are when y gets its own; those of all others may not.
     assert fingerprints.update(_with_consumers("x", "y")).keys() == {(A, ""), (A, "y")}
-    assert fingerprints.update(SNAPSHOT).keys() == {(A, "")}
+    assert fingerprints.update(SNAPSHOT) == {
+        (A, ""): SNAPSHOT.listeners[A],
+        (A, "x"): None,
+        (A, "y"): None,
+    }
     assert fingerprints[A, ""] == of_all
     with pytest.raises(KeyError):
         fingerprints[A, "x"]
@@ -145,7 +152,7 @@ def test_a_namespace_that_gets_rules_of_its_own_puts_those_it_had_out_of_force()
 def test_a_listener_that_goes_is_forgotten() -> None:
     fingerprints = Fingerprints()
     fingerprints.update(SNAPSHOT)
-    assert fingerprints.update(_changed(removed_listeners=(A,))) == {}
+    assert fingerprints.update(_changed(removed_listeners=(A,))) == {(A, ""): None}
     with pytest.raises(KeyError):
         fingerprints[A, ""]
 

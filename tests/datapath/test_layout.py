@@ -1,4 +1,4 @@
-"""One definition: what user space reads from BTF is what a C compiler makes of bpf/types.h."""
+"""One definition: what user space reads from BTF is what a C compiler makes of bpf/types/."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def test_sizes_offsets_and_enums_are_the_compilers(datapath: Datapath) -> None:
             claims.append(f"sizeof(((struct {name} *)0)->{field.name}) == {size}")
     for values in layout.enums.values():
         claims += [f"{name} == {value}" for name, value in values.items()]
-    program = '#include "types.h"\n' + "".join(f'_Static_assert({claim}, "{claim}");\n' for claim in claims)
+    headers = sorted((source.FOLDER / "types").iterdir())
+    program = "".join(f'#include "types/{header.name}"\n' for header in headers)
+    program += "".join(f'_Static_assert({claim}, "{claim}");\n' for claim in claims)
     command = ["gcc", "-x", "c", "-fsyntax-only", "-nostdinc", "-include", "linux/types.h"]
     command += ["-I", str(source.SHIM / "include"), "-I", str(source.FOLDER), "-"]
     done = subprocess.run(command, input=program, text=True, capture_output=True, check=False)

@@ -256,10 +256,10 @@ def test_an_upgrade_of_layouts_carries_the_maps_over(
     server = mesh.listen("127.0.0.2")
     mesh.service([VIP], 80, Protocol.HTTP)
     mesh.service([VIP], 5432, Protocol.TCP, [server.getsockname()], name="demo/db")
-    types = other_version / "bpf" / "types.h"
-    replace(types, "struct service {\n", "struct service {\n\t__u64 route_table;\n")
-    replace(types, "struct stats {\n", "struct stats {\n\t__u64 novel;\n")
-    replace(types, "struct member {\n", "struct member {\n\t__u32 zone;\n")
+    types = other_version / "bpf" / "types"
+    replace(types / "service.h", "struct service {\n", "struct service {\n\t__u64 route_table;\n")
+    replace(types / "counts.h", "struct stats {\n", "struct stats {\n\t__u64 novel;\n")
+    replace(types / "member.h", "struct member {\n", "struct member {\n\t__u32 zone;\n")
     captured = mesh.counted("captured")
     with Traffic(mesh) as traffic:
         load_elsewhere(instance, cgroup, other_version)

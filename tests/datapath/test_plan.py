@@ -9,20 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.datapath.errors import CaptureError
+from meshd.datapath.services.installed import Handling, Installed, ServiceEntry
 from meshd.datapath.services.plan import (
-    Handling,
-    Installed,
     Operation,
     PutService,
     PutSlots,
     RemoveService,
     RemoveSlots,
-    ServiceEntry,
     plan,
 )
 from meshd.datapath.services.slots import MAX_SLOTS, Target, slot_counts, slot_table, target
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet, Health
 from meshd.model.listeners import FailurePolicy, Listener, Protocol
+from meshd.model.shared_map import SharedMap
 from meshd.model.snapshot import Delta, Snapshot, difference
 
 ADDRESSES = ("10.244.0.1", "10.244.0.2", "10.244.1.1", "fd00::1", "fd00::2")
@@ -114,10 +113,12 @@ def test_every_step_is_safe_and_the_last_is_the_snapshot(history: list[Snapshot]
         if (
             number in restarts
         ):  # another agent knows what is installed, but neither names nor the last snapshot
-            installed.ids, old = {}, Snapshot()
+            installed = Installed(installed.services, installed.slots, next_id=installed.next_id)
+            old = Snapshot()
         after = expected(new)
         known = {vip: maps.shown(vip) for vip in maps.services}
-        rules = {name: number % 2 for name, each in new.listeners.items() if not each.cold}
+        ruled = {name: number for name, each in new.listeners.items() if number % 2 and not each.cold}
+        rules = SharedMap(ruled)
         planned = plan(installed, old, new, rules)
         for operation in planned.operations:
             maps.perform(operation)
@@ -168,13 +169,13 @@ def test_a_change_of_endpoints_is_a_new_generation_of_the_same_id() -> None:
 
 def test_other_rules_are_shown_in_place() -> None:
     snapshot = _snapshot("10.0.0.1", vips=VIPS)
-    first = plan(Installed(), Snapshot(), snapshot, {"a/x:80": 7}).result
+    first = plan(Installed(), Snapshot(), snapshot, SharedMap({"a/x:80": 7})).result
     assert {entry.rules for entry in first.services.values()} == {7}
-    changed = plan(first, snapshot, snapshot, {"a/x:80": 8})
+    changed = plan(first, snapshot, snapshot, SharedMap({"a/x:80": 8}))
     assert changed.operations == [
-        PutService(vip, entry._replace(rules=8)) for vip, entry in first.services.items()
+        PutService(vip, entry._replace(rules=8)) for vip, entry in sorted(first.services.items())
     ]
-    assert plan(changed.result, snapshot, snapshot, {"a/x:80": 8}).operations == []
+    assert plan(changed.result, snapshot, snapshot, SharedMap({"a/x:80": 8})).operations == []
     gone = plan(changed.result, snapshot, snapshot)
     assert {entry.rules for entry in gone.result.services.values()} == {0}
 

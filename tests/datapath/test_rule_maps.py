@@ -278,8 +278,8 @@ def test_rules_that_find_no_room_are_written_when_there_is_some(
         both = web(route(), route("/a")).apply(other.as_delta())
         shown = maps.prepare(both)
         maps.retire()
-        (served,) = [name for name in shown if shown[name]]
-        (refused,) = shown.keys() - {served}
+        (served,) = shown
+        (refused,) = both.listeners.keys() - {served}
         assert maps.rules_of(refused) == "the paths map is full"
         assert "MESHD_MAX_PATHS" in caplog.text
         assert list(sets) == [shown[served].to_bytes(8, "little")], "nothing half written"

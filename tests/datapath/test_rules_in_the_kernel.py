@@ -32,7 +32,7 @@ static inline __u64 load64(const void *at)
 
 /* The map paths, as the programs see it. */
 #define MESHD_MAPS_H
-#include "types.h"
+#include "types/rules.h"
 
 static struct {
 	struct path_key key;

@@ -215,12 +215,22 @@ def test_opaque_connections_are_joined_where_the_service_says_so() -> None:
         assert translation.status.objects == ()
 
 
+def test_http2_connections_are_spliced_where_the_service_says_so() -> None:
+    ports = ({"port": 80, "name": "grpc"}, {"port": 81, "name": "tcp"})
+    for said, on in (({}, False), ({"meshd.io/http2-fast-path": "on"}, True)):
+        translation = translated(service("web", *ports, annotations=said))
+        assert translation.snapshot.listeners["default/web:80"].http2_fast_path is on
+        assert not translation.snapshot.listeners["default/web:81"].http2_fast_path
+        assert translation.status.objects == ()
+
+
 def test_bad_annotations_are_reported_and_the_defaults_hold() -> None:
     annotations = {
         "meshd.io/failure-policy": "ajar",
         "meshd.io/forward-headers": "via,x-real-ip",
         "meshd.io/fast-path": "no",
         "meshd.io/tcp-fast-path": "yes",
+        "meshd.io/http2-fast-path": "true",
         "meshd.io/failure": "open",
     }
     translation = translated(service("web", {"port": 80, "name": "http"}, annotations=annotations))
@@ -232,6 +242,7 @@ def test_bad_annotations_are_reported_and_the_defaults_hold() -> None:
         "metadata.annotations[meshd.io/forward-headers]",
         "metadata.annotations[meshd.io/fast-path]",
         "metadata.annotations[meshd.io/tcp-fast-path]",
+        "metadata.annotations[meshd.io/http2-fast-path]",
         "metadata.annotations[meshd.io/failure]",
     ]
 

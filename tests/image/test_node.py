@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 
 from meshd.datapath.kernel import cgroup
-from meshd.workloads.node_pods import pods_of
 from tests.chart.rendering import NAMESPACE, Object, objects, one
-from tests.image.api_thread import ApiThread, api_thread
 from tests.kube_api.server import Server
+from tests.kube_api.thread import ApiThread, api_thread
 from tests.support.certificates import Authority
 from tests.support.containerd import Containerd, Pod, running_containerd
 from tests.support.debian import slim
@@ -72,9 +71,8 @@ def api(tmp_path: Path) -> Iterator[ApiThread]:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(signed.certificate, signed.key)
     server = Server()
-    server.installed["pods"] = pods_of(NODE)
     server.tokens["agent-token"] = REVIEW
-    with api_thread(server, tls) as running:
+    with api_thread(server, tls, "0.0.0.0") as running:
         running.do(server.put("namespaces", "default", "", labels={"meshd.io/mesh": "enabled"}))
         yield running
 

@@ -18,7 +18,7 @@ def ports(objects: Objects) -> dict[str, int]:
 
 
 def messages(objects: Objects) -> list[str]:
-    return [f"{key}: {p.field}: {p.message}" for key, ps in objects.problems.items() for p in ps]
+    return [f"{key}: {p.field}: {p.message}" for key, ps in sorted(objects.problems.items()) for p in ps]
 
 
 def test_file_that_is_no_yaml_any_more_keeps_its_objects() -> None:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
+import pytest
 from aiohttp import web
 
 from meshd.kube_api.access import Access
@@ -14,6 +15,7 @@ from meshd.kube_api.credentials import Credential, Fixed
 from meshd.kube_api.following import Following
 from meshd.kube_api.reflector import Reflector
 from meshd.kube_api.resource import Resource
+from tests.kube_api.faults import Faults
 from tests.kube_api.server import NAMESPACES, ROUTES, SERVICES, Server
 
 LONG = 30.0
@@ -196,6 +198,72 @@ def test_broken_and_repeated_streams() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Faults(repeat=3),
+        Faults(piece=7),
+        Faults(break_after=1000),
+        Faults(break_after=1500, repeat=2, piece=100),
+        Faults(delay=0.01),
+    ],
+    ids=repr,
+)
+def test_streams_that_repeat_stutter_break_off_and_are_slow(faults: Faults) -> None:
+    """Whatever they do, what is held comes to be what there is."""
+
+    async def run() -> None:
+        server = Server()
+        server.faults = faults
+        async with server.running(), following(server) as reflector:
+            await until(lambda: server.open_watches)
+            for i in range(20):
+                await server.put("services", f"s{i}", spec={"clusterIP": f"10.96.0.{i}"})
+            for i in range(0, 20, 2):
+                await server.delete("services", f"s{i}")
+            await until(lambda: names(reflector) == {f"s{i}" for i in range(1, 20, 2)})
+            assert len(server.lists) == 1
+
+    asyncio.run(run())
+
+
+def test_a_server_that_fails_and_is_mute_is_followed_again() -> None:
+    async def run() -> None:
+        server = Server()
+        await server.put("services", "a")
+        async with server.running(), following(server) as reflector:
+            await until(lambda: server.open_watches)
+            server.faults.mute = True
+            await server.put("services", "b")
+            server.faults.code = 500
+            await server.cut()
+            await until(lambda: "injected" in reflector.problem)
+            assert names(reflector) == {"a"}
+            server.faults.code, server.faults.mute = 0, False
+            await until(lambda: (names(reflector), reflector.problem) == ({"a", "b"}, ""))
+            assert len(server.lists) == 1
+
+    asyncio.run(run())
+
+
+def test_a_server_that_asks_for_time_gets_it() -> None:
+    async def run() -> None:
+        server, asked = Server(), list[float]()
+        server.faults = Faults(code=429, retry_after=1)
+
+        async def note(request: web.Request) -> None:
+            asked.append(asyncio.get_running_loop().time())
+
+        server.intercept = note
+        async with server.running(), following(server) as reflector:
+            await until(lambda: len(asked) == 2)
+            server.faults = Faults()
+            await until(lambda: reflector.settled)
+        assert asked[1] - asked[0] >= 1
+
+    asyncio.run(run())
+
+
 def test_a_kind_that_is_not_installed() -> None:
     async def run() -> None:
         server = Server()
@@ -254,7 +322,7 @@ def test_several_kinds_and_bursts() -> None:
                 assert {kind.kind: len(found) for kind, found in first.items()} == {
                     "Service": 1,
                     "HTTPRoute": 0,
-                    "Namespace": 0,
+                    "Namespace": 2,
                 }
                 await until(lambda: len(server.open_watches) == 3)
                 for i in range(200):

@@ -14,7 +14,6 @@ from meshd.kube_api.access import Access
 from meshd.kube_api.credentials import Credential, Fixed
 from meshd.workloads.discovery import Discovery, Runtime
 from meshd.workloads.membership import Enrol
-from meshd.workloads.node_pods import pods_of
 from tests.kube_api.server import Server
 from tests.support.containerd import Containerd, Pod, running_containerd
 from tests.workloads.following import following
@@ -114,7 +113,6 @@ def test_while_containerd_is_away_nothing_changes(containerd: Containerd) -> Non
 def test_the_api_server_says_who_is_in_the_mesh(containerd: Containerd) -> None:
     async def run() -> None:
         server = Server()
-        server.installed["pods"] = pods_of("here")
         async with server.running():
             await server.put("namespaces", "default", "")
             access = Access(server.url, "default", Fixed(Credential()))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
@@ -53,9 +53,10 @@ class EndpointHealth:
         self._written: tuple[_Kept, ...] | None = None
         """By this agent; None: nothing yet."""
         self._clusters: dict[str, ClusterHealth] = {}
-        self._seen: Mapping[str, Cluster] = {}
+        self._followed = Snapshot()
+        self._namespaces: frozenset[str] = frozenset()
         self._policies: dict[str, Cluster] = {}
-        """Of the clusters seen, those that have any for us."""
+        """Of its clusters, those that have any for us."""
         self._intervals: dict[str, asyncio.TimerHandle] = {}
         self._prober = Prober(self._probed)
         self._restored: dict[EndpointKey, Ejection] = {}
@@ -92,19 +93,29 @@ class EndpointHealth:
         ``namespaces``: of this node's workloads: nobody is probed for others.
         """
         now = time.monotonic()
-        if received.clusters is not self._seen:
-            self._seen = received.clusters
-            self._policies = {name: each for name, each in self._seen.items() if _has_policy(each)}
-        for name in self._clusters.keys() - self._policies.keys():
+        last, self._followed = self._followed, received
+        callers, self._namespaces = self._namespaces, frozenset(namespaces)
+        others = set(last.clusters.others(received.clusters))
+        for name in others:
+            self._policies.pop(name, None)
+            if (cluster := received.clusters.get(name)) is not None and _has_policy(cluster):
+                self._policies[name] = cluster
+        others.update(last.endpoints.others(received.endpoints))
+        gone = self._clusters.keys() & others - self._policies.keys()
+        for name in gone:
             del self._clusters[name]
-        reach = clusters_in_reach(received, namespaces) if self._policies else frozenset()
-        for name, cluster in self._policies.items():
+        touched = others & self._policies.keys()
+        for name in sorted(touched):
             endpoints = _healthy(received, name)
             # A cluster that is new here starts with what the control plane says. Later on, who comes is
             # asked first, and who was left out so far stays so until he is (after an agent's restart).
             held = endpoints - _healthy(in_force, name) if name in in_force.endpoints else frozenset()
             health = self._clusters.setdefault(name, ClusterHealth(self.ejections))
-            health.follow(cluster, endpoints, held, now)
+            health.follow(self._policies[name], endpoints, held, now)
+        as_before = callers == self._namespaces and _leads_as(last, received)
+        if as_before and not (touched or gone or self._restored):
+            return
+        reach = clusters_in_reach(received, self._namespaces) if self._policies else frozenset()
         for key, ejection in self._restored.items():
             if key[0] in self._clusters:
                 self._clusters[key[0]].restore(key[1:], ejection)
@@ -259,6 +270,11 @@ class EndpointHealth:
 
 def _has_policy(cluster: Cluster) -> bool:
     return cluster.health_check is not None or cluster.outlier is not None
+
+
+def _leads_as(last: Snapshot, now: Snapshot) -> bool:
+    """Whether listeners and routes, and so what they lead to, are the very same."""
+    return last.listeners is now.listeners and last.route_configs is now.route_configs
 
 
 def _healthy(snapshot: Snapshot, cluster: str) -> frozenset[EndpointAddress]:

@@ -16,7 +16,7 @@ from meshd.bench.kube.kubectl import Kubectl, KubectlError
 from meshd.bench.kube.objects import CONTAINER, Object
 from meshd.bench.kube.options import NO_SUCH_SCENARIO, PREFIX, SCENARIOS, Options, possible
 from meshd.bench.kube.task import Finding, TaskError, finding
-from meshd.bench.plan import MEASURED_PROTOCOLS, Plan, Run
+from meshd.bench.plan import Plan, Run
 from meshd.bench.results import Case, Machine, Report, Row, Scenario, Settings
 
 _READY_SECONDS = 180.0
@@ -42,6 +42,8 @@ class ClusterBenchmark:
 
     def __init__(self, plan: Plan, options: Options, kubectl: Kubectl, command: str, say: Say) -> None:
         """``say``: takes lines of progress."""
+        self.interrupted = False
+        """By a signal."""
         self._plan = plan
         self._options = options
         self._kubectl = kubectl
@@ -55,6 +57,7 @@ class ClusterBenchmark:
         """Runs that said nothing; with _MAX_FAILURES of them a case is given up."""
         self._rounds: dict[Case, list[results.Round]] = {}
         self._latencies: dict[Case, list[HdrHistogram]] = {}
+        self._deadline = guards.Deadline(plan.minutes, say)
         self._machine = _ABSENT
         self._nodes: dict[str, str] = {}
         self._version = ""
@@ -85,13 +88,14 @@ class ClusterBenchmark:
             try:
                 self._create()
                 self._measure()
+                return self._deadline.has_cut
             except KeyboardInterrupt:
                 self._say("interrupted: the namespaces are deleted, and a partial report is written")
+                self.interrupted = True
                 return True
             finally:
                 with guards.signals_ignored():
                     self._delete()
-        return False
 
     def _delete(self) -> None:
         """Our namespaces, by their label: one of our names that somebody else had is not ours."""
@@ -113,20 +117,26 @@ class ClusterBenchmark:
                 self._lost[scenario] = NO_SUCH_SCENARIO
                 continue
             self._kubectl.create(objects.scenario(scenario, self._plan, self._options))
-            try:
-                self._kubectl.create(objects.routes(scenario, self._plan))
-            except KubectlError as error:
-                self._say(f"{scenario}: no routes: {error}")
-                for load in self._plan.loads:
-                    if load.route:
-                        self._reasons[load.case(scenario)] = f"its HTTPRoute was refused: {error}"
-                        self._failures[load.case(scenario)] = _MAX_FAILURES
+            for kind in objects.ROUTES:
+                self._create_routes(scenario, kind)
         for scenario in possible(self._plan.scenarios):
             name = objects.namespace(scenario)
             reason = self._await(name, self._servers) or pods.wrong_way(scenario, self._kubectl.pods(name))
             if reason:
                 self._lost[scenario] = reason
                 self._say(f"{scenario}: {reason}")
+
+    def _create_routes(self, scenario: Scenario, kind: str) -> None:
+        if not (routes := objects.routes(scenario, self._plan, kind)):
+            return
+        try:
+            self._kubectl.create(routes)
+        except KubectlError as error:
+            self._say(f"{scenario}: no {kind}: {error}")
+            for load in self._plan.loads:
+                if load.route and load.protocol in objects.ROUTES[kind]:
+                    self._reasons[load.case(scenario)] = f"its {kind} was refused: {error}"
+                    self._failures[load.case(scenario)] = _MAX_FAILURES
 
     @property
     def _servers(self) -> int:
@@ -158,10 +168,12 @@ class ClusterBenchmark:
         runs = [run for run in self._plan.runs() if run.round]
         began, taken = time.monotonic(), 0
         for number, run in enumerate(runs, 1):
+            if self._deadline.passed(f"{len(runs) - number + 1} runs are not made"):
+                break
             each = (time.monotonic() - began) / taken if taken else self._plan.seconds + _JOB_OVERHEAD
             left = round((len(runs) - number + 1) * each)
             line = f"{left // 60:>3}:{left % 60:02} left  round {run.round}/{self._plan.rounds}"
-            taken += self._one(run, number, f"{line}  {run.load!s:<28} {run.scenario:<11}")
+            taken += self._one(run, number, f"{line}  {run.load!s:<40} {run.scenario:<11}")
 
     def _one(self, run: Run, number: int, line: str) -> bool:
         """One run, and whether it was made."""
@@ -226,8 +238,8 @@ class ClusterBenchmark:
         for load in self._plan.loads:
             for scenario in self._plan.scenarios:
                 case = load.case(scenario)
-                if load.protocol not in MEASURED_PROTOCOLS:
-                    yield results.not_measured(case, f"meshd bench has no load of {load.protocol} yet")
+                if load.impossible:
+                    yield results.not_measured(case, load.impossible)
                 elif reason := self._lost.get(scenario):
                     yield results.not_measured(case, reason)
                 else:

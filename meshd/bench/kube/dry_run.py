@@ -14,7 +14,8 @@ def dry_run(plan: Plan, options: Options) -> str:
     wanted = [*objects.places(plan, options)]
     for scenario in possible(plan.scenarios):
         wanted += objects.scenario(scenario, plan, options)
-        wanted += objects.routes(scenario, plan)
+        for kind in objects.ROUTES:
+            wanted += objects.routes(scenario, plan, kind)
     runs = (run for run in plan.runs() if run.round == 1 and run.scenario in SCENARIOS)
     wanted += [objects.job(run, i, plan.seconds, options) for i, run in enumerate(runs, 1)]
     return yaml.dump_all(wanted, Dumper=_PlainDumper, sort_keys=False)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from meshd.bench import checking, driving, machine, manifests
+from meshd.bench import checking, driving, machine, wanted
 from meshd.bench.answer import WrongAnswerError
+from meshd.bench.header_blocks import BlockError
 from meshd.bench.kube.task import Finding, Task, line, task
 from meshd.bench.results import Party, Placement
 from meshd.bench.samples import HeadSizes, LoadError
@@ -54,7 +55,7 @@ def perform(given: Task) -> Finding:
         heads = _checked(given)
         for number, seconds in ((0, _WARM_UP_SECONDS), (given.number, given.seconds)):
             driven = driving.drive(_Here(), load, number, seconds, heads, [])
-    except (LoadError, WrongAnswerError, OSError) as error:
+    except (LoadError, WrongAnswerError, BlockError, OSError) as error:
         return Finding(failed=str(error), machine=machine.facts())
     # A pod cannot read the CPU time of the others.
     found = replace(driven.round, cpu_us_per_request=None, cpu_by_party={})
@@ -67,15 +68,12 @@ def perform(given: Task) -> Finding:
 
 def _checked(given: Task) -> HeadSizes:
     """Are the answers right, and is the way to them the one to be measured? Raises
-    WrongAnswerError, OSError."""
-    load, deadline = given.load, time.monotonic() + given.patience
-    host, path = manifests.host(load), manifests.path(load.body_bytes)
+    WrongAnswerError, BlockError, OSError."""
+    deadline = time.monotonic() + given.patience
     while True:
         try:
-            _require_way(host, given)
-            least, most = checking.ask(
-                host, manifests.PORT, path, manifests.HEADERS, manifests.body(load.body_bytes), _CHECKS
-            )
+            _require_way(given)
+            least, most = checking.ask(wanted.host(given.load), given.load.asked_once, _CHECKS)
         except (OSError, WrongAnswerError):
             if time.monotonic() >= deadline:
                 raise
@@ -84,10 +82,11 @@ def _checked(given: Task) -> HeadSizes:
             return HeadSizes(least, most + _HEAD_SLACK)
 
 
-def _require_way(host: str, given: Task) -> None:
+def _require_way(given: Task) -> None:
     """meshd leads a captured connection to the pod's own loopback address, whatever the app called
     (bpf/capture.h); no other way does. Raises WrongAnswerError, OSError."""
-    with socket.create_connection((host, manifests.PORT), _CONNECT_SECONDS) as connection:
+    address = wanted.host(given.load), wanted.PORTS[given.load.protocol]
+    with socket.create_connection(address, _CONNECT_SECONDS) as connection:
         captured = ipaddress.ip_address(connection.getsockname()[0]).is_loopback
     if captured and given.captured != "by meshd":
         raise WrongAnswerError("meshd captures its connections, though its namespace has opted out")

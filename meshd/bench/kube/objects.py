@@ -8,14 +8,14 @@ scenario is measured on the same nodes, whichever the scheduler chose.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from meshd.bench import manifests
+from meshd.bench import manifests, nginx, wanted
 from meshd.bench.kube.options import PREFIX, Options
 from meshd.bench.kube.task import Task, argument
 from meshd.bench.plan import Plan, Run
-from meshd.bench.results import Placement, Scenario
+from meshd.bench.results import Placement, Protocol, Scenario
 from meshd.gateway.options import FAST_PATH
 from meshd.workloads.membership import DISABLED, ENABLED, MESH_KEY
 
@@ -27,6 +27,11 @@ CONTAINER = "load"
 PLACE = "meshd-bench/place"
 """The label of the pods that hold places."""
 _PLACES: Mapping[Placement, str] = {"same-node": "client", "two-nodes": "server"}
+ROUTES: Mapping[str, frozenset[Protocol]] = {
+    "HTTPRoute": frozenset({"http1", "http1-close", "h2"}),
+    "GRPCRoute": frozenset({"grpc", "grpc-stream"}),
+}
+"""Which kind routes which protocols."""
 _MAX_JOB_SECONDS = 180
 _PORTS = {"name": "net.ipv4.ip_local_port_range", "value": "1024 65535"}
 """A connection for each request takes many; it is one of the sysctls that Kubernetes holds for safe."""
@@ -55,21 +60,17 @@ def scenario(of: Scenario, plan: Plan, options: Options) -> list[Object]:
     name = namespace(of)
     found = [_namespace(name, _enrolment(of, options)), _config(name, plan.bodies)]
     for placement in _placements(plan):
-        server = manifests.SERVERS[placement]
-        found.append(_server(of, server, _PLACES[placement], plan.bodies, options))
+        server = wanted.SERVERS[placement]
+        found.append(_server(of, server, _PLACES[placement], plan, options))
         found += _services(of, server, "Service")
     return found
 
 
-def routes(of: Scenario, plan: Plan) -> list[Object]:
-    """A scenario's HTTPRoutes; none if no load has one."""
-    if not any(load.route for load in plan.loads):
+def routes(of: Scenario, plan: Plan, kind: str) -> list[Object]:
+    """A scenario's routes of one kind; none if no load has such a route."""
+    if not any(load.route and load.protocol in ROUTES[kind] for load in plan.loads):
         return []
-    return [
-        one
-        for placement in _placements(plan)
-        for one in _services(of, manifests.SERVERS[placement], "HTTPRoute")
-    ]
+    return [one for placement in _placements(plan) for one in _services(of, wanted.SERVERS[placement], kind)]
 
 
 def job(run: Run, number: int, seconds: int, options: Options) -> Object:
@@ -150,15 +151,12 @@ def _config(name: str, sizes: Iterable[int]) -> Object:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "server", "namespace": name},
-        "data": {"nginx.conf": manifests.nginx_config(sizes)},
+        "data": {"nginx.conf": nginx.config(sizes)},
     }
 
 
-def _server(of: Scenario, name: str, place: str, sizes: Sequence[int], options: Options) -> Object:
+def _server(of: Scenario, name: str, place: str, plan: Plan, options: Options) -> Object:
     content = {"name": "content", "mountPath": "/srv"}
-    # yes(1) ends by SIGPIPE when head has enough.
-    one = 'yes 0123456789abcdef | tr -d "\\n" | head -c "$n" >"/srv/bytes/$n"'
-    write = f'mkdir -p /srv/bytes; for n in "$@"; do {one}; done'
     pod = {
         "affinity": {"podAffinity": _beside(place)},
         "terminationGracePeriodSeconds": 0,
@@ -167,7 +165,7 @@ def _server(of: Scenario, name: str, place: str, sizes: Sequence[int], options: 
             {
                 "name": "content",
                 "image": options.server_image,
-                "command": ["sh", "-c", write, "sh", *(str(n) for n in manifests.files(sizes))],
+                "command": ["sh", "-ec", _WRITE_FILES, "sh", *map(str, plan.bodies)],
                 "volumeMounts": [content],
             }
         ],
@@ -184,16 +182,41 @@ def _server(of: Scenario, name: str, place: str, sizes: Sequence[int], options: 
                     "-g",
                     "pid /tmp/nginx.pid;",
                 ],
-                "ports": [{"name": "http", "containerPort": manifests.PORT}],
-                "readinessProbe": {"tcpSocket": {"port": manifests.PORT}, "periodSeconds": 1},
+                "ports": [{"name": "http", "containerPort": wanted.PORTS["http1"]}],
+                "readinessProbe": {"tcpSocket": {"port": wanted.PORTS["http1"]}, "periodSeconds": 1},
                 "volumeMounts": [content, {"name": "config", "mountPath": "/etc/bench"}],
-            }
+            },
+            *([_echo(options)] if plan.has_streams else []),
         ],
         "volumes": [{"name": "content", "emptyDir": {}}, {"name": "config", "configMap": {"name": "server"}}],
     }
     found = _deployment(namespace(of), name, {"app": name}, pod)
     found["spec"]["template"]["metadata"]["annotations"] = _annotations(of)
     return found
+
+
+_WRITE_FILES = f"""\
+octal() {{ printf '\\%03o' "$@"; }}
+mkdir -p /srv/bytes /srv/{nginx.CALLS}/bytes
+for n in "$@"; do
+  yes 0123456789abcdef | tr -d "\\n" | head -c "$n" >"/srv/bytes/$n"
+  printf "$(octal 0 $((n >> 24)) $((n >> 16 & 255)) $((n >> 8 & 255)) $((n & 255)))" \\
+    | cat - "/srv/bytes/$n" >"/srv/{nginx.CALLS}/bytes/$n"
+done
+"""
+"""Those of nginx.files, of the sizes that are its arguments. yes(1) ends by SIGPIPE when head has enough."""
+
+
+def _echo(options: Options) -> Object:
+    """The streams' server."""
+    port = wanted.PORTS["grpc-stream"]
+    return {
+        "name": "echo",
+        "image": options.image,
+        "command": ["python3", "-m", "meshd.bench.echo_server", str(port)],
+        "ports": [{"name": "grpc-stream", "containerPort": port}],
+        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
+    }
 
 
 def _deployment(where: str, name: str, labels: Mapping[str, str], pod: Object) -> Object:
@@ -211,11 +234,11 @@ def _deployment(where: str, name: str, labels: Mapping[str, str], pod: Object) -
 
 def _services(of: Scenario, server: str, kind: str) -> list[Object]:
     """The lab's own objects, in the scenario's namespace. "near" is written in them for any server."""
-    near = manifests.SERVERS["same-node"]
+    near = wanted.SERVERS["same-node"]
     found: list[Object] = json.loads(json.dumps(manifests.services()).replace(near, server))
-    wanted = [one for one in found if one["kind"] == kind]
-    for one in wanted:
+    chosen = [one for one in found if one["kind"] == kind]
+    for one in chosen:
         one["metadata"]["namespace"] = namespace(of)
         if kind == "Service" and _is_meshd(of):
             one["metadata"]["annotations"] = {FAST_PATH: "off" if of == "meshd-slow" else "on"}
-    return wanted
+    return chosen

@@ -8,7 +8,7 @@ from meshd.bench.kube.objects import CONTAINER, Object
 from meshd.bench.results import Scenario
 
 _HOPELESS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"})
-_OURS = frozenset({CONTAINER, "server", "content", "place"})
+_OURS = frozenset({CONTAINER, "server", "echo", "content", "place"})
 
 
 def ready(pod: Object) -> bool:

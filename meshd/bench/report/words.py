@@ -27,7 +27,13 @@ PROTOCOL: Mapping[Protocol, str] = {
     "http1": "HTTP/1.1 keep-alive",
     "http1-close": "HTTP/1.1, new connection per request",
     "h2": "HTTP/2",
-    "grpc": "gRPC",
+    "grpc": "gRPC, unary",
+    "grpc-stream": "gRPC, messages on open streams",
+}
+_SHORT: Mapping[Protocol, str] = {
+    "http1": "keep-alive",
+    "http1-close": "new connections",
+    "grpc-stream": "gRPC streams",
 }
 PARTY: Mapping[Party, str] = {
     "client": "client",
@@ -50,11 +56,12 @@ NONE = "–"
 
 def load(case: Case) -> str:
     """A case without its scenario and rate, in one line."""
+    what = "connection" if case.protocol in ("http1", "http1-close") else "stream"
     plural = "" if case.connections == 1 else "s"
     return " · ".join(
         (
             PLACEMENT[case.placement],
-            f"{case.connections} connection{plural}",
+            f"{case.connections} {what}{plural}",
             size(case.body_bytes),
             PROTOCOL[case.protocol],
             "with route" if case.route else "no route",
@@ -63,9 +70,9 @@ def load(case: Case) -> str:
 
 
 def load_lines(case: Case) -> tuple[str, str]:
-    """The same, shorter, in two parts; c is the number of connections."""
+    """The same, shorter, in two parts; c is the number of connections or streams."""
     first, _, octets, protocol, route = load(case).split(" · ")
-    short = {"http1": "keep-alive", "http1-close": "new connections"}.get(case.protocol, protocol)
+    short = _SHORT.get(case.protocol, protocol)
     return f"{first}, c={case.connections}, {octets}", short if case.route else f"{short}, {route}"
 
 

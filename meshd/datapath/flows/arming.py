@@ -1,6 +1,6 @@
 """What the proxy tells the kernel of a flow, and reads of the flow's upstream connections.
 
-The maps are described in bpf/maps.h and bpf/types.h.
+The maps are described in bpf/maps.h and bpf/types/arming.h.
 """
 
 from __future__ import annotations

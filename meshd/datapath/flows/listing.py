@@ -1,11 +1,12 @@
-"""The captured connections that are open, for a person to look at. The maps ``flows`` and ``armed``."""
+"""The captured connections that are open, for a person to look at."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from meshd.datapath.flows.keys import End, FlowKeys, address_text
+from meshd.datapath.flows.keys import ConnectionKeys, End, FlowKeys, address_text
 from meshd.datapath.kernel.bpf_batch import entries
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Codec, Layout
@@ -20,6 +21,22 @@ class FlowState(enum.Enum):
     """The kernel may carry the next request, and carries none now."""
     BUSY = "busy"
     """It carries one."""
+
+
+FLOW_MAPS = ("flows", "armed", "spliced_flows", "spliced")
+"""That a FlowList reads."""
+
+
+class SplicedFlow(NamedTuple):
+    """What there is to say of a connection that is spliced."""
+
+    endpoint: End
+    requests: int
+    """That its client's redirected bytes have begun, mod 2**32."""
+    up: bool
+    """The client's last bytes were redirected."""
+    down: bool
+    """The server's."""
 
 
 class OpenFlow(NamedTuple):
@@ -39,16 +56,18 @@ class OpenFlow(NamedTuple):
     """The fingerprint that it is armed by; 0: it is not."""
     endpoints: tuple[End, ...]
     """Of the upstream connections that the kernel may use for it."""
+    spliced: SplicedFlow | None = None
 
 
 class FlowList:
     """Reads the maps."""
 
-    def __init__(self, flows: Map, armed: Map, layout: Layout) -> None:
-        """Takes the maps over. Raises KeyError (a layout of other programs)."""
-        self._flows = flows
-        self._armed = armed
+    def __init__(self, maps: Iterable[Map], layout: Layout) -> None:
+        """``maps``: FLOW_MAPS; taken over. Raises KeyError (a layout of other programs)."""
+        self._flows, self._armed, self._spliced_flows, self._spliced = maps
         self._keys = FlowKeys(layout)
+        self._connection_keys = ConnectionKeys(layout)
+        self._ways = layout.codec("spliced", "up.frames.opened", "up.redirecting", "down.redirecting")
         self._flow = layout.codec(
             "flow",
             "destination.address",
@@ -80,8 +99,8 @@ class FlowList:
 
     def close(self) -> None:
         """Close the maps' fds."""
-        self._flows.close()
-        self._armed.close()
+        for opened in (self._flows, self._armed, self._spliced_flows, self._spliced):
+            opened.close()
 
     def _open_flow(self, key: bytes, value: bytes) -> OpenFlow:
         netns, client = self._keys.unpack(key)
@@ -105,7 +124,16 @@ class FlowList:
             opened / 1e9,
             rules,
             endpoints,
+            self._spliced_flow(key),
         )
+
+    def _spliced_flow(self, key: bytes) -> SplicedFlow | None:
+        connection = self._spliced_flows.get(key)
+        value = None if connection is None else self._spliced.get(connection)
+        if connection is None or value is None:
+            return None
+        requests, up, down = self._ways.unpack(value)
+        return SplicedFlow(self._connection_keys.server(connection), requests, up != 0, down != 0)
 
     def _endpoints(self, arming: bytes, upstreams: int) -> tuple[End, ...]:
         found: dict[End, None] = {}

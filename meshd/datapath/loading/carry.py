@@ -11,12 +11,12 @@ from meshd.datapath.loading.layout import Layout, StructLayout
 from meshd.datapath.loading.pins import Pins
 
 # Not: origins (on sockets, out of our reach), clients and the like (their values are sockets), joined_ends
-# (which say what these do), heartbeat
-# (beats go on), kept (a request that is not found there is not sent again), rule_sets, paths (the agent
-# writes them anew; until then a service's rules are not found, and its requests are upcalls).
+# (which say what these do), spliced and what goes with it (likewise: their workers hold on to the old ones),
+# heartbeat (beats go on), kept (a request that is not found there is not sent again), rule_sets, paths (the
+# agent writes them anew; until then a service's rules are not found, and its requests are upcalls).
 LIVE, EARLIER = struct.pack("=I", 0), struct.pack("=I", 1)
 """Keys of the stats map: see bpf/maps.h."""
-_FOR_THE_FAST_PATH = ("armed", "services", "rule_sets", "joined_ends")
+_FOR_THE_FAST_PATH = ("armed", "services", "rule_sets", "spliced_armed", "joined_ends")
 CARRIED = ("members", "homes", "services", "endpoints", "flows", "settings")
 
 

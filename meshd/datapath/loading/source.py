@@ -11,7 +11,7 @@ UNIT = "meshd.c"
 SHIM = FOLDER / "shim"
 FLAGS = ("-O2", "-Wall", "-Wno-unused-function")
 
-_INCLUDE = re.compile(r'^#include "([\w.]+)"\s*$')
+_INCLUDE = re.compile(r'^#include "([\w/]+\.h)"\s*$')
 
 
 class SourceMissingError(Exception):

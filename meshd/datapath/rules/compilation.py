@@ -9,7 +9,7 @@ itself stays in the list at its place as an upcall.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from meshd.model.grpc import CONTENT_TYPE_PATTERN
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.regex import RegexError
 from meshd.model.request_policies import MILLION, StringMatch
-from meshd.model.routes import Forward, HeaderEdit, Redirect, Route, RouteConfig
+from meshd.model.routes import Forward, HeaderEdit, Redirect, Route, RouteConfig, WeightedCluster
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")
 """The names of enum method. A request with another one is an upcall."""
@@ -158,18 +158,8 @@ def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = D
     if not isinstance(action, Forward):
         return "the route redirects" if isinstance(action, Redirect) else "the route answers by itself"
     shares = [share for share in action.clusters if share.weight > 0]
-    policy = _proxy_policy(route, action)
-    if policy:
-        return policy
-    if action.path is not None or action.host:
-        return "the route rewrites the path or Host"
-    edited = (route.request_headers, route.response_headers) != (_NO_EDIT, _NO_EDIT)
-    if edited or any(
-        each.request_headers != _NO_EDIT or each.response_headers != _NO_EDIT for each in shares
-    ):
-        return "the route changes header fields"
-    if not shares:
-        return "the route has no cluster with a weight"
+    if reason := why_not_untouched(route, action, shares):
+        return reason
     if len(shares) > limits.route_clusters or sum(share.weight for share in shares) > _MAX_TOTAL:
         return f"the route has more than {limits.route_clusters} clusters, or weights over {_MAX_TOTAL}"
     for share in shares:
@@ -184,6 +174,22 @@ def why_upcall(route: Route, clusters: Mapping[str, Cluster], limits: Limits = D
         if not isinstance(cluster.balancing, _DRAWN):
             return f"cluster {share.name} is balanced by {type(cluster.balancing).__name__}"
     return ""
+
+
+def why_not_untouched(route: Route, action: Forward, shares: Sequence[WeightedCluster]) -> str:
+    """What a route does to its requests that only the proxy can; empty: nothing.
+
+    ``action``: the route's; ``shares``: those of its clusters that have a weight.
+    """
+    if policy := _proxy_policy(route, action):
+        return policy
+    if action.path is not None or action.host:
+        return "the route rewrites the path or Host"
+    edits = [route.request_headers, route.response_headers]
+    edits += [edit for share in shares for edit in (share.request_headers, share.response_headers)]
+    if any(edit != _NO_EDIT for edit in edits):
+        return "the route changes header fields"
+    return "" if shares else "the route has no cluster with a weight"
 
 
 def _proxy_policy(route: Route, action: Forward) -> str:

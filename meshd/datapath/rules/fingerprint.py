@@ -12,6 +12,7 @@ import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,7 +20,7 @@ import msgspec
 from meshd.model.clusters import Cluster, EndpointSet
 from meshd.model.listeners import Listener
 from meshd.model.routes import Forward, RouteConfig
-from meshd.model.snapshot import Snapshot, others
+from meshd.model.snapshot import Snapshot
 
 FORMAT = 3
 """Of what is hashed, and of what the kernel does by it: raised when either changes its meaning."""
@@ -75,18 +76,20 @@ class Fingerprints:
         self._users: dict[_Used, set[str]] = defaultdict(set)
         """The listeners whose fingerprints a route config, a cluster or its endpoints are part of."""
 
-    def update(self, snapshot: Snapshot) -> Mapping[Variant, Listener]:
-        """Take the next snapshot. The variants whose fingerprint is new or another."""
+    def update(self, snapshot: Snapshot) -> Mapping[Variant, Listener | None]:
+        """Take the next snapshot. The variants whose fingerprint is new or another; None: they are gone."""
         last, self._last = self._last, snapshot
-        stale = set(others(last.listeners, snapshot.listeners))
-        for config in others(last.route_configs, snapshot.route_configs):
+        stale = set(last.listeners.others(snapshot.listeners))
+        for config in last.route_configs.others(snapshot.route_configs):
             stale |= self._users.get((True, config), _NOBODY)
-        for part in ("clusters", "endpoints"):
-            for cluster in others(getattr(last, part), getattr(snapshot, part)):
-                stale |= self._users.get((False, cluster), _NOBODY)
-        affected = {}
+        for cluster in chain(
+            last.clusters.others(snapshot.clusters), last.endpoints.others(snapshot.endpoints)
+        ):
+            stale |= self._users.get((False, cluster), _NOBODY)
+        affected: dict[Variant, Listener | None] = {}
         for name in sorted(stale):
             before = self._forget(name)
+            affected.update(dict.fromkeys(before))
             listener = snapshot.listeners.get(name)
             if listener is None or listener.cold:
                 continue
@@ -100,6 +103,8 @@ class Fingerprints:
                 self._values[variant] = _fingerprint(rules)
                 if before.get(variant) != self._values[variant]:
                     affected[variant] = seen
+                else:
+                    del affected[variant]
             self._of_listener[name] = _Uses(tuple(variants), frozenset(used))
             for each in used:
                 self._users[each].add(name)
@@ -136,7 +141,8 @@ class _Uses(NamedTuple):
     used: frozenset[_Used]
 
 
-def _cluster_names(snapshot: Snapshot, listener: Listener) -> tuple[str, ...]:
+def cluster_names(snapshot: Snapshot, listener: Listener) -> tuple[str, ...]:
+    """The clusters that a listener and its routes forward to, whether there are such or not; sorted."""
     names = {listener.cluster} if listener.cluster else set()
     config = snapshot.route_configs.get(listener.route_config)
     for host in config.virtual_hosts if config else ():
@@ -147,7 +153,7 @@ def _cluster_names(snapshot: Snapshot, listener: Listener) -> tuple[str, ...]:
 
 
 def _rules(snapshot: Snapshot, listener: Listener) -> Rules:
-    clusters = _cluster_names(snapshot, listener)
+    clusters = cluster_names(snapshot, listener)
     return (
         listener,
         snapshot.route_configs.get(listener.route_config),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
 
 from meshd import log
 from meshd.datapath.kernel.bpf_map import Map
@@ -13,6 +12,8 @@ from meshd.datapath.loading.layout import Layout
 from meshd.datapath.rules.compilation import CompiledRules, compile_rules
 from meshd.datapath.rules.fingerprint import Fingerprints, Variant
 from meshd.datapath.rules.values import RuleValues
+from meshd.model.listeners import Listener
+from meshd.model.shared_map import SharedMap
 from meshd.model.snapshot import Snapshot
 
 _logger = logging.getLogger("meshd.datapath.rules.compilation")
@@ -36,62 +37,94 @@ class RuleMaps:
         self._values = RuleValues(layout)
         self._fingerprints = Fingerprints()
         self._compiled: dict[Variant, CompiledRules | str] = {}
+        self._named: dict[Variant, int] = {}
+        """The fingerprint of each."""
+        self._users: dict[int, set[Variant]] = defaultdict(set)
+        """Whose fingerprint it is."""
+        self._shown: SharedMap[str, int] = SharedMap()
         self._no_room: set[Variant] = set()
+        self._unsettled: set[Variant] = set()
+        """Those of which ``_shown`` may not say what is to be."""
         self._written: set[int] = set()
         """In force, and known to be whole."""
         self._retired: set[int] = set()
         self._installed = self._read()
+        self._leaving = set(self._installed)
+        """Those among which are all that are installed and nobody's."""
 
-    def prepare(self, new: Snapshot) -> Mapping[str, int]:
-        """Write what the maps lack of a snapshot. The rules that each listener's services are to show.
+    def prepare(self, new: Snapshot) -> SharedMap[str, int]:
+        """Write what the maps lack of a snapshot. The rules that services are to show, by their listener.
 
-        0 for a listener whose requests are all the proxy's: ``rules_of`` says why. Cold ones are left out.
+        None for a listener whose requests are all the proxy's: ``rules_of`` says why; nor for a cold one.
         Raises OSError.
         """
-        changed = dict(self._fingerprints.update(new))
-        variants = set(self._fingerprints)
-        self._no_room &= variants
-        changed |= {key: new.listeners[key[0]].seen_from(key[1]) for key in self._no_room - changed.keys()}
-        for variant in self._compiled.keys() - variants:
-            del self._compiled[variant]
-        wanted = {self._fingerprints[variant] for variant in variants}
-        for fingerprint in self._retired - wanted:
+        changed = self._fingerprints.update(new)
+        self._unsettled.update(changed)
+        for variant, seen in changed.items():
+            self._forget(variant)
+            if seen is None:
+                self._no_room.discard(variant)
+        again = {key: new.listeners[key[0]].seen_from(key[1]) for key in self._no_room}
+        for variant, listener in {**again, **changed}.items():
+            if listener is not None:
+                self._compile(variant, listener, new)
+        for fingerprint in self._retired - self._users.keys():
             self._remove(fingerprint)
         self._retired.clear()
-        for variant, listener in changed.items():
-            self._compiled[variant] = compile_rules(
-                listener,
-                new.route_configs.get(listener.route_config),
-                new.clusters,
-                self._values.limits,
-            )
-            if isinstance(self._compiled[variant], str):
-                self._no_room.discard(variant)
-        for variant, compiled in self._compiled.items():
-            fingerprint = self._fingerprints[variant]
-            if isinstance(compiled, CompiledRules) and fingerprint not in self._written:
-                if full := self._write(fingerprint, compiled):
-                    self._compiled[variant] = self._refused(variant, full)
-                else:
-                    self._no_room.discard(variant)
-        return {name: self._shown((name, "")) for name, namespace in variants if not namespace}
+        for variant in sorted(self._unsettled):
+            self._settle(variant)
+        names = {name for name, namespace in self._unsettled if not namespace}
+        shown = {name: self._named[name, ""] for name in names if self._is_carried((name, ""))}
+        self._shown = self._shown.changed(shown, names - shown.keys())
+        self._unsettled.clear()
+        return self._shown
+
+    def _forget(self, variant: Variant) -> None:
+        """Its rules are others now, or none."""
+        self._compiled.pop(variant, None)
+        fingerprint = self._named.pop(variant, None)
+        if fingerprint is not None:
+            self._leaving.add(fingerprint)
+            self._users[fingerprint].discard(variant)
+            if not self._users[fingerprint]:
+                del self._users[fingerprint]
+
+    def _compile(self, variant: Variant, listener: Listener, new: Snapshot) -> None:
+        fingerprint = self._named[variant] = self._fingerprints[variant]
+        self._users[fingerprint].add(variant)
+        self._compiled[variant] = compile_rules(
+            listener, new.route_configs.get(listener.route_config), new.clusters, self._values.limits
+        )
+        self._unsettled.add(variant)
+
+    def _settle(self, variant: Variant) -> None:
+        """Have its rules in the maps, if there is room. Raises OSError."""
+        compiled, full = self._compiled.get(variant), None
+        if isinstance(compiled, CompiledRules) and self._named[variant] not in self._written:
+            full = self._write(self._named[variant], compiled)
+        if full is not None:
+            self._compiled[variant] = self._refused(variant, full)
+        else:
+            self._no_room.discard(variant)
 
     def retire(self) -> None:
         """Every service shows what ``prepare`` has last returned: no others are in force when this returns.
 
         Raises OSError.
         """
-        self._retired = self._installed.keys() - {self._shown(variant) for variant in self._compiled}
+        gone = {each for each in self._leaving if not any(map(self._is_carried, self._users.get(each, ())))}
+        self._retired = gone & self._installed.keys()
         for fingerprint in self._retired:
             self._rule_sets.discard(self._values.set_key(fingerprint))
         self._written -= self._retired
+        self._leaving.clear()
 
     def rules_of(self, listener: str, namespace: str = "") -> CompiledRules | str:
         """A listener's rules, or why it has none. ``namespace``: one of its caller_namespaces."""
         return self._compiled.get((listener, namespace), "it is not in force")
 
-    def _shown(self, variant: Variant) -> int:
-        return 0 if isinstance(self._compiled[variant], str) else self._fingerprints[variant]
+    def _is_carried(self, variant: Variant) -> bool:
+        return isinstance(self._compiled.get(variant), CompiledRules)
 
     def _refused(self, variant: Variant, full: Map) -> str:
         reason = f"the {full.name} map is full"

@@ -10,20 +10,18 @@ from meshd.datapath.errors import CaptureError
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Layout
 from meshd.datapath.rules.maps import RuleMaps
+from meshd.datapath.services.installed import Handling, Installed, ServiceEntry, Slots
 from meshd.datapath.services.plan import (
-    Handling,
-    Installed,
     Operation,
     PutService,
     PutSlots,
     RemoveService,
     RemoveSlots,
-    ServiceEntry,
-    Slots,
     plan,
 )
 from meshd.datapath.services.slots import Target
 from meshd.model.listeners import FailurePolicy
+from meshd.model.shared_map import SharedMap
 from meshd.model.snapshot import Snapshot
 
 
@@ -105,14 +103,14 @@ class ServiceMaps:
         """What the maps hold; slots that no service shows are removed."""
         protocols = {value: each for each, value in self._protocols.items()}
         policies = {value: each for each, value in self._policies.items()}
-        installed = Installed()
+        services: dict[Target, ServiceEntry] = {}
         for key, value in self._services.items():
             address, port = self._address_port.unpack(key)
             number, generation, first, slots, protocol, policy, *rest = self._service.unpack(value)
             known = protocols[protocol], policies[policy]
             entry = ServiceEntry(number, generation, first, slots, *known, *rest)
-            installed.services[Target(address, port)] = entry
-        shown = {entry.id: entry.generation for entry in installed.services.values()}
+            services[Target(address, port)] = entry
+        shown = {entry.id: entry.generation for entry in services.values()}
         found: dict[int, dict[int, Target]] = defaultdict(dict)
         for key, value in self._endpoints.items():
             service, generation, slot = self._endpoint_key.unpack(key)
@@ -121,11 +119,11 @@ class ServiceMaps:
                 found[service][slot] = Target(address, port)
             else:
                 self._endpoints.discard(key)
-        for service, generation in shown.items():
-            targets = found[service]
-            installed.slots[service] = Slots(generation, tuple(targets[slot] for slot in sorted(targets)))
-        installed.next_id = 1 + max(shown, default=0)
-        return installed
+        slots = {
+            service: Slots(generation, tuple(found[service][slot] for slot in sorted(found[service])))
+            for service, generation in shown.items()
+        }
+        return Installed(SharedMap(services), SharedMap(slots), next_id=1 + max(shown, default=0))
 
 
 def _explain(operation: Operation, error: OSError, services: Map, endpoints: Map) -> str:

@@ -15,11 +15,11 @@ from meshd.model.clusters import Cluster, HttpVersion
 from meshd.model.outcomes import EndpointTally
 from meshd.model.request_policies import Retry
 from meshd.model.routes import Forward, Route, RouteMatch, WeightedCluster
-from proxy.exchanges import failures
-from proxy.exchanges.downstream import Downstream
+from proxy.downstream.http1 import Downstream
+from proxy.downstream.http2 import Http2Downstream
 from proxy.http2 import codes
-from proxy.http2.downstream import Http2Downstream
 from proxy.http2.events import Closed, Field
+from proxy.upstream import failures
 from tests.support.http2_client import Http2Client
 from tests.support.http2_server import OK, Http2Server
 from tests.support.http_bed import Bed, Script, bed, config, eventually, receive_all, receive_until, server

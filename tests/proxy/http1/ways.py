@@ -17,6 +17,7 @@ from meshd.agent.totals import RequestKey, RequestTotal
 from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.flows.arming import ArmingFds, ArmingTable
 from meshd.datapath.flows.kept_requests import KeptRequests
+from meshd.datapath.flows.splices import SpliceFds, SpliceTable
 from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
 from meshd.datapath.kernel.bell import Bell
@@ -26,10 +27,10 @@ from meshd.model.routes import Forward, PathExact, Route, RouteMatch, WeightedCl
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import RequestCounts
 from proxy.arrival import Arrival, Destinations
-from proxy.exchanges.caller import Marks
 from proxy.fast.path import FastPath as WorkersFastPath
 from proxy.routing.listener_rules import listener_rules
 from proxy.telemetry.access_log import AccessLogEntry
+from proxy.upstream.caller import Marks
 from tests.datapath.mesh import Mesh
 from tests.support import http_bed
 from tests.support.http_bed import (
@@ -164,13 +165,14 @@ class _FastBed(Bed):
         self._mesh = mesh
         self._ports = ports
         self._spare = spare
-        *owned, bells = datapath.worker_fds()
-        flows, heartbeat, *arming, kept = map(os.dup, owned)
+        fds = datapath.worker_fds()
+        flows, heartbeat, *arming, kept = map(os.dup, fds[:7])
+        self._splices = SpliceTable(SpliceFds(*map(os.dup, fds[8:])), datapath.layout)
         self._flows = FlowTable(flows, datapath.layout)
         self._heartbeat = Heartbeat(heartbeat)
         self._table = ArmingTable(ArmingFds(*arming), datapath.layout, 0)
         self._kept = KeptRequests(kept, self._flows, datapath.layout)
-        self._bell = Bell(bells, 0, datapath.layout)
+        self._bell = Bell(fds[7], 0, datapath.layout)
         self._counts = CarriedRequests(
             datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout
         )
@@ -184,7 +186,7 @@ class _FastBed(Bed):
 
     async def _listen(self, delta: Delta) -> asyncio.Server:
         fast_path = WorkersFastPath(self.runtime)
-        fast_path.configure(self._flows, self._table, self._kept, self._bell, True, _NEVER)
+        fast_path.configure(self._flows, self._table, self._kept, self._bell, self._splices, True, _NEVER)
         self._loop.add_reader(self._bell.fd, fast_path.rung)
         self._put_in_force(delta)
         destinations = Destinations(self._mesh.pod.cookie, lambda: self._flows)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.counts.rows import Count, Row
@@ -13,7 +14,8 @@ from meshd.datapath.flows.arming import ArmingFds, ArmingTable
 from meshd.datapath.flows.table import Carried, FlowTable
 from meshd.datapath.rules.fingerprint import rules_fingerprint
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet
-from meshd.model.listeners import HttpOptions, Listener, Protocol
+from meshd.model.listeners import HttpOptions, Listener
+from meshd.model.listeners import Protocol as PortProtocol
 from meshd.model.routes import Route, RouteConfig, VirtualHost
 from meshd.model.snapshot import Delta, Snapshot, difference
 from tests.datapath.mesh import Mesh
@@ -26,6 +28,16 @@ POD, FAR = "10.9.0.1", "10.9.0.2"
 _BEAT_SECONDS = 60.0
 """After which a worker is taken for dead: longer than a busy machine lets it wait."""
 DATE = b"Date: Sat, 21 Nov 2026 00:00:00 GMT"
+
+
+class Listening(Protocol):
+    """Who is an endpoint."""
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
 
 
 class FastPathBed:
@@ -52,12 +64,13 @@ class FastPathBed:
 
     def configure(
         self,
-        servers: Sequence[Server],
+        servers: Sequence[Listening],
         routes: tuple[Route, ...] = (FORWARD,),
         options: HttpOptions | None = None,
         cluster: Cluster | None = None,
         weights: Sequence[int] = (),
         consumers: Mapping[str, tuple[Route, ...]] | None = None,
+        spliced: bool = False,
     ) -> None:
         """Put the service in force: worker, then kernel. ``consumers``: routes by the callers' namespace."""
         tables = {f"{NAME}/from/{namespace}": own for namespace, own in sorted((consumers or {}).items())}
@@ -74,11 +87,12 @@ class FastPathBed:
                         service="default/web",
                         addresses=(VIP,),
                         port=SERVICE_PORT,
-                        protocol=Protocol.HTTP,
+                        protocol=PortProtocol.HTTP,
                         cluster="web",
                         route_config=NAME,
                         consumers=tuple(zip(sorted(consumers or {}), tables, strict=True)),
                         http=options or HttpOptions(),
+                        http2_fast_path=spliced,
                     ),
                 ),
                 route_configs=tuple(

@@ -197,6 +197,7 @@ listeners = st.one_of(
         failure_policy=st.sampled_from(FailurePolicy),
         http=http_options,
         fast_path=st.booleans(),
+        http2_fast_path=st.booleans(),
     ),
     st.builds(
         Listener,
