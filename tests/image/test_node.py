@@ -29,7 +29,7 @@ FROM {IMAGE}
 USER 0
 WORKDIR /opt/meshd/lib/python3.11/site-packages
 RUN sed -i 's/^__version__ = .*/__version__ = "next"/' meshd/__init__.py
-RUN sed -i 's/^struct flow {{/& __u64 novel;/' bpf/types.h
+RUN sed -i 's/^struct flow {{/& __u64 novel;/' bpf/types/flow.h
 USER 65532:65532
 """
 """The Dockerfile of another version, whose workers cannot use the same maps."""

@@ -19,7 +19,7 @@ from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading import attachment, carry
 from meshd.datapath.loading.layout import Layout
 from meshd.datapath.loading.pins import Pins
-from meshd.datapath.loading.programs import CARRIED_MAPS
+from meshd.datapath.loading.versions import CARRIED_MAPS
 
 _PLACE = struct.Struct("=I")
 
