@@ -12,6 +12,8 @@ import os
 from collections.abc import Collection
 from typing import Protocol
 
+import msgspec
+
 from meshd import log
 from meshd.agent.annotations import FastPathChoice, annotated_choice
 from meshd.agent.inpod import EnrolmentError, InPod, adopt, open_in_pod
@@ -107,7 +109,8 @@ class Enrolment:
     async def reconcile(self, found: Found) -> None:
         """Make what is enrolled what is found. Failures are kept for ``retry`` and for the view."""
         async with self._lock:
-            self._found, desired = found, found.workloads
+            self._found = found
+            desired = {uid: self._as_enrolled(workload) for uid, workload in found.workloads.items()}
             self._failed = {uid: why for uid, why in self._failed.items() if uid in desired}
             for uid, (workload, _) in list(self._enrolled.items()):
                 if (wanted := desired.get(uid)) is None or wanted.netns != workload.netns:
@@ -122,6 +125,13 @@ class Enrolment:
             # Those of pods that went while no agent ran.
             for cookie in self._members.members() - {pod.cookie for _, pod in self._enrolled.values()}:
                 self._members.remove_member(cookie)
+
+    def _as_enrolled(self, workload: Workload) -> Workload:
+        """By the path that opened its namespace: an agent in another container may see another one."""
+        held = self._enrolled.get(workload.uid)
+        if held is None or not held[1].is_at(workload.netns):
+            return workload
+        return msgspec.structs.replace(workload, netns=held[0].netns)
 
     async def retry(self) -> None:
         """Try the failed ones again, until cancelled."""

@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 from meshd import netns
 
@@ -47,6 +48,15 @@ class InPod:
     def fds(self) -> tuple[int, ...]:
         """As in ``AddWorkload``: the namespace, then the listeners, IPv4 first."""
         return (self.netns_fd, *(sock.fileno() for sock in self.listeners))
+
+    def is_at(self, path: str) -> bool:
+        """Whether a path opens this namespace."""
+        try:
+            found = Path(path).stat()
+        except OSError:
+            return False
+        own = os.fstat(self.netns_fd)
+        return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
 
     def close(self) -> None:
         """Close everything."""

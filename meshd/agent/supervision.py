@@ -41,6 +41,8 @@ class Supervision:
         self._run_dir = run_dir
         self._how = start
         self._ended = ended
+        self._children: set[int] = set()
+        """The pids of those that we started and that have not been reaped."""
         self.socket_path = run_dir / "workers.sock"
         """Where workers find the agent; names the instance in their command line."""
 
@@ -120,6 +122,7 @@ class Supervision:
             file_actions=((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *self._how.outputs_moved()),
             setsid=True,
         )
+        self._children.add(slot.pid)
         self.note(slot)
 
     async def _ended_soon(self, pid: int) -> bool:
@@ -132,10 +135,13 @@ class Supervision:
 
     def _has_ended(self, pid: int) -> bool:
         """Whether a worker is no more; a child of ours is reaped."""
-        with contextlib.suppress(ChildProcessError):
-            if pid:
-                os.waitpid(pid, os.WNOHANG)
-        return not self.is_ours(pid)
+        if pid not in self._children:
+            return not self.is_ours(pid)
+        # Not by its command line, which it has only some time after it was made.
+        ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        if ended:
+            self._children.discard(pid)
+        return ended
 
     def _free_place(self) -> int:
         """The lowest number that no living worker has; if there is none, the first one is made free."""

@@ -85,6 +85,7 @@ class _Agent:
         )
         start = WorkerStart(build, places=8, drain_seconds=20.0)
         self.workers = Workers(count, folder, greeting, start, self.configured)
+        self.workers.may_drain.set()
 
     def send_config(self, slot: WorkerSlot) -> None:
         slot.send(Replace(snapshot=Delta(generation=1)))
