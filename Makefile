@@ -23,7 +23,7 @@ define apt_install
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 endef
 
-.PHONY: setup setup-test demo test lint format fuzz soak bench image protos crds lock clean
+.PHONY: setup setup-test demo test lint format fuzz soak bench bench-readme image protos crds lock clean
 
 setup: $(VENV)/.ready
 
@@ -82,6 +82,10 @@ bench: setup-test
 	$(BIN)/meshd bench -o json --output build/bench/report.json
 	for form in md html svg; do \
 	  $(BIN)/meshd bench --from build/bench/report.json -o $$form --output build/bench/report.$$form || exit; done
+
+# The README's plot and tables, from the report that `make bench` has made.
+bench-readme: setup-test
+	$(BIN)/python -m bench.readme build/bench/report.json
 
 # The image of agent and control plane, by the Docker engine that is there.
 IMAGE ?= meshd:dev

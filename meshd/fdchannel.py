@@ -57,24 +57,16 @@ class FdChannel(Generic[M]):
         Raises ChannelError at the stream's end or for bytes that are no message.
         """
         while (frame := self._take_frame()) is None:
-            try:
-                data, ancillary, flags, _ = self._sock.recvmsg(
-                    _READ_BYTES, socket.CMSG_SPACE(4 * MAX_FRAME_FDS), socket.MSG_CMSG_CLOEXEC
-                )
-            except BlockingIOError:
-                await self._wait_readable()
-                continue
-            except OSError as error:
-                raise ChannelError(f"channel broken: {error}") from error
-            for level, kind, fds in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    self._received_fds.extend(array.array("i", fds[: len(fds) // 4 * 4]))
-            if flags & socket.MSG_CTRUNC:
-                raise ChannelError("file descriptors were cut off: too many open files")
-            if not data:
-                raise ChannelError("peer closed the channel")
-            self._received += data
+            await self._read()
         return frame
+
+    async def ignore(self) -> None:
+        """Wait for the end of the stream, whatever comes. Raises ChannelError then."""
+        while True:
+            self._received.clear()
+            _close_all(self._received_fds)
+            self._received_fds.clear()
+            await self._read()
 
     def send(self, message: object, fds: Sequence[int] = ()) -> None:
         """Queue a message. The descriptors are duplicated: the caller keeps its own.
@@ -109,6 +101,26 @@ class FdChannel(Generic[M]):
         self._queue.clear()
         _close_all(self._received_fds)
         self._received_fds.clear()
+
+    async def _read(self) -> None:
+        """Take what has come, or wait until it has."""
+        try:
+            data, ancillary, flags, _ = self._sock.recvmsg(
+                _READ_BYTES, socket.CMSG_SPACE(4 * MAX_FRAME_FDS), socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            await self._wait_readable()
+            return
+        except OSError as error:
+            raise ChannelError(f"channel broken: {error}") from error
+        for level, kind, fds in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                self._received_fds.extend(array.array("i", fds[: len(fds) // 4 * 4]))
+        if flags & socket.MSG_CTRUNC:
+            raise ChannelError("file descriptors were cut off: too many open files")
+        if not data:
+            raise ChannelError("peer closed the channel")
+        self._received += data
 
     def _take_frame(self) -> tuple[M, tuple[int, ...]] | None:
         if len(self._received) < _HEADER.size:

@@ -89,6 +89,8 @@ class Runtime:
         self.mirrored = 0
         """Copies of requests that are not at their end."""
         self.draining = False
+        self.idle_seconds = 0.0
+        """While it drains: how long a connection of HTTP/1.1 may wait for its last request."""
         self.connections: set[Connection] = set()
         """Clients'."""
         self.spliced: set[Spliced] = set()

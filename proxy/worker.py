@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -57,16 +58,32 @@ _logger = logging.getLogger("meshd.proxy")
 
 TERMINATION_SECONDS = 30.0
 """What requests in flight are given when the process is told to end."""
-_RECONNECT_SECONDS = (0.1, 2.0)
+_RECONNECT_SECONDS = (0.1, 0.5)
+_IDLE_SECONDS = 10.0
+"""What an idle connection is given when it ends because no agent has come."""
+
+
+class Start(NamedTuple):
+    """What the agent that starts a worker says on its command line."""
+
+    socket_path: Path
+    """Of agents: the one that starts it, and those that follow."""
+    number: int
+    """The worker's on its node, from 0."""
+    build: str = ""
+    """What Hello has as ``build``; likewise ``wire``."""
+    wire: str = ""
+    orphaned_after: float = 0.0
+    """Seconds without an agent after which it drains and ends; 0: never."""
 
 
 class Worker:
     """One worker process."""
 
-    def __init__(self, socket_path: Path, index: int) -> None:
-        """``index``: the worker's on its node, from 0."""
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        socket_path, self._index = start.socket_path, start.number
         self._socket_path = socket_path
-        self._index = index
         self._runtime = Runtime(buckets=NodeBuckets(socket_path.with_name(node_buckets.FILE_NAME)))
         self._fast_path = FastPath(self._runtime)
         self._home_fd = netns.open_own()
@@ -84,10 +101,11 @@ class Worker:
         self._stopping = asyncio.Event()
         self._drain_seconds = TERMINATION_SECONDS
 
-    def stop(self, seconds: float = TERMINATION_SECONDS) -> None:
-        """End gracefully, within ``seconds``."""
-        self._drain_seconds = seconds
-        self._stopping.set()
+    def stop(self, seconds: float = TERMINATION_SECONDS, idle_seconds: float = 0.0) -> None:
+        """End gracefully, within ``seconds``. ``idle_seconds``: as in Drain."""
+        if not self._stopping.is_set():
+            self._drain_seconds, self._runtime.idle_seconds = seconds, idle_seconds
+            self._stopping.set()
 
     def reopen_access_log(self) -> None:
         """For log rotation."""
@@ -115,6 +133,7 @@ class Worker:
     async def _follow_agents(self) -> None:
         shortest, longest = _RECONNECT_SECONDS
         delay = shortest
+        alone_since = self._runtime.loop.time()
         while True:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             try:
@@ -122,6 +141,7 @@ class Worker:
             except OSError as error:
                 sock.close()
                 log.event(_logger, logging.DEBUG, "agent away", reason=error.strerror or str(error))
+                self._end_if_orphaned(self._runtime.loop.time() - alone_since)
                 await asyncio.sleep(delay * (0.5 + self._runtime.random()))
                 delay = min(2 * delay, longest)
                 continue
@@ -133,6 +153,20 @@ class Worker:
                 log.event(_logger, logging.WARNING, "agent lost", reason=str(error))
             finally:
                 channel.close()
+                alone_since = self._runtime.loop.time()
+
+    def _end_if_orphaned(self, seconds: float) -> None:
+        """``seconds``: without an agent."""
+        if 0 < self._start.orphaned_after < seconds and not self._stopping.is_set():
+            log.event(
+                _logger,
+                logging.WARNING,
+                "no agent has come: ending",
+                worker=self._index,
+                seconds=round(seconds),
+                then="capture does as the services say that it should without a proxy",
+            )
+            self.stop(idle_seconds=_IDLE_SECONDS)
 
     async def _follow(self, channel: FdChannel[ToWorker]) -> None:
         """Present ourselves, then do what the agent says. Raises ChannelError."""
@@ -143,6 +177,9 @@ class Worker:
                 version=meshd.__version__,
                 generation=self._runtime.config.snapshot.generation,
                 workloads=tuple(self._served),
+                build=self._start.build,
+                wire=self._start.wire,
+                draining=self._stopping.is_set(),
             )
         )
         self._runtime.outcomes.report = lambda told: _tell(channel, told)
@@ -163,6 +200,8 @@ class Worker:
     async def _do(self, channel: FdChannel[ToWorker], message: ToWorker, fds: Sequence[int]) -> None:
         match message:
             case Update(delta=delta):
+                for _ in self._runtime.config.ahead(delta):
+                    await asyncio.sleep(0)
                 self._apply(delta)
                 channel.send(Applied(generation=delta.generation))
             case Replace(snapshot=snapshot):
@@ -184,15 +223,15 @@ class Worker:
                 channel.send(self._stats(request))
             case Configure():
                 self._configure(message, fds)
-            case ShareLimits(workers=workers, rows=rows):
+            case ShareLimits(workers=workers, rows=rows, cell=cell):
                 (fd,) = fds
                 try:
                     page = LimitPage(fd, workers)
                 finally:
                     os.close(fd)
-                self._runtime.loads.share(page, rows, self._index)
-            case Drain(seconds=seconds):
-                self.stop(seconds)
+                self._runtime.loads.share(page, rows, cell if cell >= 0 else self._index)
+            case Drain(seconds=seconds, idle_seconds=idle_seconds):
+                self.stop(seconds, idle_seconds)
 
     def _apply(self, delta: Delta) -> None:
         self._runtime.config.apply(delta)
@@ -327,7 +366,13 @@ class Worker:
             served.stop_accepting()
         for connection in tuple(runtime.connections):
             connection.drain()
-        log.event(_logger, logging.INFO, "draining", connections=runtime.downstream_connections)
+        log.event(
+            _logger,
+            logging.INFO,
+            "draining",
+            connections=runtime.downstream_connections,
+            seconds=self._drain_seconds,
+        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_seconds):
                 await runtime.all_closed()

@@ -14,6 +14,7 @@ from meshd.agent.ads import AdsClient, NotAppliedError
 from meshd.agent.answers import Answers, Parts
 from meshd.agent.config_in_force import ConfigInForce, without_cold
 from meshd.agent.enrolment import Enrolment
+from meshd.agent.handing_over import hand_over
 from meshd.agent.health.health import EndpointHealth
 from meshd.agent.kernel_counts import KernelCounts
 from meshd.agent.on_demand import OnDemand
@@ -55,10 +56,13 @@ class Agent:
             options.run_dir,
             Greeting(
                 self._greet,
+                self._send_snapshot,
                 lambda *held: self._enrolment.take_over(*held),
                 lambda told: self._health.take(told.endpoints),
                 lambda slot, it: slot.send(self._on_demand.demanded(it.address, it.port, it.namespace)),
             ),
+            options.worker_start,
+            self._configured,
             lambda index: self._limits.worker_ended(index),
         )
         self._limits = SharedLimits(options.workers)
@@ -66,7 +70,7 @@ class Agent:
             options.run_dir / "health.msgpack",
             CarriedAnswers(datapath.open_map("judged"), datapath.open_map("bells"), datapath.layout),
         )
-        self._enrolment = Enrolment(datapath, self._workers, self._home_fd)
+        self._enrolment = Enrolment(datapath, self._workers, self._home_fd, datapath.handover is not None)
         self._counts = KernelCounts(
             CarriedRequests(datapath.open_map("requests"), datapath.open_map("upcalls"), datapath.layout),
             datapath.service_ids,
@@ -168,6 +172,9 @@ class Agent:
             tasks.create_task(self._on_demand.run(), name="demand")
             tasks.create_task(self._health.run(), name="health")
             tasks.create_task(self._follow_health(), name="health-changes")
+            tasks.create_task(
+                hand_over(self._datapath.handover, self._workers, self._enrolment), name="handover"
+            )
             if self._options.fast_path.on:
                 tasks.create_task(self._splicers.run(), name="splicers")
 
@@ -217,9 +224,15 @@ class Agent:
             ),
             self._datapath.worker_fds(),
         )
-        slot.send(self._limits.message(), self._limits.fds())
-        slot.send(Replace(snapshot=without_cold(self._config.announced.as_delta(), Snapshot())))
+        self._send_limits(slot)
+        self._send_snapshot(slot)
         self._enrolment.introduce(slot, hello)
+
+    def _send_snapshot(self, slot: WorkerSlot) -> None:
+        slot.send(Replace(snapshot=without_cold(self._config.announced.as_delta(), Snapshot())))
+
+    def _send_limits(self, slot: WorkerSlot) -> None:
+        slot.send(self._limits.message(slot.index), self._limits.fds())
 
     async def _on_change(self, delta: Delta) -> None:
         self._received = self._received.apply(delta)
@@ -237,7 +250,8 @@ class Agent:
         """What is desired, with what we know of its endpoints. Raises NotAppliedError."""
         await self._health.keep()
         if self._limits.follow(self._desired):
-            self._workers.broadcast(self._limits.message(), self._limits.fds())
+            for slot in self._workers.slots:
+                self._send_limits(slot)
         try:
             await self._config.change(lambda _: self._health.marked(self._desired))
         except CaptureError as error:

@@ -104,7 +104,7 @@ class Answers:
 
     async def _refresh(self) -> None:
         self._totals.update(await self._parts.workers.collect())
-        self._totals.keep_only(slot.pid for slot in self._parts.workers.slots)
+        self._totals.keep_only(slot.pid for slot in self._parts.workers.all())
         await self._parts.counts.refresh()
         self._totals.kernel = self._parts.counts.requests()
 
@@ -126,7 +126,7 @@ class Answers:
             requests=sum(total.count for total in requests.values()),
             failed_requests=sum(total.count for key, total in requests.items() if key.has_failed),
             control=self._control_view(),
-            workers=tuple(map(_worker_view, self._parts.workers.slots)),
+            workers=tuple(map(_worker_view, self._parts.workers.all())),
             capture=self._capture_view(),
             objects=self._parts.ads.status.objects,
             health=self._health_view(),
@@ -246,7 +246,7 @@ def _by_reason(upcalls: Mapping[tuple[str, str], int]) -> dict[str, int]:
 
 def _worker_view(slot: WorkerSlot) -> WorkerView:
     return WorkerView(
-        worker=slot.index,
+        worker=slot.place,
         pid=slot.pid,
         state=slot.state.value,
         generation=slot.generation,

@@ -51,7 +51,9 @@ class Members(Protocol):
 class Enrolment:
     """The state of all workloads of the node. Owns their namespaces and listeners."""
 
-    def __init__(self, members: Members, workers: Workers, home_fd: int) -> None:
+    def __init__(self, members: Members, workers: Workers, home_fd: int, held: bool = False) -> None:
+        """``held``: workers are told of no workload before ``release``."""
+        self._held = held
         self._members = members
         self._workers = workers
         self._home_fd = home_fd
@@ -65,13 +67,25 @@ class Enrolment:
 
     def introduce(self, slot: WorkerSlot, hello: Hello) -> None:
         """Tell a worker which workloads it shall serve, beside those that it already does."""
+        if self._held:
+            return
         for uid in set(hello.workloads) - self._enrolled.keys():
             slot.send(RemoveWorkload(uid=uid))
+        self._introduce(slot, hello.workloads)
+
+    def _introduce(self, slot: WorkerSlot, known: Collection[str]) -> None:
+        slot.introduced = frozenset(self._enrolled)
         for uid, (workload, pod) in self._enrolled.items():
-            if uid in hello.workloads:
+            if uid in known:
                 slot.enrolled.add(uid)
             else:
                 slot.send(AddWorkload(workload=workload), pod.fds())
+
+    def release(self) -> None:
+        """Let all workers accept."""
+        self._held = False
+        for slot in self._workers.slots:
+            self._introduce(slot, ())
 
     def take_over(self, slot: WorkerSlot, holding: Holding, fds: tuple[int, ...]) -> None:
         """A worker of an earlier agent serves this workload already: go on with its listeners."""
@@ -88,7 +102,7 @@ class Enrolment:
             return
         self._enrolled[workload.uid] = (workload, pod)
         self._capture(workload, pod)
-        log.event(_logger, logging.INFO, "workload taken over", workload=_name(workload), worker=slot.index)
+        log.event(_logger, logging.INFO, "workload taken over", workload=_name(workload), worker=slot.place)
 
     async def reconcile(self, found: Found) -> None:
         """Make what is enrolled what is found. Failures are kept for ``retry`` and for the view."""
@@ -207,8 +221,9 @@ class Enrolment:
 
     async def _announce(self, workload: Workload, pod: InPod) -> None:
         self._enrolled[workload.uid] = (workload, pod)
-        self._workers.broadcast(AddWorkload(workload=workload), pod.fds())
-        await self._workers.enrolled(workload.uid)
+        if not self._held:
+            self._workers.broadcast(AddWorkload(workload=workload), pod.fds())
+            await self._workers.enrolled(workload.uid)
 
     def _capture(self, workload: Workload, pod: InPod) -> None:
         choice = self._fast_path(workload)
@@ -232,6 +247,7 @@ class Enrolment:
         self._workers.broadcast(RemoveWorkload(uid=uid))
         for slot in self._workers.slots:
             slot.enrolled.discard(uid)
+            slot.introduced -= {uid}
         pod.close()
         log.event(_logger, logging.INFO, "workload removed", workload=_name(workload), cookie=pod.cookie)
 

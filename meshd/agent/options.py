@@ -9,6 +9,7 @@ import msgspec
 from meshd.agent.control_plane import ControlPlane
 from meshd.agent.fast_path import FastPath
 from meshd.agent.on_demand import Settings
+from meshd.agent.worker_start import WorkerStart
 from meshd.workloads.discovery import Discovery
 
 
@@ -21,6 +22,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: Path
     discovery: Discovery
     workers: int
+    worker_start: WorkerStart
     metrics_host: str
     metrics_port: int
     access_log: str

@@ -61,9 +61,9 @@ class SharedLimits:
             self._rows[name] = row
         return True
 
-    def message(self) -> ShareLimits:
+    def message(self, worker: int) -> ShareLimits:
         """For a worker, with ``fds``: before the config that has the limits."""
-        return ShareLimits(workers=self._workers, rows=dict(self._rows))
+        return ShareLimits(workers=self._workers, rows=dict(self._rows), cell=worker)
 
     def fds(self) -> tuple[int, ...]:
         """Those that go with ``message``."""

@@ -21,21 +21,30 @@ class WorkerState(enum.Enum):
     STARTING = "starting"
     SERVING = "serving"
     LOST = "lost"
+    SUCCEEDED = "succeeded"
+    """It is of another version, or too many: it serves until others do, by the config that it has if it
+    cannot be told of another."""
+    DRAINING = "draining"
+    """It accepts no more, and ends when its connections have."""
 
 
 class WorkerSlot:
-    """The n-th worker of the node: the process that fills the slot now, and its channel."""
+    """The n-th worker of the node, or one that is succeeded: its process, and the channel to it."""
 
     def __init__(self, index: int) -> None:
         self.index = index
+        self.place = -1
+        """Its process' number on the node: that of its beats, bells and pid file."""
         self.state = WorkerState.LOST
+        self.speaks = True
+        """It understands every message, not only those that versions have in common."""
         self.pid = 0
         self.generation = 0
         self.restarts = 0
         self.channel: FdChannel[FromWorker] | None = None
         self.enrolled: set[str] = set()
-        self.settled = asyncio.Event()
-        """Filled by a worker of an earlier agent, or none is left."""
+        """uids of the workloads that it accepts for; of ``introduced``, those that it was told of first."""
+        self.introduced: frozenset[str] = frozenset()
         self.connected = asyncio.Event()
         self.ready = asyncio.Event()
         """It beats, and has put a config in force."""
@@ -85,13 +94,25 @@ class WorkerSlot:
         async with self._progress:
             self._progress.notify_all()
 
-    def connect(self, channel: FdChannel[FromWorker], pid: int) -> None:
+    @property
+    def serves(self) -> bool:
+        """Whether it has the config, and accepts for all workloads that it was told of when it came."""
+        return self.ready.is_set() and self.introduced <= self.enrolled
+
+    def connect(self, channel: FdChannel[FromWorker], pid: int, state: WorkerState) -> None:
         """A worker presented itself: messages go to it from now on."""
         self.channel = channel
         self.pid = pid
         self.generation = 0
         self.enrolled.clear()
-        self.state = WorkerState.SERVING
+        self.state = state
+
+    async def vacate(self) -> None:
+        """Who filled it no longer does: it is to be filled anew."""
+        if self.channel is not None:
+            self.channel.close()
+        self.pid = 0
+        await self.disconnect()
 
     async def disconnect(self) -> None:
         """Its channel has ended."""

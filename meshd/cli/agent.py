@@ -12,11 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from meshd import log
+from meshd import cgroup_home, log
+from meshd.build import own_build
+from meshd.cli import leftovers
 from meshd.cli.addresses import address
 from meshd.cli.cluster_access import add_cluster_options, cluster_access
 from meshd.cli.daemonset import daemonset, take_out, why_last
 from meshd.cli.errors import CommandError
+from meshd.datapath.errors import DatapathError
+from meshd.datapath.kernel import cgroup
 from meshd.paths import CACHE_DIR, run_dir
 from meshd.tls_files import TlsFiles
 
@@ -91,6 +95,26 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--workers", type=_count, default=1, help="proxy worker processes, one a core (default: %(default)s)"
     )
     parser.add_argument(
+        "--detach-workers",
+        action="store_true",
+        help="keep workers in a cgroup of their own, meshd/INSTANCE at the root, so that they outlive the "
+        "container or unit that the agent runs in; with the limits that the agent's own cgroup has",
+    )
+    parser.add_argument(
+        "--drain",
+        type=_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="that connections of workers of another version have to end (default: 300)",
+    )
+    parser.add_argument(
+        "--orphaned-after",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="without an agent, after which workers drain and end (default: 600)",
+    )
+    parser.add_argument(
         "--access-log",
         default="",
         metavar="PATH",
@@ -147,7 +171,6 @@ def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT."""
     from meshd.agent.fast_path import Wish, decide
     from meshd.datapath.datapath import HEARTBEAT_TIMEOUT, ensure_loaded
-    from meshd.datapath.errors import DatapathError
     from meshd.datapath.selftest.outcome import kept_result, self_test
 
     log.configure(args.log_level)
@@ -156,18 +179,26 @@ def run(args: argparse.Namespace) -> int:
     directory = run_dir(args.instance)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(directory / "agent.lock", args.instance)
+    homes = _worker_homes(args)
     kept = CACHE_DIR / "selftest.json"
     tested, wish = kept_result(kept), Wish(args.fast_path)
     fast_path = decide(wish, tested, args.access_log_sample, bool(args.access_log))
     with ThreadPoolExecutor(2) as children:
         # What an earlier agent had switched on stays on meanwhile, if the outcome is known.
-        loading = children.submit(ensure_loaded, args.instance, args.cgroup, fast_path=fast_path.on)
+        loading = children.submit(
+            ensure_loaded,
+            args.instance,
+            args.cgroup,
+            fast_path=fast_path.on,
+            in_use=bool(leftovers.workers(args.instance)),
+        )
         testing = children.submit(self_test, kept) if tested is None and wish is Wish.AUTO else None
         # Importing gRPC and aiohttp takes about as long as compiling the programs, which is another process.
         from meshd.agent.agent import Agent
         from meshd.agent.control_plane import ControlPlane
         from meshd.agent.on_demand import Settings
         from meshd.agent.options import Options
+        from meshd.agent.worker_start import Outputs, WorkerStart
         from meshd.workloads.discovery import SOCKETS, Discovery, Runtime
         from meshd.workloads.membership import Enrol
     try:
@@ -197,6 +228,14 @@ def run(args: argparse.Namespace) -> int:
             runtime=runtime, place=place, node=args.node, enrol=Enrol(args.enrol), access=access
         ),
         workers=args.workers,
+        worker_start=WorkerStart(
+            build=own_build(),
+            places=datapath.layout.maps["heartbeat"].max_entries,
+            orphaned_after=args.orphaned_after,
+            drain_seconds=args.drain,
+            homes=homes,
+            outputs=Outputs(directory) if homes else None,
+        ),
         metrics_host=host,
         metrics_port=port,
         access_log=args.access_log,
@@ -257,6 +296,16 @@ def _check_runtime(args: argparse.Namespace) -> Access | None:
     if args.daemonset is not None and not args.kubernetes:
         raise CommandError("--daemonset needs --kubernetes")
     return cluster_access(args)
+
+
+def _worker_homes(args: argparse.Namespace) -> tuple[Path, ...]:
+    """The cgroups that workers are to live in. Raises CommandError."""
+    if not args.detach_workers:
+        return ()
+    try:
+        return tuple(cgroup_home.prepare(args.cgroup or cgroup.root(), args.instance))
+    except (DatapathError, OSError) as error:
+        raise CommandError(f"--detach-workers: {error}") from error
 
 
 def _lock(path: Path, instance: str) -> IO[str]:

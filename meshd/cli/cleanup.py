@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from meshd import cgroup_home
 from meshd.cli import leftovers
 from meshd.cli.errors import CommandError
 
@@ -105,12 +106,9 @@ def remove_instance(instance: str) -> Iterator[str]:
     """Remove what an agent that has ended has left. Says what. Raises OSError."""
     from meshd.datapath import cleanup
 
-    workers = [
-        process
-        for process in leftovers.processes()
-        if (process.role, process.instance) == ("worker", instance)
-    ]
+    workers = leftovers.workers(instance)
     # Capture goes before the workers do, so that no connection is sent to one that is no more.
     yield from cleanup.remove(instance)
     yield from leftovers.end(workers)
+    yield from cgroup_home.remove(instance)
     yield from leftovers.remove_run_dir(instance)

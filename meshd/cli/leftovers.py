@@ -48,6 +48,11 @@ def processes() -> list[NodeProcess]:
     return found
 
 
+def workers(instance: str) -> list[NodeProcess]:
+    """An instance's workers that run."""
+    return [process for process in processes() if (process.role, process.instance) == ("worker", instance)]
+
+
 def _recognised(pid: int, arguments: list[str]) -> Iterator[NodeProcess]:
     if "-m" in arguments and arguments[arguments.index("-m") + 1 :][:1] == ["proxy"]:
         channel = Path(_option(arguments, "--socket", ""))

@@ -15,10 +15,11 @@ from meshd.datapath.errors import DatapathError
 from meshd.datapath.kernel import cgroup
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading import attachment, carry, source
+from meshd.datapath.loading.handover import Handover, may_share
 from meshd.datapath.loading.layout import Layout
 from meshd.datapath.loading.layout_file import layout_path, read_layout
 from meshd.datapath.loading.pins import Pins
-from meshd.datapath.loading.programs import MAPS, PROGRAMS
+from meshd.datapath.loading.programs import MAPS, PROGRAMS, WORKER_MAPS
 from meshd.datapath.members import MemberMaps
 from meshd.datapath.rules.compilation import CompiledRules
 from meshd.datapath.rules.maps import RuleMaps
@@ -33,11 +34,6 @@ _PLAIN = 0x10000000
 """What is other about the mark of those whose bytes the kernel never carries."""
 HEARTBEAT_TIMEOUT = 2.0
 """Seconds without a beat of any worker after which capture takes the proxy for gone."""
-WORKER_MAPS = (
-    *("flows", "heartbeat", "armed", "connections", "upstreams", "owners", "kept", "bells"),
-    *("spliced_flows", "spliced_armed", "spliced"),
-)
-"""What a proxy worker reads and writes."""
 _LOADER_SECONDS = 60
 _FIRST = struct.pack("=I", 0)
 _FLOWS, _ENDS = ("flows_opened", "flows_closed"), ("ends_opened", "ends_closed")
@@ -54,6 +50,8 @@ class Datapath:
         self.layout_json = layout.to_json()
         self.mark = mark
         self.plain_mark = mark ^ _PLAIN
+        self.handover: Handover | None = None
+        """What is left to do until these programs, and no others, are in force."""
         self._maps: dict[str, Map] = {}
         try:
             for name in MAPS:
@@ -166,15 +164,18 @@ def ensure_loaded(
     mark: int = DEFAULT_MARK,
     heartbeat_timeout: float = HEARTBEAT_TIMEOUT,
     fast_path: bool = False,
+    in_use: bool = False,
 ) -> Datapath:
     """Have the programs of this version in force at a cgroup v2 folder; what is so already is left alone.
 
     ``at``: default the root of cgroup v2. The programs of an earlier version are replaced one by one, each in
-    one step, and their maps' contents stay. Raises DatapathError.
+    one step, and their maps' contents stay. ``in_use``: workers of the earlier version may live; if they
+    cannot use the same maps, the replacement is left to the caller: ``handover``. Raises DatapathError.
     """
     where = at or cgroup.root()
     number = cgroup.cgroup_id(where)
     pins = Pins(instance)
+    handover = None
     try:
         layout_path(instance).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         earlier = read_layout(instance)
@@ -184,18 +185,22 @@ def ensure_loaded(
             layout = earlier
         else:
             layout = _load(instance)
-            if earlier:
+            if earlier and in_use and not may_share(earlier, layout) and _usable(pins, earlier):
+                handover = Handover(earlier, layout, pins, where, number)
+            elif earlier:
                 carry.carry_over(earlier, layout, pins)
         datapath = Datapath(pins, layout, where, mark)
         try:
             datapath.configure(heartbeat_timeout, fast_path)
             reused = attachment.in_force(pins, layout, number)
-            if not reused:
-                attachment.attach(pins, layout, where, number)
-            if earlier and earlier is not layout:
-                carry.carry_counters(earlier, layout, pins)
-                carry.retire(earlier, layout, pins)
-            attachment.remove_obsolete(pins, layout)
+            datapath.handover = handover
+            if handover is None:
+                if not reused:
+                    attachment.attach(pins, layout, where, number)
+                if earlier and earlier is not layout:
+                    carry.carry_counters(earlier, layout, pins)
+                    carry.retire(earlier, layout, pins)
+                attachment.remove_obsolete(pins, layout)
         except BaseException:
             datapath.close()
             raise
@@ -206,7 +211,7 @@ def ensure_loaded(
     log.event(
         _logger,
         logging.INFO,
-        "programs in force",
+        "programs in force" if handover is None else "programs loaded",
         digest=layout.digest,
         cgroup=where,
         pins=pins.folder,

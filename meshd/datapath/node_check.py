@@ -31,9 +31,16 @@ OLDEST_KERNEL = (5, 18)
 """bpf_set_retval, by which a refused connect(2) says ECONNREFUSED."""
 _PROBE_SECONDS = 60
 # linux/capability.h
-_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_SYSLOG": 34}
-"""To mark sockets; to open pods' namespaces in /proc; to enter them and find programs by id, and all that
-CAP_BPF and CAP_PERFMON are; to read /proc/kallsyms, from which bcc learns which helpers there are."""
+_CAPABILITIES = {
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYSLOG": 34,
+}
+"""To make cgroups at the root; to mark sockets; to open pods' namespaces in /proc; to enter them and find
+programs by id, and all that CAP_BPF and CAP_PERFMON are; to read /proc/kallsyms, from which bcc learns which
+helpers there are."""
 _SOCKMAP_TYPES = {15: "sockmap", 18: "sockhash"}
 
 

@@ -2,6 +2,10 @@
 
 The worker connects; its first message is ``Hello``. File descriptors travel with a message, in the order
 that its docstring gives. Messages of one side are handled in order.
+
+Agent and worker may be of different versions for as long as one takes over from the other. Then they
+exchange ``Hello``, ``Holding`` and ``Drain`` only: to these, and to ``Workload``, fields are only ever added,
+with defaults, and none is removed or changed.
 """
 
 from __future__ import annotations
@@ -77,6 +81,8 @@ class ShareLimits(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """It has cells for so many."""
     rows: dict[str, int]
     """By cluster name."""
+    cell: int = -1
+    """Which of them the worker writes; negative: that of its index on the node."""
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -98,6 +104,9 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Accept no more, let requests in flight end, then exit; at the latest after ``seconds``."""
 
     seconds: float
+    idle_seconds: float = 0.0
+    """A connection of HTTP/1.1 may wait so long for one more request, whose answer says that it is the last:
+    to close it while it is in use would lose a request that is on its way."""
 
 
 ToWorker = Configure | AddWorkload | RemoveWorkload | Update | Replace | ShareLimits | Known | Collect | Drain
@@ -113,6 +122,12 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     generation: int
     workloads: tuple[str, ...] = ()
     """uids of the workloads that it already serves; each follows as a ``Holding``."""
+    build: str = ""
+    """The code that it runs (meshd.build), as the agent that started it said."""
+    wire: str = ""
+    """The messages that it understands, likewise."""
+    draining: bool = False
+    """It accepts no more and ends soon."""
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -414,9 +414,11 @@ class Downstream(ClientConnection):
     # -- the end -------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Close now if no request is in flight; else the response says that it is the last."""
+        """Close if no request is in flight or waited for; else a response says that it is the last."""
         if self._state is _IDLE:
-            self._close_if_settled(self.runtime.loop.time())
+            self._close_if_quiet(self.runtime.loop.time(), self.runtime.idle_seconds)
+            if self.fast is not None:
+                self.fast.disarm()  # so that the next request comes to the proxy, which can say so
 
     def _cancel(self) -> None:
         exchange, self._exchange = self._exchange, None
@@ -456,13 +458,12 @@ class Downstream(ClientConnection):
             return
         waited = now - self._since
         if state is _IDLE:
-            if self.listener.removed or self.runtime.draining:
+            if self.listener.removed:
                 self._close_if_settled(now)
+            elif self.runtime.draining:
+                self._close_if_quiet(now, self.runtime.idle_seconds)
             elif 0 < options.idle_timeout < waited:
-                if self.fast is not None:
-                    self.active_at(self.fast.quiet_since())
-                if options.idle_timeout < now - self._since:
-                    self._close_if_settled(now)
+                self._close_if_quiet(now, options.idle_timeout)
             elif self._requests == 0 and waited > FIRST_BYTE_SECONDS:
                 self.runtime.counters.add("downstream_silent_connections_total")
                 self.close()
@@ -474,6 +475,13 @@ class Downstream(ClientConnection):
                 self._refuse(Refusal(408, message, flags, response_flags.REQUEST_HEADER_TIMEOUT), head)
         elif state is _LINGER or state is _CLOSED:
             self._check_unsent(now)
+
+    def _close_if_quiet(self, now: float, seconds: float) -> None:
+        """Close if no request has come for so long."""
+        if seconds and self.fast is not None:
+            self.active_at(self.fast.quiet_since())
+        if seconds <= now - self._since:
+            self._close_if_settled(now)
 
     def _close_if_settled(self, now: float) -> None:
         """Close unless the kernel carries a request, or may just begin to; then a later sweep does it."""

@@ -24,6 +24,8 @@ class AccessLogFile:
         self._path = path
         self._format = format_text if text else format_json
         self._lines: list[str] = []
+        self._rest = b""
+        """Of a block that a full pipe did not take: it goes on where it stopped."""
         self._fd = self._open()
         self.dropped = 0
 
@@ -35,19 +37,31 @@ class AccessLogFile:
             self._lines.append(self._format(entry))
 
     def flush(self) -> None:
-        """Write what waits. A failure is logged, and the lines are dropped."""
-        lines, self._lines = self._lines, []
-        if not lines:
-            return
-        data = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+        """Write what waits. A failure is logged, and the lines are dropped.
+
+        Of what goes to a pipe that nobody empties, some is left for the next flush, and more waits behind it.
+        """
         try:
-            while data:
-                data = data[os.write(self._fd, data) :]
+            if not self._write_rest():
+                return
+            lines, self._lines = self._lines, []
+            self._rest = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+            self._write_rest()
         except OSError as error:
-            self.dropped += len(lines)
+            self.dropped += self._rest.count(b"\n")
+            self._rest = b""
             log.event(
                 _logger, logging.ERROR, "access log not written", path=self._path, reason=error.strerror
             )
+
+    def _write_rest(self) -> bool:
+        """Whether all of it is written. Raises OSError."""
+        try:
+            while self._rest:
+                self._rest = self._rest[os.write(self._fd, self._rest) :]
+        except BlockingIOError:
+            return False
+        return True
 
     def reopen(self) -> None:
         """Open the path anew. On failure the old file stays in use, and that is logged."""

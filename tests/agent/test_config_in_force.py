@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from meshd.agent.config_in_force import ConfigInForce, without_cold
+from meshd.agent.worker_start import WorkerStart
 from meshd.agent.workers import Greeting, Workers
+from meshd.build import Build
 from meshd.datapath.errors import CaptureError
 from meshd.model.clusters import Cluster
 from meshd.model.listeners import Listener, Protocol
@@ -46,7 +48,9 @@ def _replaced(new: Snapshot, _: Snapshot) -> Snapshot:
 
 
 def _config(maps: Maps, folder: Path) -> ConfigInForce:
-    workers = Workers(1, folder, Greeting(*[lambda *_: None] * 4))
+    workers = Workers(
+        1, folder, Greeting(*[lambda *_: None] * 5), WorkerStart(Build("", ""), 2), asyncio.Event()
+    )
     return ConfigInForce(maps, workers, folder / "config.journal")
 
 

@@ -26,17 +26,17 @@ def _snapshot(*limited: str) -> Snapshot:
 def test_clusters_with_limits_have_rows_which_are_used_again(limits: SharedLimits) -> None:
     assert not limits.follow(_snapshot())
     assert limits.follow(_snapshot("a", "b"))
-    first = limits.message().rows
+    first = limits.message(0).rows
     assert sorted(first) == ["a", "b"]
     assert len(set(first.values())) == 2
     assert not limits.follow(_snapshot("a", "b"))
     assert limits.follow(_snapshot("b", "c"))
-    assert limits.message().rows == {"b": first["b"], "c": first["a"]}
+    assert limits.message(0).rows == {"b": first["b"], "c": first["a"]}
 
 
 def test_what_a_dead_worker_had_out_is_out_no_more(limits: SharedLimits) -> None:
     limits.follow(_snapshot("a"))
-    row = limits.message().rows["a"]
+    row = limits.message(0).rows["a"]
     (fd,) = limits.fds()
     page = LimitPage(fd, 2)
     page.set(row, Resource.REQUESTS, 0, 3)
@@ -50,10 +50,10 @@ def test_what_a_dead_worker_had_out_is_out_no_more(limits: SharedLimits) -> None
 def test_there_is_room_for_so_many(limits: SharedLimits, caplog: pytest.LogCaptureFixture) -> None:
     names = [f"c{number:05}" for number in range(MAX_ROWS + 1)]
     assert limits.follow(_snapshot(*names))
-    assert len(limits.message().rows) == MAX_ROWS
+    assert len(limits.message(0).rows) == MAX_ROWS
     assert "too many clusters with limits" in caplog.text
     caplog.clear()
     assert not limits.follow(_snapshot(*names))
     assert limits.follow(_snapshot(*names[1:]))
-    assert names[-1] in limits.message().rows
+    assert names[-1] in limits.message(0).rows
     assert caplog.text == ""

@@ -15,12 +15,17 @@ SLEEP = "import time; time.sleep(60)"
 AGENT = """
 import asyncio, sys
 from pathlib import Path
+from meshd.agent.worker_start import WorkerStart
 from meshd.agent.workers import Greeting, Workers
+from meshd.build import Build
 
 async def main():
-    workers = Workers(1, Path(sys.argv[1]), Greeting(*[lambda *_: None] * 4))
+    start, configured = WorkerStart(Build("code", "wire"), 2), asyncio.Event()
+    workers = Workers(1, Path(sys.argv[1]), Greeting(*[lambda *_: None] * 5), start, configured)
     running = asyncio.create_task(workers.run(workers.listen()))
     await workers.returned()
+    while not workers.slots[0].pid:
+        await asyncio.sleep(0.01)
     print(workers.slots[0].pid, flush=True)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

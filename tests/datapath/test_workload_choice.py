@@ -13,7 +13,9 @@ import pytest
 from meshd import netns
 from meshd.agent.annotations import FAST_PATH
 from meshd.agent.enrolment import Enrolment
+from meshd.agent.worker_start import WorkerStart
 from meshd.agent.workers import Greeting, Workers
+from meshd.build import Build
 from meshd.datapath.datapath import Datapath
 from meshd.model.workload import Workload
 from meshd.workloads.found import Found
@@ -26,7 +28,9 @@ class Node:
     def __init__(self, datapath: Datapath, folder: Path, pod: Namespace) -> None:
         self._datapath = datapath
         self._home = netns.open_own()
-        workers = Workers(0, folder, Greeting(*[lambda *_: None] * 4))
+        workers = Workers(
+            0, folder, Greeting(*[lambda *_: None] * 5), WorkerStart(Build("", ""), 2), asyncio.Event()
+        )
         self.enrolment = Enrolment(datapath, workers, self._home)
         self._pod = pod
         self.workload = Workload(uid="u", namespace="test", name="pod", netns=pod.path)

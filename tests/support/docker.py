@@ -54,19 +54,19 @@ class Docker:
         command = ("run", "--detach", "--name", name, "--network", network or self._network, *marks, _IMAGE)
         return self._docker(*command).stdout.strip()
 
-    def build(self, context: Path, base: Path, base_name: str, name: str) -> None:
-        """An image by a Dockerfile that starts from an image of ours: a tar of files called ``base_name``.
-
-        Its steps reach packages as this machine does.
-        """
+    def load_base(self, base: Path, name: str) -> None:
+        """An image of a tar of files, for Dockerfiles to start from, whose steps get packages as we do."""
         certificates = "ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt"
-        self._docker("import", "--change", certificates, str(base), base_name)
+        self._docker("import", "--change", certificates, str(base), name)
+
+    def build(self, context: Path, name: str) -> None:
+        """An image by a Dockerfile that starts from images that are here."""
         build = ("build", "--network", "host", "--quiet", "--tag", name, str(context))
         self._docker(*build, seconds=_BUILD_SECONDS)
 
-    def save(self, name: str, path: Path) -> None:
-        """Write an image to a file."""
-        self._docker("save", "--output", str(path), name, seconds=_BUILD_SECONDS)
+    def save(self, path: Path, *names: str) -> None:
+        """Write images to a file."""
+        self._docker("save", "--output", str(path), *names, seconds=_BUILD_SECONDS)
 
     def size(self, name: str) -> int:
         """Of an image, in bytes."""

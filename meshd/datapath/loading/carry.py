@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Layout, StructLayout
 from meshd.datapath.loading.pins import Pins
+from meshd.datapath.loading.programs import CARRIED_MAPS
 
 # Not: origins (on sockets, out of our reach), clients and the like (their values are sockets), joined_ends
 # (which say what these do), spliced and what goes with it (likewise: their workers hold on to the old ones),
@@ -17,15 +18,14 @@ from meshd.datapath.loading.pins import Pins
 LIVE, EARLIER = struct.pack("=I", 0), struct.pack("=I", 1)
 """Keys of the stats map: see bpf/maps.h."""
 _FOR_THE_FAST_PATH = ("armed", "services", "rule_sets", "spliced_armed", "joined_ends")
-CARRIED = ("members", "homes", "services", "endpoints", "flows", "settings")
 
 
-def carry_over(old: Layout, new: Layout, pins: Pins) -> None:
+def carry_over(old: Layout, new: Layout, pins: Pins, names: Collection[str] = CARRIED_MAPS) -> None:
     """Fill each map whose layout changed from its predecessor, field by field, by name.
 
     A field that is new is 0; one that is gone is dropped. Raises OSError.
     """
-    for name in CARRIED:
+    for name in names:
         if not _changed(old, new, pins, name):
             continue
         with _both(old, new, pins, name) as (source, target):

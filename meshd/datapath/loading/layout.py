@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from meshd.datapath.kernel.btf import Btf
+from meshd.datapath.loading.programs import SIDE_BY_SIDE, WORKER_MAPS
 
 _INTEGER_FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
@@ -126,10 +127,16 @@ class Layout(msgspec.Struct, frozen=True):
 
         Two versions of the programs whose digests are equal can use the same map.
         """
+        shapes = [self._shape(name)]
+        if name in SIDE_BY_SIDE:
+            shapes += [self._shape(each) for each in WORKER_MAPS if each in self.maps]
+        return hashlib.sha256(msgspec.json.encode(shapes, order="sorted")).hexdigest()[:8]
+
+    def _shape(self, name: str) -> object:
         shape = self.maps[name]
         structs = [self.structs[n] for n in (shape.key, shape.value) if n]
         enums = [self.enums[field.enum] for each in structs for field in each.fields if field.enum]
-        return hashlib.sha256(msgspec.json.encode((shape, structs, enums), order="sorted")).hexdigest()[:8]
+        return shape, structs, enums
 
 
 class Shapes:
