@@ -8,6 +8,7 @@ import pytest
 from meshd.datapath.rules.splicing import NOT_ASKED_FOR, Splicing, splicing
 from meshd.model.cluster_policies import LeastRequest, Limits, Maglev, Outlier, RandomEndpoint
 from meshd.model.clusters import Cluster, HttpVersion
+from meshd.model.http2 import Http2Options
 from meshd.model.listeners import HttpOptions, Listener
 from meshd.model.request_policies import Mirror, RateLimit, Retry
 from meshd.model.routes import (
@@ -90,6 +91,10 @@ def test_something_is_done_for_a_request(routes: tuple[Route, ...], reason: str)
     [
         (Cluster(name="a", http_version=HttpVersion.HTTP1), "cluster a speaks HTTP/1.1"),
         (Cluster(name="a", limits=Limits(requests=3)), "cluster a has limits on requests"),
+        (
+            Cluster(name="a", http2=Http2Options(max_streams=3)),
+            "cluster a has keep-alive or limits of HTTP/2 connections",
+        ),
         (Cluster(name="a", outlier=Outlier()), "cluster a ejects endpoints by their answers"),
         (Cluster(name="a", balancing=Maglev()), "cluster a is balanced by Maglev"),
     ],

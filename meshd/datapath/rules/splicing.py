@@ -13,6 +13,7 @@ import msgspec
 from meshd.datapath.rules.compilation import why_not_untouched
 from meshd.model.cluster_policies import LeastRequest, RandomEndpoint, RoundRobin
 from meshd.model.clusters import Cluster, HttpVersion
+from meshd.model.http2 import Http2Options
 from meshd.model.listeners import Listener
 from meshd.model.routes import Forward, Route, RouteMatch
 from meshd.model.snapshot import Snapshot
@@ -20,6 +21,7 @@ from meshd.model.snapshot import Snapshot
 NOT_ASKED_FOR = "its HTTP/2 connections are not to be spliced"
 LOGGED = "the access log has its requests"
 _ANY_REQUEST = RouteMatch()
+_PLAIN = Http2Options()
 _BALANCED = RoundRobin | RandomEndpoint | LeastRequest
 """Without a look at the request."""
 
@@ -41,6 +43,8 @@ def splicing(snapshot: Snapshot, listener: Listener) -> Splicing | str:
         return NOT_ASKED_FOR
     if listener.http.via:
         return "Via is added"
+    if listener.http.http2 != _PLAIN:
+        return "keep-alive or limits of HTTP/2 connections are the proxy's"
     config = snapshot.route_configs.get(listener.route_config)
     if config is None:
         return "it has no routes"
@@ -85,6 +89,8 @@ def _spliced_with(snapshot: Snapshot, route: Route, name: str) -> Splicing | str
         return f"there is no cluster {name}"
     if cluster.http_version is HttpVersion.HTTP1:
         return f"cluster {name} speaks HTTP/1.1"
+    if cluster.http2 != _PLAIN:
+        return f"cluster {name} has keep-alive or limits of HTTP/2 connections"
     if cluster.limits.requests or cluster.limits.retry_budget_percent:
         return f"cluster {name} has limits on requests"
     if cluster.outlier is not None:
