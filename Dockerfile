@@ -13,12 +13,18 @@ RUN echo 'meshd:x:65532:65532::/nonexistent:/usr/sbin/nologin' >>/etc/passwd \
 FROM runtime AS build
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-venv
+# hdrhistogram has wheels for amd64 only: elsewhere it is compiled, here, where the compiler stays behind.
+RUN if [ "$(dpkg --print-architecture)" != amd64 ]; then \
+      DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+        gcc libc6-dev python3-dev python3-pbr python3-setuptools python3-wheel \
+      && echo "--no-build-isolation --no-binary hdrhistogram" >/pip-options; \
+    else : >/pip-options; fi
 WORKDIR /src
 COPY requirements-image.lock ./
-# Wheels only: what has to be compiled would differ from build to build.
+# Else wheels only: what has to be compiled would differ from build to build.
 RUN python3 -m venv --system-site-packages /opt/meshd \
  && /opt/meshd/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: \
-      -r requirements-image.lock
+      $(cat /pip-options) -r requirements-image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY bpf bpf
 COPY meshd meshd

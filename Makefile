@@ -23,7 +23,7 @@ define apt_install
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 endef
 
-.PHONY: setup setup-test demo test lint format fuzz soak bench image protos crds lock clean
+.PHONY: setup setup-test demo test lint format fuzz soak bench bench-readme image protos crds lock clean
 
 setup: $(VENV)/.ready
 
@@ -83,6 +83,10 @@ bench: setup-test
 	for form in md html svg; do \
 	  $(BIN)/meshd bench --from build/bench/report.json -o $$form --output build/bench/report.$$form || exit; done
 
+# The README's plot and tables, from the report that `make bench` has made.
+bench-readme: setup-test
+	$(BIN)/python -m bench.readme build/bench/report.json
+
 # The image of agent and control plane, by the Docker engine that is there.
 IMAGE ?= meshd:dev
 
@@ -100,10 +104,15 @@ crds: setup
 COMPILE := $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
+# The image is for arm64, too: its packages have to be there without a compiler, but for what the Dockerfile compiles.
 lock: setup
 	$(BIN)/pip install -qq pip-tools==7.6.2
 	$(COMPILE) --all-extras -o requirements.lock pyproject.toml
 	$(COMPILE) --constraint requirements.lock -o requirements-image.lock pyproject.toml
+	mkdir -p build/arm64
+	sed '/^hdrhistogram==/,/[^\\]$$/d' requirements-image.lock >build/arm64/requirements.lock
+	$(BIN)/pip download -q -d build/arm64 -r build/arm64/requirements.lock --no-deps --require-hashes --only-binary :all: \
+	  --python-version 3.11 $(foreach tag,2014 _2_17 _2_26 _2_28,--platform manylinux$(tag)_aarch64)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

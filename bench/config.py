@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +37,8 @@ START_SECONDS = 300.0
 CHANGE_SECONDS = 20.0
 PAUSE_SECONDS = 0.3
 """Between two changes, so that what one leaves to be done is not charged to the next."""
+IDLE_SECONDS = 11.0
+"""For what the processes use when nothing changes: after 10 s the control plane looks at all files."""
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -196,7 +198,9 @@ class Found(NamedTuple):
     route_ms: list[float]
     endpoint_ms: list[float]
     cpu_ms: dict[str, float]
-    """Of an endpoint's change, by process."""
+    """Of an endpoint's change, by process: of one that nobody polls for."""
+    idle_percent: dict[str, float]
+    """Of a CPU, by process, when nothing changes."""
 
 
 def _measured(services: int, subscribe: str, changes: int, folder: Path) -> Found:
@@ -235,12 +239,19 @@ def _measured(services: int, subscribe: str, changes: int, folder: Path) -> Foun
             return 1000 * _until(sock, path, mark)
 
         route_ms = [change(n, "/route", SERVERS[0], f"v{n}", f"//v{n}/") for n in range(1, changes + 1)]
-        before = {name: usage(pid).cpu_seconds for name, pid in pids.items()}
         endpoint_ms = [change(n, "/", SERVERS[n % 2], "v0", SERVERS[n % 2]) for n in range(1, changes + 1)]
-        time.sleep(PAUSE_SECONDS)
-        cpu_ms = {
-            name: 1000 * (usage(pid).cpu_seconds - before[name]) / changes for name, pid in pids.items()
-        }
+        idle = _cpu_seconds(pids, lambda: time.sleep(IDLE_SECONDS))
+
+        def unwatched() -> None:
+            for n in range(changes):
+                _write(file, _manifest(0, SERVERS[n % 2], "v0"))
+                time.sleep(PAUSE_SECONDS)
+                if SERVERS[n % 2].encode() not in _asked(sock, "/"):
+                    raise MeasurementError(f"a change was not in force after {PAUSE_SECONDS:g} s")
+
+        used = _cpu_seconds(pids, unwatched)
+        cpu_ms = {name: 1000 * value / changes for name, value in used.items()}
+        idle_percent = {name: 100 * value / IDLE_SECONDS for name, value in idle.items()}
     return Found(
         services,
         subscribe,
@@ -252,7 +263,15 @@ def _measured(services: int, subscribe: str, changes: int, folder: Path) -> Foun
         route_ms,
         endpoint_ms,
         cpu_ms,
+        idle_percent,
     )
+
+
+def _cpu_seconds(pids: Mapping[str, int], of: Callable[[], None]) -> dict[str, float]:
+    """What each process uses while something is done. Raises OSError."""
+    before = {name: usage(pid).cpu_seconds for name, pid in pids.items()}
+    of()
+    return {name: usage(pid).cpu_seconds - before[name] for name, pid in pids.items()}
 
 
 def _prepare(pod: Namespace) -> None:
@@ -266,8 +285,8 @@ def _text(found: Found) -> Iterator[str]:
         ordered = sorted(values)
         return f"median {statistics.median(ordered):.0f}, p99 {ordered[-1 - len(ordered) // 100]:.0f} ms"
 
-    def each(values: dict[str, float]) -> str:
-        return ", ".join(f"{name} {value:.0f}" for name, value in values.items())
+    def each(values: dict[str, float], digits: int = 0) -> str:
+        return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items())
 
     yield f"{found.services:,} services of {ENDPOINTS} endpoints and a route, --subscribe {found.subscribe}"
     yield f"- control plane's start {found.control_start:.1f} s, then the agent's {found.agent_start:.1f} s"
@@ -275,7 +294,8 @@ def _text(found: Found) -> Iterator[str]:
     if found.first_ms:
         yield f"- the first request to a service: {ms(found.first_ms)}; the next one: {ms(found.again_ms)}"
     yield f"- a route's change to the first request under it: {ms(found.route_ms)}"
-    yield f"- an endpoint's: {ms(found.endpoint_ms)}; CPU ms of one: {each(found.cpu_ms)}"
+    yield f"- an endpoint's: {ms(found.endpoint_ms)}; CPU ms of one: {each(found.cpu_ms, 1)}"
+    yield f"- % of a CPU when nothing changes: {each(found.idle_percent, 1)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

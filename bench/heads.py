@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             beds = [Bed(scenario, Lab(name), Path(folder) / name) for scenario, name in _NAMES.items()]
             for bed in beds:
                 bed.folder.mkdir()
-            files = {bed: manifests.write(bed.folder, (_LOAD.body_bytes,), 1, False) for bed in beds}
+            files = {bed: manifests.write(bed.folder, (_LOAD.body_bytes,), 1, bed.scenario) for bed in beds}
             with labs.running(files):
                 found = _rounds(beds, options.rounds, options.seconds)
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ _WAYS = Ways(
         *(Load("same-node", connections, 1 << 20) for connections in (1, 4)),
     ),
 )
-_SERVICE = "kind: Service\nmetadata:\n  name: near\n"
+_SERVICE = "kind: Service\nmetadata:\n  name: near\n  annotations:\n"
 
 
 def _adapt(way: str, _bed: Bed, manifest: Path) -> None:
@@ -31,7 +31,7 @@ def _adapt(way: str, _bed: Bed, manifest: Path) -> None:
         return
     text = manifest.read_text().replace("- name: http\n    port:", "- name: tcp\n    port:")
     if way == "joined":
-        text = text.replace(_SERVICE, _SERVICE + '  annotations:\n    meshd.io/tcp-fast-path: "on"\n')
+        text = text.replace(_SERVICE, _SERVICE + '    meshd.io/tcp-fast-path: "on"\n')
     manifest.write_text(text)
 
 

@@ -83,7 +83,7 @@ def _services() -> Iterator[dict[str, Any]]:
 
 def _write(folder: Path, loaded: bool) -> Path:
     folder.mkdir()
-    path = manifests.write(folder, (_SIZE,), 1, headless=False)
+    path = manifests.write(folder, (_SIZE,), 1, "meshd-fast")
     if loaded:
         objects = yaml.safe_load_all(path.read_text())
         server = next(one for one in objects if (one["kind"], one["metadata"]["name"]) == ("Pod", "near"))

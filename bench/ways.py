@@ -70,7 +70,7 @@ def compare(
             files = {}
             for name, bed in beds.items():
                 bed.folder.mkdir()
-                files[bed] = manifests.write(bed.folder, sizes, 1, bed.scenario == "direct")
+                files[bed] = manifests.write(bed.folder, sizes, 1, bed.scenario)
                 adapt(name, bed, files[bed])
             with labs.running(files):
                 ready(beds)

@@ -74,6 +74,27 @@ static __always_inline bool keep_request(
 	return true;
 }
 
+/* Whether the text is what is kept, and that so short that it is all in the first piece. */
+static __always_inline bool is_kept(const struct flow *flow, const struct text *text)
+{
+	u32 last;
+
+	if (flow->kept != text->size || text->size < 8 || text->size > KEPT_PIECE_BYTES)
+		return false;
+	for (u32 i = 0; i < KEPT_PIECE_BYTES / 8; i++) {
+		const u8 *at = text->data + 8 * i;
+
+		if (8 * i + 8 > text->size)
+			break;
+		if (at + 8 > text->end || LOAD64(at) != flow->first_piece.word[i])
+			return false;
+	}
+	/* The last bytes, some of which may be compared again. */
+	last = MASKED(text->size - 8, 511);
+	return last <= KEPT_PIECE_BYTES - 8 && text->data + last + 8 <= text->end &&
+	       LOAD64(text->data + last) == LOAD64((const u8 *)flow->first_piece.word + last);
+}
+
 /* The client is closed. */
 static __always_inline void forget_request(const struct flow_key *flow)
 {

@@ -109,6 +109,21 @@ static __always_inline bool sampled(const struct settings *config, const struct 
 	return config->sample && bpf_get_prandom_u32() % config->sample == 0;
 }
 
+/* What the head of the text says, in flow->head. Clients mostly send what they have sent before:
+ * then that is there already, and the route by these rules, too.
+ */
+static __always_inline enum upcall read_head(
+	struct flow *flow, const struct text *text, const struct rule_set *set, u64 rules)
+{
+	struct request_head *head = &flow->head;
+
+	head->known = head->rules == rules && is_kept(flow, text);
+	if (LOADED(head->known))
+		return UPCALL_NONE;
+	head->rules = 0;
+	return parse_request(text->data, text->end, head, set);
+}
+
 static __always_inline enum upcall carry_request(
 	struct sk_msg_md *msg, struct flow_key *key, struct flow *flow)
 {
@@ -123,7 +138,7 @@ static __always_inline enum upcall carry_request(
 	struct lines lines;
 	enum upcall reason;
 	struct text text;
-	u32 size, total, own;
+	u32 size, looked_at, total, own;
 	struct cluster_share share;
 	u64 rules, now;
 
@@ -145,12 +160,17 @@ static __always_inline enum upcall carry_request(
 		return UPCALL_SAMPLED;
 
 	size = msg->size;
-	if (bpf_msg_pull_data(
-		    msg, 0, size < MESHD_MAX_REQUEST_HEAD ? size : MESHD_MAX_REQUEST_HEAD, 0))
+	looked_at = size < MESHD_MAX_REQUEST_HEAD ? size : MESHD_MAX_REQUEST_HEAD;
+	/* Mostly all of it is in one piece already. */
+	if ((u64)(long)msg->data_end - (u64)(long)msg->data < looked_at &&
+		bpf_msg_pull_data(msg, 0, looked_at, 0))
 		return UPCALL_MEMORY;
 	data = (const u8 *)(long)msg->data;
 	data_end = (const u8 *)(long)msg->data_end;
-	reason = parse_request(data, data_end, head, set);
+	text.data = data;
+	text.end = data_end;
+	text.size = size;
+	reason = read_head(flow, &text, set, rules);
 	if (reason)
 		return reason;
 	if (head->content_length > MESHD_MAX_REQUEST_BODY)
@@ -186,8 +206,9 @@ static __always_inline enum upcall carry_request(
 	size = msg->size;
 	total = head->length + head->content_length;
 	own = size < total ? size : total;
-	flow->kept = 0;
-	if (may_be_repeated(head->method)) {
+	if (!LOADED(head->known))
+		flow->kept = 0; /* what was kept is another one's */
+	if (!flow->kept && may_be_repeated(head->method)) {
 		/* The proxy keeps what came with the head, be it more; here there is no room. */
 		if (own > MESHD_MAX_REQUEST_HEAD)
 			return UPCALL_BODY;
@@ -197,6 +218,7 @@ static __always_inline enum upcall carry_request(
 		text.size = LOADED(flow->kept);
 		if (!keep_request(key, flow, &text))
 			return UPCALL_MEMORY;
+		head->rules = rules; /* head and route are those of what is kept */
 	}
 	__builtin_memset(flow->request_id, 0, sizeof(flow->request_id));
 	plan_lines(&lines, arming, head);
@@ -220,7 +242,8 @@ static __always_inline enum upcall carry_request(
 	flow->route = candidate->route;
 	flow->requests++;
 	connection->redirected += own + MESSAGE_OVERHEAD;
-	connection->flow = *key;
+	if (!same_flow(&connection->flow, key)) /* seldom, and a look-up reads its line */
+		connection->flow = *key;
 	connection->carried = 0;
 	connection->judged = share.judged;
 	connection->response = RESPONSE_HEAD;

@@ -5,6 +5,7 @@
 #define MESHD_ROUTES_H
 
 #include "fnv.h"
+#include "head_text.h"
 #include "maps.h"
 #include "types/arming.h"
 #include "types/rules.h"
@@ -153,34 +154,54 @@ static __always_inline enum holds candidate_holds(const struct candidate *candid
 	return result;
 }
 
-/* The route that takes a request, in *chosen, or why the kernel cannot tell. */
+/* The first of a path's routes whose conditions hold, in head->candidate, or why the kernel cannot
+ * tell.
+ */
+static __always_inline enum upcall find_candidate(const struct path_routes *routes,
+	struct request_head *head, const __u8 *data, const __u8 *data_end)
+{
+	for (u32 i = 0; i < MAX_CANDIDATES; i++) {
+		enum holds holds;
+
+		if (i >= routes->candidates)
+			break;
+		holds = candidate_holds(&routes->candidate[i], head, data, data_end);
+		if (holds == HOLDS_NOT)
+			continue;
+		if (holds == UNDECIDED)
+			return UPCALL_CONDITION;
+		head->candidate = i;
+		return UPCALL_NONE;
+	}
+	return UPCALL_ROUTE;
+}
+
+/* The route that takes a request, in *chosen, or why the kernel cannot tell. Of a head that is
+ * known, where it was found is in head.
+ */
 static __always_inline enum upcall route_request(const struct rule_set *set, u64 rules,
 	struct request_head *head, const __u8 *data, const __u8 *data_end,
 	struct candidate **chosen)
 {
 	struct path_routes *routes;
+	struct candidate *candidate;
+	enum upcall reason;
 
-	match_path(set, rules, head);
+	if (!LOADED(head->known))
+		match_path(set, rules, head);
 	routes = matched_routes(rules, head, data, data_end);
 	if (!routes)
 		return UPCALL_ROUTE;
-	for (u32 i = 0; i < MAX_CANDIDATES; i++) {
-		struct candidate *candidate = &routes->candidate[i];
-		enum holds holds;
-
-		if (i >= routes->candidates)
-			break;
-		holds = candidate_holds(candidate, head, data, data_end);
-		if (holds == HOLDS_NOT)
-			continue;
-		if (holds == UNDECIDED)
-			return UPCALL_CONDITION;
-		if (candidate->action != CANDIDATE_FORWARD)
-			return UPCALL_ROUTE;
-		*chosen = candidate;
-		return UPCALL_NONE;
+	if (!LOADED(head->known)) {
+		reason = find_candidate(routes, head, data, data_end);
+		if (reason)
+			return reason;
 	}
-	return UPCALL_ROUTE;
+	candidate = &routes->candidate[MASKED(LOADED(head->candidate), MAX_CANDIDATES - 1)];
+	if (candidate->action != CANDIDATE_FORWARD)
+		return UPCALL_ROUTE;
+	*chosen = candidate;
+	return UPCALL_NONE;
 }
 
 /* A cluster of the route, each by its weight, in *chosen; 0: there is none. No pointer to the
@@ -212,7 +233,7 @@ static __always_inline void pick_cluster(
  */
 static __always_inline struct flow_upstream *pick_upstream(struct arming *arming, u64 cluster)
 {
-	u32 total = 0, random;
+	u32 total = 0, random = 0;
 
 	for (u32 i = 0; i < MAX_FLOW_UPSTREAMS; i++) {
 		if (i >= arming->upstreams)
@@ -222,7 +243,8 @@ static __always_inline struct flow_upstream *pick_upstream(struct arming *arming
 	}
 	if (!total)
 		return NULL;
-	random = bpf_get_prandom_u32() % total;
+	if (arming->upstreams > 1)
+		random = bpf_get_prandom_u32() % total;
 	for (u32 i = 0; i < MAX_FLOW_UPSTREAMS; i++) {
 		struct flow_upstream *upstream = &arming->upstream[i];
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import uvloop
 
 from meshd import cgroup_home, log
+from proxy.http2.library import load_library
 from proxy.http2.nghttp2 import LibraryError
-from proxy.http2.session import load_library
 from proxy.worker import Start, Worker
 
 _GC_THRESHOLD = 20_000

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 
 from meshd import log
 from meshd.datapath.rules.fingerprint import cluster_names
 from meshd.datapath.rules.splicing import Splicing, splicing
+from meshd.model.cluster_policies import Maglev
 from meshd.model.clusters import EndpointSet
 from meshd.model.listeners import HttpOptions, Listener, Protocol
 from meshd.model.regex import RegexError
@@ -24,6 +25,8 @@ _logger = logging.getLogger("meshd.proxy.config")
 
 EndpointKey = tuple[str, str, int]
 """Cluster, address and port: what an upstream connection is to."""
+_MOST_AHEAD = 8
+"""Clusters: so what one change takes stays far below the time that the agent gives it."""
 _Seen = tuple[str, str]
 """A listener's name, and the callers' namespace."""
 
@@ -55,6 +58,7 @@ class ConfigInForce:
     """All listeners, route tables and balancers of one snapshot."""
 
     __slots__ = (
+        "_ahead",
         "_by_address",
         "_clock",
         "_in_sessions",
@@ -71,6 +75,8 @@ class ConfigInForce:
         self.snapshot = Snapshot()
         self.balancers: dict[str, Balancer] = {}
         """By cluster name. A cluster whose endpoints have not come yet has none to pick."""
+        self._ahead: dict[str, Balancer] = {}
+        """Of clusters, as they will be after the next change."""
         self._tables: dict[str, RouteTable] = {}
         self._in_sessions: Counter[str] = Counter()
         """The clusters that routes' sessions are with: those of how many tables."""
@@ -97,6 +103,21 @@ class ConfigInForce:
         listener = state.listener
         return state if listener.route_config or listener.protocol is Protocol.TCP else None
 
+    def ahead(self, delta: Delta) -> Iterator[None]:
+        """Make what takes long of a change before ``apply`` puts it into force, in steps: between them
+        requests are served by what is in force.
+
+        Of many clusters at once it is made when their first requests come.
+        """
+        changed = _clusters(delta)
+        if len(changed) > _MOST_AHEAD:
+            return
+        after = self.snapshot.apply(delta)
+        for name in changed & after.clusters.keys():
+            if isinstance(after.clusters[name].balancing, Maglev):
+                balancer = self._ahead[name] = self._balancer(name, after)
+                yield from balancer.in_steps()
+
     def apply(self, delta: Delta) -> None:
         """Put the next snapshot in force. Only what changed, and what is made of it, is compiled anew."""
         last, self.snapshot = self.snapshot, self.snapshot.apply(delta)
@@ -108,10 +129,10 @@ class ConfigInForce:
             except RegexError as error:
                 # The agent refuses such a config; a worker that is newer or older keeps what it had.
                 log.event(_logger, logging.ERROR, "route config refused", name=config.name, reason=str(error))
-        clusters = {each.name for each in delta.clusters} | {each.name for each in delta.endpoints}
-        clusters.update(delta.removed_clusters, delta.removed_endpoints)
+        clusters = _clusters(delta)
         for name in clusters:
             self._compile_cluster(name)
+        self._ahead.clear()
         listeners = {*(each.name for each in delta.listeners), *delta.removed_listeners}
         for name in listeners:
             self._place(name, last.listeners.get(name))
@@ -145,12 +166,18 @@ class ConfigInForce:
                 del self._in_sessions[cluster]
 
     def _compile_cluster(self, name: str) -> None:
-        cluster = self.snapshot.clusters.get(name)
-        if cluster is None:
+        if name not in self.snapshot.clusters:
             self.balancers.pop(name, None)
             return
-        endpoints = self.snapshot.endpoints.get(name) or EndpointSet(name=name)
-        self.balancers[name] = Balancer(cluster, endpoints, self.balancers.get(name), self._clock())
+        ahead = self._ahead.get(name)
+        if ahead is not None and ahead.is_of(self.snapshot.clusters[name], self.snapshot.endpoints.get(name)):
+            self.balancers[name] = ahead
+        else:
+            self.balancers[name] = self._balancer(name, self.snapshot)
+
+    def _balancer(self, name: str, snapshot: Snapshot) -> Balancer:
+        endpoints = snapshot.endpoints.get(name) or EndpointSet(name=name)
+        return Balancer(snapshot.clusters[name], endpoints, self.balancers.get(name), self._clock())
 
     def _place(self, name: str, before: Listener | None) -> None:
         """A listener is another than before, or there is one more or less."""
@@ -192,6 +219,16 @@ class ConfigInForce:
 
     def _routes_of(self, listener: Listener) -> RouteTable:
         return self._tables.get(listener.route_config) or _NO_ROUTES
+
+
+def _clusters(delta: Delta) -> set[str]:
+    """Those that are others, or whose endpoints are."""
+    return {
+        *(each.name for each in delta.clusters),
+        *(each.name for each in delta.endpoints),
+        *delta.removed_clusters,
+        *delta.removed_endpoints,
+    }
 
 
 def _vips(listener: Listener | None) -> frozenset[tuple[str, int]]:

@@ -15,12 +15,12 @@ import msgspec
 
 import meshd
 from meshd import heap, log, netns
+from meshd.datapath.bell import Bell
 from meshd.datapath.flows.arming import ArmingFds, ArmingTable
 from meshd.datapath.flows.kept_requests import KeptRequests
 from meshd.datapath.flows.splices import SpliceFds, SpliceTable
 from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
-from meshd.datapath.kernel.bell import Bell
 from meshd.datapath.loading.layout import Layout
 from meshd.fdchannel import ChannelError, FdChannel
 from meshd.limit_page import LimitPage
@@ -200,6 +200,8 @@ class Worker:
     async def _do(self, channel: FdChannel[ToWorker], message: ToWorker, fds: Sequence[int]) -> None:
         match message:
             case Update(delta=delta):
+                for _ in self._runtime.config.ahead(delta):
+                    await asyncio.sleep(0)
                 self._apply(delta)
                 channel.send(Applied(generation=delta.generation))
             case Replace(snapshot=snapshot):

@@ -91,8 +91,11 @@ struct request_head {
 	__u32 has_request_id;	   /* 1 */
 	__u32 match_length; /* of the longest path that a route names, in bytes; see routes.h */
 	enum path_kind match_kind;
-	__u32 elements; /* of path_element: ends of elements before the last one */
+	__u32 elements;	 /* of path_element: ends of elements before the last one */
+	__u32 known;	 /* 1: it has been read before: see read_head */
+	__u32 candidate; /* place of its route among the path's */
 	__u64 match_hash;
+	__u64 rules; /* its route was found by, if it is of the request that is kept; else 0 */
 	struct path_element element[MAX_PREFIX_ELEMENTS];
 	struct head_scan scan;
 	struct head_field field[FIELD_SLOTS];

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshd.agent.explained import KERNEL, PROXY, asked_for, share_view
+from meshd.agent.filter_texts import failure_texts
 from meshd.agent.views import clusters_text, names_text
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.snapshot import Snapshot
@@ -29,6 +30,7 @@ def explain_connection(snapshot: Snapshot, asked: ExplainedRequest) -> Explanati
         match=names_text(route) if route else "",
         action=clusters_text(route.clusters) if route else "reset: no route takes it",
         clusters=tuple(share_view(snapshot, share) for share in route.clusters) if route else (),
+        filters=tuple(failure_texts(found)),
         timeout=route.idle_timeout if route else 0.0,
         path=PROXY if found.is_relayed else KERNEL,
         reason=_why_proxy(found, listener),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshd.agent.policy_text import cluster_effects
+from meshd.agent.policy_text import cluster_effects, endpoint_effects
 from meshd.model.clusters import Health
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.routes import WeightedCluster
@@ -54,5 +54,5 @@ def share_view(snapshot: Snapshot, share: WeightedCluster) -> ShareView:
         endpoints=len(endpoints),
         healthy=sum(1 for each in endpoints if each.health is Health.HEALTHY),
         policies=cluster.policies if cluster else (),
-        effects=tuple(cluster_effects(cluster)) if cluster else (),
+        effects=(*(cluster_effects(cluster) if cluster else ()), *endpoint_effects(endpoints)),
     )

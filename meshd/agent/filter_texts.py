@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from meshd.agent.matching import headers_hold
 from meshd.agent.policy_text import http2_effects
 from meshd.agent.views import percent_text, string_text
-from meshd.model.listeners import Listener
+from meshd.model.listeners import FailurePolicy, Listener
 from meshd.model.request_policies import MILLION, Cors, Fault, Mirror, RateLimit, TokenBucket
 from meshd.model.routes import Forward, Route, VirtualHost
 from meshd.model.view import ExplainedRequest
@@ -36,6 +36,13 @@ def filter_texts(
         yield f"access log: {percent_text(listener.http.access_log_share)} of the requests"
     for effect in http2_effects(listener.http.http2):
         yield f"clients: {effect}"
+    yield from failure_texts(listener)
+
+
+def failure_texts(listener: Listener) -> Iterator[str]:
+    """What becomes of connections that no worker can take, where it is not the default."""
+    if listener.failure_policy is FailurePolicy.CLOSED:
+        yield "failure policy: closed, connections are refused while no proxy is alive"
 
 
 def _cors(cors: Cors) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from meshd import log
 from meshd.agent.demand import Demand, Wants
-from meshd.datapath.flows.keys import End
+from meshd.datapath.addresses import End
 from meshd.model.listeners import Listener, Protocol
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.view import DemandView

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 
 from meshd.model.cluster_policies import (
     GrpcProbe,
@@ -17,7 +18,7 @@ from meshd.model.cluster_policies import (
     RoundRobin,
     TcpProbe,
 )
-from meshd.model.clusters import Cluster
+from meshd.model.clusters import Cluster, Endpoint, Health
 from meshd.model.http2 import Http2Options
 from meshd.model.request_policies import (
     GRPC_CONDITIONS,
@@ -82,6 +83,16 @@ def http2_effects(options: Http2Options) -> Iterator[str]:
         interval = f"every {keepalive.interval:g} s" if keepalive.interval else "not by the clock"
         idle = f", after {keepalive.idle_interval:g} s idle" if keepalive.idle_interval else ""
         yield f"keep-alive {interval}{idle}, timeout {keepalive.timeout:g} s"
+
+
+def endpoint_effects(endpoints: Collection[Endpoint]) -> Iterator[str]:
+    """Who of a cluster's endpoints comes first, seen from this node, where it is not all alike."""
+    by_priority: dict[int, list[bool]] = defaultdict(list)
+    for each in endpoints:
+        by_priority[each.priority].append(each.health is Health.HEALTHY)
+    if len(by_priority) > 1:
+        found = (f"{sum(well)} of {len(well)} healthy" for _, well in sorted(by_priority.items()))
+        yield f"priorities, the nearest first: {', then '.join(found)}"
 
 
 def _retry(retry: Retry) -> str:

@@ -70,7 +70,7 @@ def ask(host: str, load: Load, times: int) -> tuple[int, int]:
     if load.protocol == "grpc-stream":
         return _ask_on_a_stream(address, load, times)
     with socket.create_connection(address, _SECONDS) as connection:
-        asked = _ask_http1 if load.protocol in ("http1", "http1-close") else _ask_http2
+        asked = _ask_http1 if load.is_http1 else _ask_http2
         return asked(connection, f"{address[0]}:{address[1]}", load, times)
 
 

@@ -69,17 +69,18 @@ def drive(bed: Place, load: Load, number: int, seconds: int, heads: HeadSizes, s
     client_cpu, server_cpu = cpus(load)
     bed.pin(client_cpu, server_cpu)
     groups = bed.groups(load.placement)
-    carried_before = bed.carried()
+    carried_before = bed.carried() if load.is_http1 else None
     if load.rate is None and load.protocol != "grpc-stream":
         before = accounting.read(groups, softirq)
-        closed = _by_wrk if load.protocol in ("http1", "http1-close") else _by_h2load
+        closed = _by_wrk if load.is_http1 else _by_h2load
         samples = closed(bed, load, seconds, heads, client_cpu)
     else:
         with bed.running(own_tool.command(load, seconds), client_cpu) as process:
             _wait_until_ready(process)
             before = accounting.read(groups, softirq)
             samples = _by_own_tool(process, load, seconds)
-    after, carried_after = accounting.read(groups, softirq), bed.carried()
+    after = accounting.read(groups, softirq)
+    carried_after = bed.carried() if load.is_http1 else None
     carried = None
     if carried_before is not None and carried_after is not None:
         carried = carried_after - carried_before

@@ -40,7 +40,7 @@ def measured(
 
 def _step(bed: Bed, pods: int, is_first: bool) -> Memory:
     manifest = bed.folder / "idle.yaml"
-    objects = [*manifests.services(), *manifests.idle_pods(pods)]
+    objects = [*manifests.services(bed.scenario), *manifests.idle_pods(pods)]
     manifest.write_text("\n---\n".join(map(json.dumps, objects)))
     with guards.ended() as started:
         started.append(bed.up(manifest, 1) if is_first else bed.apply(manifest, _UP_SECONDS))

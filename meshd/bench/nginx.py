@@ -3,6 +3,7 @@
 It speaks each protocol on a port of its own. A gRPC call is answered with one message from a file and
 ``grpc-status: 0`` as trailers. Static files know no POST: that is what its 405 is for. And nginx would
 answer before it has read the request, and so reset each stream; the mirror to nowhere has it read first.
+By sendfile(2) head, message and trailers would be a system call each: a server of gRPC writes them at once.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ http {{
     etag off;
     add_trailer grpc-status 0 always;
     root {calls};
+    sendfile off;
     error_page 405 =200 $uri;
     mirror /read;
     location = /read {{ internal; return 204; }}

@@ -52,6 +52,11 @@ class Load:
         return " ".join(parts)
 
     @property
+    def is_http1(self) -> bool:
+        """Whether it is HTTP/1.1."""
+        return self.protocol in ("http1", "http1-close")
+
+    @property
     def asked_once(self) -> Load:
         """The load whose answers are looked at before this one is run: loads with the same have the same."""
         protocol: Protocol = "http1" if self.protocol == "http1-close" else self.protocol

@@ -115,7 +115,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     cpu_by_party: dict[Party, float] = {}
     """CPU microseconds a request."""
     carried_percent: float | None = None
-    """Of the requests, what the kernel carried without a proxy; null where there is no meshd."""
+    """Of the requests, what the kernel carried without a proxy; null where there is no meshd, and over
+    HTTP/2, of which it carries whole connections."""
     errors: int = 0
     """Requests without the right answer. A round that has any is in no median and no ratio."""
     steal_percent: float = 0.0

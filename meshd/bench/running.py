@@ -121,9 +121,8 @@ class Benchmark:
         with guards.ended() as starting:
             for bed in beds:
                 bed.folder.mkdir()
-                headless = bed.scenario == "direct"
                 manifest = manifests.write(
-                    bed.folder, self._plan.bodies, self._plan.nodes, headless, self._plan.has_streams
+                    bed.folder, self._plan.bodies, self._plan.nodes, bed.scenario, self._plan.has_streams
                 )
                 starting.append(bed.up(manifest, self._plan.nodes))
             for bed, process in zip(beds, starting, strict=True):
@@ -235,7 +234,7 @@ class Benchmark:
 _CONFIG = {
     "envoy": "--concurrency 1, no access log, no TLS, config from meshd control",
     "meshd": "one worker a node, no access log",
-    "server": "nginx, one worker, no access log; bodies over 4 KiB and gRPC's messages by sendfile",
+    "server": "nginx, one worker, no access log; bodies over 4 KiB by sendfile, gRPC's messages from files",
     "streams' server": "grpc.aio, one process",
     "closed loop": "HTTP/1.1: wrk, one thread; the samples that wrk adds to its latencies are taken out. "
     "HTTP/2 and unary gRPC: h2load, one thread, one connection",

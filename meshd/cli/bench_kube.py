@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="print what --kube would create, as YAML, and do nothing"
     )
     kube.add_argument("--context", metavar="NAME", help="kubectl's (default: the current one)")
-    kube.add_argument("--image", help=f"has meshd and wrk: the client's (default: {_DEFAULT.image})")
+    kube.add_argument("--image", help=f"has meshd, wrk and h2load: the client's (default: {_DEFAULT.image})")
     kube.add_argument(
         "--server-image",
         metavar="IMAGE",

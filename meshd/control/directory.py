@@ -39,6 +39,8 @@ POLL_SECONDS = 1.0
 """Look so often where there is no inotify to be had (fs.inotify.max_user_instances)."""
 _SETTLING_NS = 30_000_000
 """A file changed so recently may be half written."""
+_EMPTY_NS = 1_000_000_000
+"""An empty one, too: it is emptied before the event that it is being written is there."""
 _logger = logging.getLogger("meshd.control.directory")
 _Stamp = tuple[int, int, int, int]
 
@@ -48,6 +50,8 @@ class _Looked(NamedTuple):
 
     edits: dict[str, Content | None]
     stamps: dict[str, _Stamp | None]
+    emptied: set[str]
+    """Files that are empty since a moment ago."""
 
 
 class Directory:
@@ -76,14 +80,14 @@ class Directory:
 
     def _look_at_all(self) -> _Looked:
         self.unsettled = False
-        found = _Looked({}, {})
+        found = _Looked({}, {}, set())
         there: set[str] = set()
-        for name in self._manifests():
+        for name, at in self._manifests():
             if len(there) >= MAX_FILES:
                 there.add(".")
                 self._note(".", Unreadable(f"more than {MAX_FILES} manifests; the rest is not read"), found)
                 break
-            if self._look(name, found):
+            if self._look(name, at, found):
                 there.add(name)
         for name in self._files.keys() - there:
             self._note(name, None, found)
@@ -92,29 +96,33 @@ class Directory:
     def _look_at(self, names: frozenset[str]) -> _Looked:
         if len(self._files) + len(names) > MAX_FILES:
             return self._look_at_all()
-        found = _Looked({}, {})
+        found = _Looked({}, {}, set())
         for name in names:
-            if not self._look(name, found, whole=True):
+            if not self._look(name, self._root / name, found, whole=True):
                 self._note(name, None, found)
         return found
 
-    def _look(self, name: str, found: _Looked, *, whole: bool = False) -> bool:
+    def _look(self, name: str, at: os.DirEntry[str] | Path, found: _Looked, *, whole: bool = False) -> bool:
         """Note what a file holds, if it is there; whether it is. ``whole``: it has changed, and nobody is
         writing it.
         """
-        path, last = self._root / name, self._stamps.get(name)
+        last = self._stamps.get(name)
         try:
-            status = path.stat()
+            status = at.stat()
             stamp = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
             if last == stamp and not whole:
                 return True
-            if last and not whole and 0 <= time.time_ns() - status.st_mtime_ns < _SETTLING_NS:
+            if last and not whole and _is_fresh(status, _SETTLING_NS):
                 self.unsettled = True
                 return True
-            self._note(name, _read(path, status), found)
+            content = _read(Path(at), status)
+            if content == "" and _is_fresh(Path(at).stat(), _EMPTY_NS):
+                found.emptied.add(name)
+                return True
+            self._note(name, content, found)
             found.stamps[name] = stamp
         except FileNotFoundError:
-            if not path.is_symlink():
+            if not at.is_symlink():
                 return False
             self._note(name, Unreadable("is a link to nothing"), found)
         except OSError as error:
@@ -126,9 +134,9 @@ class Directory:
         if self._files.get(name) != content:
             found.edits[name] = content
 
-    def _take(self, found: _Looked, writing: Iterable[str] = ()) -> Edits:
-        """``writing``: to stay as they were, as what was read may be half of what is being written."""
-        for name in writing:
+    def _take(self, found: _Looked, unread: Iterable[str] = ()) -> Edits:
+        """``unread``: to stay as they were until they are read again."""
+        for name in unread:
             found.edits.pop(name, None)
             found.stamps[name] = None
         for name, content in found.edits.items():
@@ -143,17 +151,26 @@ class Directory:
                 self._stamps[name] = stamp
         return found.edits
 
-    def _manifests(self) -> Iterator[str]:
-        def failed(error: OSError) -> None:
-            if error.filename == str(self._root):
-                raise error
-
-        for folder, folders, names in os.walk(self._root, onerror=failed):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            relative = _relative(folder, self._root)
-            for name in sorted(names):
-                if name[name.rfind(".") :] in SUFFIXES and not name.startswith("."):
-                    yield relative + name
+    def _manifests(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(self._root / folder) as entries:
+                    found = sorted(entries, key=lambda each: each.name)
+            except OSError:
+                if not folder:
+                    raise
+                continue
+            for each in found:
+                name = each.name
+                if name.startswith("."):
+                    continue
+                if _is_folder(each):
+                    if not each.is_symlink():
+                        folders.append(f"{folder}{name}/")
+                elif name[name.rfind(".") :] in SUFFIXES:
+                    yield folder + name, each
 
     def taken(self, change: Change) -> None:
         """Manifests have no status."""
@@ -189,7 +206,8 @@ class Directory:
                     take_events()
                     if self.unsettled:
                         touched.look_at_everything()
-                    if edits := self._take(found, touched.writing):
+                    touched.look_again(found.emptied)
+                    if edits := self._take(found, touched.unread):
                         yield edits
 
     def _watch(self, inotify: INotify | None) -> None:
@@ -243,10 +261,23 @@ async def _settled(changed: asyncio.Event, touched: Touched, rescan: float) -> N
                 await asyncio.sleep(SURE_SECONDS if touched.sure else QUIET_SECONDS)
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """A link that leads around in circles is a file that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _relative(folder: str, root: Path) -> str:
     """With a slash at its end; of the root itself: nothing."""
     relative = os.path.relpath(folder, root)
     return "" if relative == "." else f"{relative}/"
+
+
+def _is_fresh(status: os.stat_result, nanoseconds: int) -> bool:
+    """Whether a file was changed within that time."""
+    return 0 <= time.time_ns() - status.st_mtime_ns < nanoseconds
 
 
 def _read(path: Path, found: os.stat_result) -> str | Unreadable:

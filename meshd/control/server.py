@@ -132,7 +132,7 @@ class AdsServer:
 
     def publish(self, resources: ResourceSet) -> None:
         """Serve these from now on. Streams move on by themselves, each at its own pace."""
-        self._resources = Namespaces(resources)
+        self._resources = Namespaces(resources, self._resources)
         self._places = Places(resources, self._places)
         self._published.set()
         for stream in self.streams:

@@ -7,6 +7,8 @@ written is not read before it is closed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from inotify_simple import flags
 
 WATCHED = (
@@ -50,6 +52,10 @@ class Touched:
             self._whole.discard(path)
             self._unsure.add(path)
 
+    def look_again(self, paths: Iterable[str]) -> None:
+        """At these, when it is quiet."""
+        self._unsure.update(paths)
+
     def look_at_everything(self) -> None:
         """Events do not tell all."""
         self._everything = True
@@ -58,6 +64,11 @@ class Touched:
     def any(self) -> bool:
         """Whether there is anything to look at."""
         return self._everything or bool(self._whole or self._unsure)
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Of what was read just now, that which may have been half of what is being, or has been, written."""
+        return frozenset(self.writing | self._whole | self._unsure)
 
     @property
     def sure(self) -> bool:

@@ -18,9 +18,9 @@ from meshd.datapath.loading import attachment, carry, source
 from meshd.datapath.loading.handover import Handover, may_share
 from meshd.datapath.loading.layout import Layout
 from meshd.datapath.loading.layout_file import layout_path, read_layout
+from meshd.datapath.loading.map_names import MAPS, WORKER_MAPS
 from meshd.datapath.loading.pins import Pins
-from meshd.datapath.loading.programs import MAPS, PROGRAMS
-from meshd.datapath.loading.versions import WORKER_MAPS
+from meshd.datapath.loading.programs import PROGRAMS
 from meshd.datapath.members import MemberMaps
 from meshd.datapath.rules.compilation import CompiledRules
 from meshd.datapath.rules.maps import RuleMaps

@@ -6,8 +6,8 @@ import errno
 import struct
 from collections.abc import Collection
 
+from meshd.datapath.addresses import packed_address
 from meshd.datapath.errors import CaptureError
-from meshd.datapath.flows.keys import packed_address
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Layout
 

@@ -72,8 +72,14 @@ class ResourceSet:
 
     def union(self, older: ResourceSet) -> ResourceSet:
         """This set plus what only the older one has, for while clients move from one to the other."""
-        merged = {type_url: {**older.of(type_url), **self.of(type_url)} for type_url in older.by_type}
+        merged = {type_url: _both(older.of(type_url), self.of(type_url)) for type_url in older.by_type}
         return ResourceSet(self.version, {**self.by_type, **merged})
+
+
+def _both(older: Mapping[str, Resource], newer: Mapping[str, Resource]) -> SharedMap[str, Resource]:
+    """All of the newer ones, and the older ones that have gone."""
+    before, after = SharedMap.of(older), SharedMap.of(newer)
+    return after.changed({name: before[name] for name in before.others(after) if name not in after})
 
 
 def digest(parts: Mapping[str, str]) -> str:

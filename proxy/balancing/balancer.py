@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from meshd.model import levels as shares
 from meshd.model.cluster_policies import LeastRequest, Maglev, RandomEndpoint, RingHash, RoundRobin, SlowStart
@@ -102,6 +102,20 @@ class Balancer:
             return Ring(endpoints, policy.min_size, policy.max_size)
         assert isinstance(policy, Maglev)
         return MaglevTable(endpoints, policy.table_size)
+
+    def is_of(self, cluster: Cluster, endpoints: EndpointSet | None) -> bool:
+        """Whether it is made of the very same."""
+        return self.cluster is cluster and self.endpoints is endpoints
+
+    def in_steps(self) -> Iterator[None]:
+        """Make now what the first request would have to wait for, if that takes longer than some 2 ms, in
+        steps of less than that.
+        """
+        policy = self.cluster.balancing
+        if isinstance(policy, Maglev):
+            for scheme in dict.fromkeys(self._families):
+                if isinstance(scheme, Hashing):
+                    yield from scheme.made_by(lambda at: MaglevTable.in_steps(at, policy.table_size))
 
     def _policy(self, endpoints: tuple[Endpoint, ...]) -> Policy:
         alike = self._new is None and len({endpoint.weight for endpoint in endpoints}) == 1

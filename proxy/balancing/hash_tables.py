@@ -9,12 +9,15 @@ from __future__ import annotations
 import bisect
 import math
 from array import array
+from collections.abc import Generator
 
 from xxhash import xxh64_intdigest
 
 from meshd.model.clusters import Endpoint
 
 _HASHES = 1 << 64
+_STEP = 1024
+"""Places of a Maglev table that are filled without a pause."""
 
 
 def address_text(address: str, port: int) -> bytes:
@@ -67,7 +70,18 @@ class MaglevTable:
     __slots__ = ("_endpoints", "_owners")
 
     def __init__(self, endpoints: tuple[Endpoint, ...], size: int) -> None:
-        """``size``: a prime."""
+        """``size``: a prime. Takes some 0.5 us a place."""
+        for _ in self._make(endpoints, size):
+            pass
+
+    @classmethod
+    def in_steps(cls, endpoints: tuple[Endpoint, ...], size: int) -> Generator[None, None, MaglevTable]:
+        """The same in steps of some 0.5 ms, between which others may use the CPU."""
+        table = cls.__new__(cls)
+        yield from table._make(endpoints, size)
+        return table
+
+    def _make(self, endpoints: tuple[Endpoint, ...], size: int) -> Generator[None, None, None]:
         keyed = sorted((address_text(each.address, each.port), i) for i, each in enumerate(endpoints))
         total = sum(endpoint.weight for endpoint in endpoints)
         places, skips, shares = [], [], []
@@ -76,7 +90,7 @@ class MaglevTable:
             skips.append(xxh64_intdigest(key, 1) % (size - 1) + 1)
             shares.append(endpoints[i].weight / total)
         self._endpoints = tuple(endpoints[i] for _, i in keyed)
-        self._owners = _filled(size, places, skips, shares)
+        self._owners = yield from _filled(size, places, skips, shares)
 
     def find(self, hash_: int, attempt: int) -> Endpoint:
         """The endpoint of a hash. ``attempt``: above 0 that of another one instead."""
@@ -85,7 +99,9 @@ class MaglevTable:
         return self._endpoints[self._owners[hash_ % len(self._owners)]]
 
 
-def _filled(size: int, places: list[int], skips: list[int], shares: list[float]) -> array[int]:
+def _filled(
+    size: int, places: list[int], skips: list[int], shares: list[float]
+) -> Generator[None, None, array[int]]:
     """The owner of each place. ``places``: where each begins; changed."""
     free = [True] * size
     owners = array("I", bytes(4 * size))
@@ -111,3 +127,5 @@ def _filled(size: int, places: list[int], skips: list[int], shares: list[float])
             left -= 1
             if not left:
                 return owners
+            if not left % _STEP:
+                yield

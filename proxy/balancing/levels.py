@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Protocol
 
 from meshd.model.clusters import Endpoint
@@ -63,7 +63,8 @@ class Drawing:
 class Hashing:
     """Levels, one of which is found by the request's hash, and of it an endpoint by its table.
 
-    A table is made when the first request needs it: a node has more clusters than its workloads use.
+    A table is made when the first request needs it, for a node has more clusters than its workloads use, or
+    before that by ``made_by``.
     """
 
     __slots__ = ("_bounds", "_levels", "_make", "_tables")
@@ -74,6 +75,13 @@ class Hashing:
         self._bounds = list(itertools.accumulate(level.load for level in levels))
         self._make = make
         self._tables: dict[int, HashTable] = {}
+
+    def made_by(
+        self, make: Callable[[tuple[Endpoint, ...]], Generator[None, None, HashTable]]
+    ) -> Iterator[None]:
+        """Have all tables made now, in steps."""
+        for number, level in enumerate(self._levels):
+            self._tables[number] = yield from make(level.endpoints)
 
     def pick(self, selection: Selection) -> Endpoint:
         """As Drawing's. A request that has no hash gets a random one (LoadBalancerImpl::chooseHost)."""

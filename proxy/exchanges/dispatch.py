@@ -13,7 +13,7 @@ from proxy.exchanges.dispatched import Dispatched
 from proxy.exchanges.exchange_state import DISPATCH_WAYS, DispatchState
 from proxy.exchanges.kept_request import KeptRequest
 from proxy.exchanges.retries import Retries, asks_for
-from proxy.exchanges.retry_state import Cause
+from proxy.exchanges.retry_state import Cause, kept_bytes
 from proxy.http1.field_values import Field
 from proxy.http1.refusal import Refusal
 from proxy.http1.response_parser import Response
@@ -109,9 +109,9 @@ class Dispatch:
         was_whole = self._kept.is_whole
         self._kept.add(data, upstream is not None)
         if was_whole and not self._kept.is_whole and self._policy is not None:
-            self._give_up_retries()
-            if self._kept.limit:
+            if kept_bytes(self._policy):
                 self._client.runtime.counters.add("upstream_retries_abandoned_total")
+            self._give_up_retries()
         if upstream is not None:
             upstream.write(data)
             if self._exchange.request_done and self._state is _WAITING:

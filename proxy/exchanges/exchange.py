@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import ClassVar
 
-from meshd.model.grpc import of_http
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import Source
-from proxy.exchanges.client import Client, Headers, Relay
-from proxy.exchanges.destination import Destination
+from proxy.exchanges import own_answers
+from proxy.exchanges.client import Client, Relay
 from proxy.exchanges.dispatch import Dispatch
+from proxy.exchanges.dispatching import written_down
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.exchanges.filtering import Filtering
-from proxy.exchanges.kept_request import KeptRequest
 from proxy.exchanges.mirroring import MirroredRequest, mirror
+from proxy.exchanges.own_answers import OwnAnswer
 from proxy.exchanges.report import Account, report
-from proxy.exchanges.retry_state import kept_bytes, try_seconds
-from proxy.grpc.answers import status_trailers, trailers_only
-from proxy.grpc.call import call_of, http_status
-from proxy.http1 import heads
+from proxy.exchanges.time_limits import TimeLimits
+from proxy.grpc.call import Call, call_of, http_status
 from proxy.http1.body import BodyError, OpenBody, body_of
 from proxy.http1.field_values import Field
 from proxy.http1.refusal import Refusal
@@ -34,7 +31,7 @@ from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
 from proxy.upstream import failures
 from proxy.upstream.loss import Loss
-from proxy.upstream.outgoing import Outgoing, outgoing
+from proxy.upstream.outgoing import Outgoing
 from proxy.upstream.server import Server
 
 _NEW = ExchangeState.NEW
@@ -57,13 +54,12 @@ class Exchange:
         "_call",
         "_client",
         "_copies",
-        "_deadline",
         "_decision",
         "_filtering",
         "_last_activity",
+        "_limits",
         "_relay",
         "_response_keeps_alive",
-        "_timeout",
         "_trailers",
         "_upstream_eof",
         "account",
@@ -96,11 +92,10 @@ class Exchange:
         """The request's, after a body that is CONTENT, when it has ended."""
         self._relay: Relay
         self._response_keeps_alive = False
-        self._timeout: asyncio.TimerHandle | None = None
         self._call = call_of(request.head)
         """None: it is not gRPC."""
-        self._deadline: asyncio.TimerHandle | None = None
-        """Of a call that is held to one."""
+        self._limits: TimeLimits | None = None
+        """None: nothing is timed."""
         self._last_activity = client.runtime.now
         self._upstream_eof = False
 
@@ -147,8 +142,7 @@ class Exchange:
         if isinstance(decision, Answer):
             self.account.flags = response_flags.with_earlier(self.account.flags, decision.flags)
             self.account.details = decision.details
-            body = decision.body if self._call is None else decision.message
-            self._answer(decision.status, decision.headers, body)
+            self._answer(own_answers.decided(decision, self._call))
         else:
             self._decision = decision
             self.account.cluster = decision.cluster
@@ -214,7 +208,8 @@ class Exchange:
             self.fail(failures.no_cluster(decision.cluster, decision.missing_cluster_status))
             return
         head = self._write_down(balancer, body)
-        self._arm_deadline()
+        if self._call is not None:
+            self._arm_deadline(self._call)
         if self.request_done:
             self._arm_timeout()
         self._to(_DISPATCHED)
@@ -226,16 +221,10 @@ class Exchange:
 
     def _write_down(self, balancer: Balancer, body: bytes) -> Outgoing:
         """The request as it goes to a server, and its dispatch."""
-        decision, request, client = self._decision, self.request, self._client
-        head = outgoing(request, decision, client.listener.options, client.forwarded_for())
+        head, self.dispatch = written_down(
+            self, self._client, self._decision, balancer, self._affinity, body, self._trailers
+        )
         self.account.sent = head.fields
-        retry, limit, seconds = decision.retry, 0, 0.0
-        if retry is not None:
-            limit, seconds = kept_bytes(retry), try_seconds(retry, decision.timeout)
-        kept = KeptRequest(head, body, limit)
-        kept.trailers = self._trailers
-        destination = Destination(client, balancer, request.http2, self._affinity)
-        self.dispatch = Dispatch(self, client, destination, kept, retry, seconds)
         return head
 
     def as_of_now(self, head: Outgoing) -> Outgoing:
@@ -338,7 +327,7 @@ class Exchange:
             self.fail(failures.bad_response("the server changed protocols unasked"))
             return
         self._to(_TUNNEL)
-        self._disarm_timeout()
+        self._disarm()
         self._response_begins(response)
         self._body = OpenBody()
         self.request_done = False
@@ -396,29 +385,18 @@ class Exchange:
         self.account.details = refusal.details
         if self.dispatch is not None:
             self.dispatch.failed(refusal)
-        if self.state in (_STREAMING, _TUNNEL):
-            last = self._broken_off(refusal)
-            self._abort()
-            if last is None:
-                self._client.cut()
-            else:
-                self._client.exchange_ended(False, last)
+        if self.state not in (_STREAMING, _TUNNEL):
+            self._answer(own_answers.refused(refusal, self.edit, self._call))
+            return
+        trailers = own_answers.broken_off(refusal, self._call)
+        last = None if trailers is None else self._relay.break_off(trailers)
+        if last is not None and trailers is not None and self._call is not None:
+            self._call.read(trailers)
+        self._abort()
+        if last is None:
+            self._client.cut()
         else:
-            headers = self.edit.of_answer((*heads.PLAIN_TEXT, *refusal.headers))
-            body = heads.message_body(refusal.message)
-            if self._call is not None:
-                body = body.rstrip()  # it is no line of its own there
-            self._answer(refusal.status, headers, body, refusal.grpc_status)
-
-    def _broken_off(self, refusal: Refusal) -> bytes | None:
-        """A call's answer ends with a status, as gRPC's own servers end it; None: it has to be cut."""
-        call, status = self._call, refusal.grpc_status
-        if call is None or status is None:
-            return None
-        last = self._relay.break_off(status_trailers(status, heads.message_body(refusal.message).rstrip()))
-        if last is not None:
-            call.answered(status)
-        return last
+            self._client.exchange_ended(False, last)
 
     def cancel(self) -> None:
         """The client is gone."""
@@ -428,17 +406,12 @@ class Exchange:
             self.account.details = response_flags.DOWNSTREAM_REMOTE_DISCONNECT
             self._abort()
 
-    def _answer(self, status: int, headers: Headers, body: bytes, grpc_status: int | None = None) -> None:
+    def _answer(self, answer: OwnAnswer) -> None:
         """End with a response of our own."""
-        if self._call is not None:
-            told = of_http(status) if grpc_status is None else grpc_status
-            headers = trailers_only(told, headers, body)
-            status, body = 200, b""
-            self._call.answered(told)
-        self.account.status = status
-        self.account.bytes_sent = len(body)
+        self.account.status = answer.status
+        self.account.bytes_sent = len(answer.body)
         self._abort()
-        self._client.answer(self.request, self.request_done, status, headers, body)
+        self._client.answer(self.request, self.request_done, *answer)
 
     def _complete(self, last: bytes) -> None:
         """The response ends with ``last``, which is yet to go to the client."""
@@ -462,7 +435,7 @@ class Exchange:
         if self.state in (_STREAMING, _TUNNEL):
             self.account.bytes_sent = self._relay.passed
         self._to(_ENDED)
-        self._disarm_timeout()
+        self._disarm()
         if self._filtering is not None:
             self._filtering.leave()
         for copy in self._copies:
@@ -488,32 +461,23 @@ class Exchange:
     def _arm_timeout(self, passed: float = 0.0) -> None:
         """``passed``: seconds since the request's last byte came."""
         seconds = self._decision.timeout
-        if seconds > 0 and self._timeout is None:
-            left = max(0.0, seconds - passed)
-            self._timeout = self._client.runtime.loop.call_later(left, self._timed_out)
+        if seconds > 0:
+            self._timed().await_response(seconds, passed)
 
-    def _disarm_timeout(self) -> None:
-        if self._timeout is not None:
-            self._timeout.cancel()
-            self._timeout = None
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _arm_deadline(self) -> None:
-        call = self._call
-        if call is None:
-            return
+    def _arm_deadline(self, call: Call) -> None:
         call.limit(self._decision.deadline_limit)
         if call.seconds is not None:
-            left = max(0.0, self.account.started + call.seconds - time.monotonic())
-            self._deadline = self._client.runtime.loop.call_later(left, self._past_deadline, call.seconds)
+            self._timed().hold_call(call.seconds, self.account.started, self.is_request_done)
 
-    def _past_deadline(self, seconds: float) -> None:
-        self.fail(failures.deadline(seconds, self.is_request_done()))
+    def _timed(self) -> TimeLimits:
+        if self._limits is None:
+            self._limits = TimeLimits(self._client.runtime.loop, self.fail)
+        return self._limits
 
-    def _timed_out(self) -> None:
-        self.fail(failures.route_timeout(self._decision.timeout))
+    def _disarm(self) -> None:
+        if self._limits is not None:
+            self._limits.end()
+            self._limits = None
 
     def _to(self, state: ExchangeState) -> None:
         assert state in EXCHANGE_WAYS[self.state], f"{self.state} to {state}"

@@ -10,11 +10,15 @@ from proxy.upstream.outgoing import Outgoing
 MAX_KEPT_BODY_BYTES = 1024 * 1024
 """Of a body, for a route that sends requests again: Envoy's per_connection_buffer_limit_bytes."""
 
+MAX_REPLAYED_BODY_BYTES = 64 * 1024
+"""Of a body, to a server that may say that it has not touched the request (RFC 9113, 8.7). It is the window
+of a stream of which nothing has been taken."""
+
 
 class KeptRequest:
     """Its head and what has come of its body."""
 
-    __slots__ = ("_body", "_more", "_room", "head", "is_whole", "limit", "trailers")
+    __slots__ = ("_body", "_more", "_room", "head", "is_whole", "trailers")
 
     def __init__(self, head: Outgoing | None, body: bytes, limit: int) -> None:
         """``head``: None: it is not known, and cannot be sent again.
@@ -25,7 +29,6 @@ class KeptRequest:
         self._body = body
         self._more: list[bytes] = []
         self._room = limit - len(body)
-        self.limit = limit
         self.is_whole = head is not None
         """Nothing of what has come is missing: it can be sent again."""
         self.trailers: Sequence[Field] | None = None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
+from meshd.datapath.bell import Bell
 from meshd.datapath.flows.arming import ArmingTable
 from meshd.datapath.flows.kept_requests import KeptRequests
 from meshd.datapath.flows.splices import SpliceTable
 from meshd.datapath.flows.table import FlowTable
-from meshd.datapath.kernel.bell import Bell
 from meshd.model.request_policies import MILLION
 from proxy.in_force import ListenerState
 from proxy.routing.listener_rules import NO_RULES, ListenerRules, listener_rules

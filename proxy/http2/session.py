@@ -10,7 +10,6 @@ connection's: a stream that nobody reads stalls itself alone, and the connection
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,20 +18,14 @@ from typing import Any
 from meshd.model.http2 import DEFAULT_CONNECTION_WINDOW, DEFAULT_STREAM_WINDOW, DEFAULT_STREAMS
 from proxy.http2 import codes, nghttp2
 from proxy.http2.events import Event, Field
+from proxy.http2.library import ERROR_CODES, load_library
 from proxy.http2.nghttp2 import ffi
 from proxy.http2.packing import packed
-from proxy.http2.received import Failure, Received, callbacks, provider, raised
+from proxy.http2.received import Failure, Received, provider, raised
 from proxy.http2.sending import Sending
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client's connection begins with (RFC 9113, 3.4)."""
-MAX_UNREAD_ACKS = 1000
-"""Acknowledgements that a peer asks for and does not read; beyond: ENHANCE_YOUR_CALM."""
-MAX_SETTINGS = 32
-MAX_CONTINUATIONS = 8
-"""Of one head; beyond: ENHANCE_YOUR_CALM (CVE-2024-27316)."""
-UNKNOWN_MAX_STREAMS = 100
-"""What is taken for the peer's SETTINGS_MAX_CONCURRENT_STREAMS until it has said one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +120,7 @@ class Session:
         if raised:
             _raise_kept()
         if size < 0 and received.failure is None:
-            code = _CODES.get(size, codes.PROTOCOL_ERROR)
+            code = ERROR_CODES.get(size, codes.PROTOCOL_ERROR)
             received.failure = Failure(code, self._text(size))
         if received.failure is not None:
             self._fail(received.failure)
@@ -398,10 +391,6 @@ class Session:
 
 
 _buffer = ffi.buffer
-_CODES = {
-    nghttp2.ERR_FLOODED: codes.ENHANCE_YOUR_CALM,
-    nghttp2.ERR_TOO_MANY_CONTINUATIONS: codes.ENHANCE_YOUR_CALM,
-}
 _TAKES_TURNS: Any = ffi.new("nghttp2_extpri *", {"urgency": nghttp2.URGENCY_DEFAULT, "inc": 1})
 
 
@@ -409,28 +398,3 @@ def _raise_kept() -> None:
     error = raised[0]
     raised.clear()
     raise error
-
-
-class _Library:
-    """What all sessions share."""
-
-    def __init__(self) -> None:
-        self.functions = functions = nghttp2.load()
-        self.callbacks = callbacks(functions)
-        place = ffi.new("nghttp2_option **")
-        if functions.nghttp2_option_new(place):
-            raise MemoryError
-        self.options = options = place[0]
-        functions.nghttp2_option_set_no_auto_window_update(options, 1)
-        functions.nghttp2_option_set_peer_max_concurrent_streams(options, UNKNOWN_MAX_STREAMS)
-        functions.nghttp2_option_set_max_outbound_ack(options, MAX_UNREAD_ACKS)
-        functions.nghttp2_option_set_max_settings(options, MAX_SETTINGS)
-        functions.nghttp2_option_set_max_continuations(options, MAX_CONTINUATIONS)
-        # Ours (floods.py) is lower, and ends the connection with a code that says why.
-        functions.nghttp2_option_set_stream_reset_rate_limit(options, 1 << 20, 1 << 20)
-
-
-@functools.cache
-def load_library() -> _Library:
-    """Load it, once. Raises nghttp2.LibraryError."""
-    return _Library()

@@ -133,7 +133,7 @@ class SplicedSession(Session):
             upstream, self._up.passed(), self._down.passed()
         ):
             self._runtime.counters.add("fast_path_arm_failures_total")
-            self._kernel = None
+            self._end_share()
         return self._up
 
     def _open(self, upstream: End) -> None:

@@ -175,7 +175,11 @@ def test_what_policies_do_and_which_they_are() -> None:
         idle_timeout=0.0,
         policies=("UpstreamPolicy shop/u",),
     )
-    snapshot = Snapshot(1, {LISTENER.name: LISTENER}, {LISTENER.name: only}, {"c": cluster})
+    near = Endpoint(address="10.0.0.1", port=80)
+    far = msgspec.structs.replace(near, address="10.0.0.2", priority=1)
+    ill = msgspec.structs.replace(far, address="10.0.0.3", health=Health.UNHEALTHY)
+    endpoints = EndpointSet(name="c", endpoints=(near, far, ill))
+    snapshot = Snapshot(1, {LISTENER.name: LISTENER}, {LISTENER.name: only}, {"c": cluster}, {"c": endpoints})
     request = ExplainedRequest(service="shop/web", method="GET", target="/b")
     found = explain(snapshot, request, lambda *_: compile_rules(LISTENER, only, {"c": cluster}))
     assert list(explanation_text(found)) == [
@@ -187,7 +191,7 @@ def test_what_policies_do_and_which_they_are() -> None:
         "  Does     timeout of a try 0.5 s",
         "  Does     session by cookie s",
         "  Does     hash on header x-user, cookie c, query parameter q, source address",
-        "  Cluster  c  100 %, healthy endpoints 0 of 0",
+        "  Cluster  c  100 %, healthy endpoints 2 of 3",
         "    Policy UpstreamPolicy shop/u",
         "    Does   balancing Maglev",
         "    Does   panic with fewer than 50 % healthy",
@@ -196,6 +200,7 @@ def test_what_policies_do_and_which_they_are() -> None:
         "    Does   limits connections 1, requests 2, retries 20 %, 3 at least",
         "    Does   connect timeout 1 s",
         "    Does   idle timeout none",
+        "    Does   priorities, the nearest first: 1 of 1 healthy, then 1 of 2 healthy",
         "  Timeout  none",
         "  Path     proxy, because: the route sends requests again",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from meshd.agent.filter_texts import filter_texts
-from meshd.model.listeners import HttpOptions
+from meshd.model.listeners import FailurePolicy, HttpOptions
 from meshd.model.request_policies import MILLION, Cors, Fault, Mirror, RateLimit, StringMatch, TokenBucket
 from meshd.model.routes import DirectResponse, Forward, Route, VirtualHost, WeightedCluster
 from meshd.model.view import ExplainedRequest
@@ -68,6 +68,15 @@ def test_what_is_not_for_the_request_or_the_routes_own() -> None:
     assert texts(asked, host) == [
         "fault: delay as the request asks for 100 %; abort as the request asks for 0.0001 %",
         "rate limit: none (the route's, on this node)",
+    ]
+
+
+def test_who_fails_closed() -> None:
+    closed = msgspec.structs.replace(LISTENER, failure_policy=FailurePolicy.CLOSED)
+    request = ExplainedRequest(service="web", method="GET", target="/", host="web")
+    route = Route(name="r", action=DirectResponse(status=200))
+    assert list(filter_texts(closed, BARE, route, request)) == [
+        "failure policy: closed, connections are refused while no proxy is alive"
     ]
 
 

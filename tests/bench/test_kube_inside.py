@@ -21,7 +21,7 @@ def lab(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Lab]]:
     folder: Path = tmp_path_factory.mktemp("pods")
-    manifest = manifests.write(folder, (1024, 16384), 1, headless=False)
+    manifest = manifests.write(folder, (1024, 16384), 1, "meshd-slow")
     with running_lab(manifest, nodes=1, mode=request.param) as found:
         yield request.param, found
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from meshd.bench import manifests, testbed, wanted
+from meshd.bench import h2load, manifests, testbed, wanted, wrk
 from meshd.bench.accounting import read
 from meshd.bench.checking import Question
 from meshd.bench.plan import Load
@@ -20,9 +20,10 @@ from meshd.bench.testbed import Bed
 from meshd.lab.command.client import ask
 from meshd.lab.command.protocol import GetStatus, Status
 from meshd.lab.system import cgroup
-from meshd.model.view import StatusView
+from meshd.model.view import FlowsView, StatusView
 from meshd.paths import run_dir
 from tests.support import unix_http
+from tests.support.lab import until
 
 SIZES = (16, 1024, 16384, 1048576)
 TIMES = 40
@@ -31,6 +32,8 @@ REQUESTS: dict[Protocol, int] = {"http1": TIMES, "h2": TIMES, "grpc": TIMES, "gr
 """What TIMES answers are to a proxy: a stream's messages are all of one request."""
 _UP_SECONDS = 170
 _IN_FORCE_SECONDS = 30.0
+_LOAD_SECONDS = 100
+"""At most: it is ended when it has been seen."""
 
 Beds = dict[Scenario, Bed]
 
@@ -44,7 +47,7 @@ def beds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beds]:
             folder = tmp_path_factory.mktemp(scenario)
             found[scenario] = Bed.named(prefix, scenario, folder)
         starting = {
-            scenario: bed.up(manifests.write(bed.folder, SIZES, 2, scenario == "direct", streams=True), 2)
+            scenario: bed.up(manifests.write(bed.folder, SIZES, 2, scenario, streams=True), 2)
             for scenario, bed in found.items()
         }
         problems = {name: testbed.wait(process, _UP_SECONDS) for name, process in starting.items()}
@@ -104,18 +107,20 @@ def packets(bed: Bed) -> int:
     return int(fields[1]) + int(fields[9])
 
 
-def on_the_wire(bed: Bed, placement: Placement, size: int = 16) -> int:
+def on_the_wire(bed: Bed, placement: Placement, size: int = 16, protocol: Protocol = "http1") -> int:
     before = packets(bed)
-    get(bed, placement, size)
+    get(bed, placement, size, protocol=protocol)
     return packets(bed) - before
 
 
-@pytest.mark.parametrize("size", [16, 16384])
-def test_on_one_node_the_fast_path_puts_nothing_on_the_wire(beds: Beds, size: int) -> None:
-    """But for the connection itself and its first request, which is the proxy's."""
-    assert on_the_wire(beds["direct"], "same-node", size) >= 2 * TIMES
-    assert on_the_wire(beds["meshd-slow"], "same-node", size) >= 2 * TIMES
-    assert on_the_wire(beds["meshd-fast"], "same-node", size) < TIMES // 2
+@pytest.mark.parametrize(("size", "protocol"), [*((16, p) for p in PROTOCOLS), (16384, "http1")])
+def test_on_one_node_the_fast_path_puts_nothing_on_the_wire(
+    beds: Beds, size: int, protocol: Protocol
+) -> None:
+    """But for the connection itself, and the first request of HTTP/1.1, which is the proxy's."""
+    assert on_the_wire(beds["direct"], "same-node", size, protocol) >= 2 * TIMES
+    assert on_the_wire(beds["meshd-slow"], "same-node", size, protocol) >= 2 * TIMES
+    assert on_the_wire(beds["meshd-fast"], "same-node", size, protocol) < TIMES // 2
 
 
 def test_the_sidecars_bodies_are_on_the_wire(beds: Beds) -> None:
@@ -164,10 +169,14 @@ def test_each_request_passes_the_envoy_of_the_clients_node(
     assert passed(bed, "node2", services) == before[1]
 
 
+def asked(bed: Bed, what: str) -> str:
+    """What the agent of the client's node says."""
+    return unix_http.get(run_dir(bed.lab.instance("node1")) / "agent.sock", f"/v1/{what}")
+
+
 def seen(bed: Bed) -> int:
     """Requests that the client's node has counted."""
-    document = unix_http.get(run_dir(bed.lab.instance("node1")) / "agent.sock", "/v1/status")
-    return msgspec.json.decode(document, type=StatusView).requests
+    return msgspec.json.decode(asked(bed, "status"), type=StatusView).requests
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
@@ -182,6 +191,51 @@ def test_with_the_fast_path_the_kernel_carries_all_but_the_first_request(
     assert after is not None
     assert TIMES - 2 <= after - before <= TIMES - 1
     assert seen(bed) - counted == TIMES, "each is counted, whichever way it went"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS[1:])
+def test_with_the_fast_path_connections_of_http2_are_spliced(beds: Beds, protocol: Protocol) -> None:
+    """So the proxy has none of their requests; that they are there, flows show."""
+    bed = beds["meshd-fast"]
+    before = seen(bed)
+    get(bed, "same-node", protocol=protocol)
+    assert seen(bed) == before
+
+
+PATHS: list[tuple[Scenario, Protocol, str]] = [
+    ("meshd-fast", "http1", "kernel"),
+    ("meshd-fast", "h2", "spliced"),
+    ("meshd-slow", "http1", "proxy"),
+    ("meshd-slow", "grpc", "proxy"),
+]
+
+
+@pytest.mark.parametrize(("scenario", "protocol", "path"), PATHS)
+def test_flows_show_a_load_on_its_path(beds: Beds, scenario: Scenario, protocol: Protocol, path: str) -> None:
+    bed = beds[scenario]
+    load = Load("same-node", 2, protocol=protocol)
+    h2load.prepare(bed.folder)
+    command = (
+        wrk.command(wanted.url(load), wanted.HEADERS, 2, _LOAD_SECONDS)
+        if load.is_http1
+        else h2load.command(load, wanted.HEADERS, _LOAD_SECONDS, bed.folder)
+    )
+
+    def is_on_its_path() -> bool:
+        found = msgspec.json.decode(asked(bed, "flows"), type=FlowsView).flows
+        ours = [flow for flow in found if (flow.workload, flow.path) == ("default/client", path)]
+        return any(flow.carried > TIMES or path == "proxy" for flow in ours)
+
+    with bed.running(command):
+        until(is_on_its_path)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS[1:])
+def test_with_a_route_the_proxy_has_each_request_of_http2(beds: Beds, protocol: Protocol) -> None:
+    bed = beds["meshd-fast"]
+    before = seen(bed)
+    get(bed, "same-node", route=True, protocol=protocol)
+    assert seen(bed) - before == REQUESTS[protocol]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

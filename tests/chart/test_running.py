@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import re
 import socket
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from meshd.workloads.node_pods import follow_cluster
 from tests.chart.rendering import NAMESPACE, Object, arguments, objects, one
 from tests.control.running import agent, until
 from tests.kube_api.kubeconfig import kubeconfig
+from tests.kube_api.paths import place
 from tests.kube_api.server import Server
 
 LOCAL = {"control": {"tls": {"addresses": ["127.0.0.1"]}}}
@@ -39,18 +39,6 @@ class Right(NamedTuple):
     verb: str
     group: str
     resource: str
-
-
-def _path(path: str) -> tuple[str, str, str, str]:
-    """Group, namespace, resource with its subresource, name."""
-    found = re.fullmatch(
-        r"/(?:api|apis/(?P<group>[^/]+))/[^/]+(?:/namespaces/(?P<ns>[^/]+)(?=/.))?/(?P<what>[a-z]+)"
-        r"(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?",
-        path,
-    )
-    assert found, path
-    what = f"{found['what']}/{found['sub']}" if found["sub"] else found["what"]
-    return found["group"] or "", found["ns"] or "", what, found["name"] or ""
 
 
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -82,7 +70,8 @@ class Account:
 
     async def note(self, request: http.Request) -> http.StreamResponse | None:
         """As the API server's RBAC authorizer: 403 for what no rule allows."""
-        group, namespace, resource, name = _path(request.path)
+        group, namespace, plural, name, subresource = place(request.path)
+        resource = f"{plural}/{subresource}" if subresource else plural
         verb = _VERBS.get(request.method) or ("get" if name else "list")
         if request.query.get("watch"):
             verb = "watch"

@@ -1,7 +1,8 @@
 """The official suite's GRPCRoute cases as data, and Services of our own for what else is tested of gRPC.
 
 From kubernetes-sigs/gateway-api, release v1.6.1, conformance/tests; the two RequestHeaderModifier cases came
-after it. Each case has a Service of its own in place of the suite's.
+after it, and are of the main branch at 4564255 (2026-08-21). Each case has a Service of its own in place of
+the suite's.
 """
 
 from __future__ import annotations

@@ -165,6 +165,43 @@ def test_file_that_is_being_written_keeps_its_content(
     assert not manifests.unsettled
 
 
+def test_half_of_a_file_is_not_taken_though_it_is_whole_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("1")
+    read = directory._read
+
+    async def steps(following: Next) -> None:
+        assert await following() == {"a.yaml": "1"}
+
+        def between(at: Path, status: os.stat_result) -> str | Unreadable:
+            monkeypatch.setattr(directory, "_read", read)
+            with at.open("w") as file:
+                half = read(at, status)
+                file.write("3")
+            assert half == ""
+            return half
+
+        monkeypatch.setattr(directory, "_read", between)
+        path.write_text("2")
+        assert await following() == {"a.yaml": "3"}
+
+    watching(tmp_path, steps)
+
+
+def test_a_file_that_stays_empty_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "_EMPTY_NS", 30_000_000)
+    (tmp_path / "a.yaml").write_text("1")
+
+    async def steps(following: Next) -> None:
+        assert await following() == {"a.yaml": "1"}
+        (tmp_path / "a.yaml").write_text("")
+        assert await following() == {"a.yaml": ""}
+
+    watching(tmp_path, steps)
+
+
 def test_without_inotify_the_directory_is_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left(nonblocking: bool) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
@@ -184,6 +221,8 @@ def test_without_inotify_the_directory_is_polled(tmp_path: Path, monkeypatch: py
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory, "MAX_FILE_BYTES", 3)
     (tmp_path / "link.yaml").symlink_to("nowhere")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "large.yaml").write_text("1234")
     (tmp_path / "bytes.yaml").write_bytes(b"\xff")
     os.mkfifo(tmp_path / "fifo.yaml")
@@ -192,6 +231,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "fifo.yaml": Unreadable("is no regular file"),
         "large.yaml": Unreadable("larger than 3 bytes"),
         "link.yaml": Unreadable("is a link to nothing"),
+        "loop.yaml": Unreadable("cannot be read: Too many levels of symbolic links"),
     }
 
 

@@ -75,7 +75,9 @@ def test_a_killed_replica_is_left_for_another(tmp_path: Path, by_name: bool) -> 
             for change in range(CHANGES):
                 if change == CHANGES // 3:
                     os.kill(pids.pop(lost), signal.SIGKILL)
-                (tmp_path / "web.yaml").write_text(web(f"10.1.1.{change}"))
+                # By rename: on a busy machine an empty file would be read, and all be gone for a moment.
+                (tmp_path / "web.new").write_text(web(f"10.1.1.{change}"))
+                (tmp_path / "web.new").rename(tmp_path / "web.yaml")
                 await asyncio.sleep(0.02)
             await until(node.has_endpoint(f"10.1.1.{CHANGES - 1}"), "the last change")
             assert await connected_to(pids) != lost

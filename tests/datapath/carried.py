@@ -7,11 +7,11 @@ import os
 import socket
 from collections.abc import Iterator
 
+from meshd.datapath.bell import Bell
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.flows.arming import ArmingFds, ArmingTable, Upstream
 from meshd.datapath.flows.kept_requests import KeptRequests
 from meshd.datapath.flows.table import Carried, FlowTable
-from meshd.datapath.kernel.bell import Bell
 from meshd.datapath.rules.fingerprint import cluster_id, rules_fingerprint
 from meshd.model.cluster_policies import Outlier
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet

@@ -10,7 +10,7 @@ from meshd.datapath.datapath import Datapath
 from meshd.datapath.loading import source
 from meshd.datapath.loading.carry import Conversion
 from meshd.datapath.loading.layout import Field, Layout, MapLayout, StructLayout
-from meshd.datapath.loading.programs import MAPS
+from meshd.datapath.loading.map_names import MAPS
 
 SIZES = {"B": 1, "H": 2, "I": 4, "Q": 8}
 
@@ -56,6 +56,33 @@ def test_the_layout_is_complete(datapath: Datapath) -> None:
         "PROTOCOL_TCP": 2,
         "PROTOCOL_TCP_RELAYED": 3,
     }
+
+
+# What the kernel puts before a key: a list's head and struct htab_elem. It gives objects of powers of two.
+BEFORE_A_KEY, LINE = 8 + 48, 64
+
+
+def test_clients_and_servers_programs_write_lines_of_their_own(datapath: Datapath) -> None:
+    layout = datapath.layout
+
+    def lines(name: str, *starts: str) -> set[int]:
+        """The cache lines of a record that the fields are in whose names begin so."""
+        key = BEFORE_A_KEY + layout.structs[f"{name}_key"].size
+        fields = [f for f in layout.structs[name].fields if f.name.startswith(starts)]
+        assert len(fields) >= len(starts)
+        return {(key + field.offset) // LINE for field in fields}
+
+    looked_up = {0, 1}
+    by_client = lines("flow", "connection.", "began", "requests", "request_left", "upcalls", "head.")
+    by_server = lines("flow", "responses", "begun", "redirected")
+    assert len(by_server) == 1
+    assert not looked_up & by_client | looked_up & by_server | by_client & by_server
+    for_both = lines("connection", "place", "response", "received", "redirected", "carried", "last_used")
+    assert len(for_both) == 1
+    assert not looked_up & for_both | for_both & lines("connection", "head.")
+    for name, size in (("flow", 1024), ("connection", 512)):
+        shape = layout.maps[f"{name}s"]
+        assert BEFORE_A_KEY + shape.key_size + shape.value_size <= size
 
 
 def test_json_keeps_everything(datapath: Datapath) -> None:

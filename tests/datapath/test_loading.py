@@ -21,8 +21,9 @@ from meshd.datapath.errors import DatapathError
 from meshd.datapath.flows.table import OriginalDestination
 from meshd.datapath.kernel import bpf
 from meshd.datapath.loading import source
+from meshd.datapath.loading.map_names import MAPS
 from meshd.datapath.loading.pins import Pins
-from meshd.datapath.loading.programs import CGROUP_PROGRAMS, MAPS, PROGRAMS
+from meshd.datapath.loading.programs import CGROUP_PROGRAMS, PROGRAMS
 from meshd.model.listeners import Protocol
 from meshd.model.snapshot import Snapshot
 from tests.datapath.mesh import Mesh

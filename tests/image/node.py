@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from meshd.control.token_review import NODE_NAME
 from meshd.datapath.kernel import cgroup
 from tests.chart.rendering import NAMESPACE, Object, objects, one
 from tests.kube_api.server import Server
@@ -28,7 +29,10 @@ HOST = f"meshd-control.{NAMESPACE}.svc"
 AGENT = "meshd-agent"
 REVIEW = {
     "authenticated": True,
-    "user": {"username": f"system:serviceaccount:{NAMESPACE}:{AGENT}"},
+    "user": {
+        "username": f"system:serviceaccount:{NAMESPACE}:{AGENT}",
+        "extra": {NODE_NAME: [NODE]},
+    },
     "audiences": ["meshd-control"],
 }
 SERVER = "python3 -m http.server --directory /usr/share/common-licenses --protocol HTTP/1.1 8080"

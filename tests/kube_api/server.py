@@ -12,7 +12,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import web
 
@@ -20,6 +20,7 @@ from meshd.kube_api.resource import Resource
 from tests.kube_api import discovery, selectors, writing
 from tests.kube_api.faults import Faults, Stream
 from tests.kube_api.kinds import KINDS, NAMESPACES, ROUTES, SERVICES, SLICES
+from tests.kube_api.paths import Place, place
 from tests.kube_api.store import Event, Key, Object, Store
 from tests.kube_api.writing import Asked, RefusedError
 
@@ -28,23 +29,6 @@ Interceptor = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 MAX_OBJECT_BYTES = 3 * 1024 * 1024
 """Of a request (kube-apiserver MaxRequestBodyBytes)."""
 _DELETED = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
-
-
-class _Path(NamedTuple):
-    """What a request's path names."""
-
-    namespace: str
-    plural: str
-    name: str = ""
-    subresource: str = ""
-
-
-def _path(path: str) -> _Path:
-    parts = path.strip("/").split("/")
-    at = 3 if parts[0] == "apis" else 2
-    if parts[at] == "namespaces" and len(parts) > at + 2 and parts[at + 2] != "status":
-        return _Path(parts[at + 1], *parts[at + 2 :])
-    return _Path("", *parts[at:])
 
 
 def _refusal(code: int, reason: str, message: str = "") -> web.Response:
@@ -160,9 +144,10 @@ class Server:
             return answer
         if (known := discovery.answer(request.path, self.installed.values())) is not None:
             return web.json_response(known)
-        if request.path.count("/") < 3:
+        try:
+            path = place(request.path)
+        except ValueError:
             return _refusal(404, "NotFound", "the server could not find the requested resource")
-        path = _path(request.path)
         if path.plural == "tokenreviews":
             given = await request.json()
             status = self.tokens.get(given["spec"]["token"], {"authenticated": False})
@@ -175,7 +160,7 @@ class Server:
         except RefusedError as error:
             return _refusal(error.code, error.reason, str(error))
 
-    async def _answer(self, request: web.Request, resource: Resource, path: _Path) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, resource: Resource, path: Place) -> web.StreamResponse:
         if request.method != "GET":
             return await self._write(request, resource, path)
         if path.name:
@@ -191,7 +176,7 @@ class Server:
         self.lists.append(dict(request.query))
         return self._list(request, resource, path.namespace)
 
-    async def _write(self, request: web.Request, resource: Resource, path: _Path) -> web.Response:
+    async def _write(self, request: web.Request, resource: Resource, path: Place) -> web.Response:
         body = await request.read()
         asked = Asked(
             resource, path.namespace, path.name, path.subresource, request.query, request.content_type, body
@@ -216,8 +201,8 @@ class Server:
             case "DELETE":
                 for each in self.store.found(path.plural, path.namespace, selectors.matcher(request.query)):
                     meta = each["metadata"]
-                    place = {"namespace": meta.get("namespace", ""), "name": meta["name"], "body": b""}
-                    writing.delete(self.store, asked._replace(**place))
+                    one = {"namespace": meta.get("namespace", ""), "name": meta["name"], "body": b""}
+                    writing.delete(self.store, asked._replace(**one))
                 await self._tell()
                 return web.json_response(_DELETED)
             case other:

@@ -65,6 +65,8 @@ def create(store: Store, asked: Asked) -> Object:
     made = _located(asked, asked.given())
     if not made["metadata"].get("name") and (prefix := made["metadata"].get("generateName")):
         made["metadata"]["name"] = f"{prefix}{store.version:05x}"
+    if not made["metadata"].get("name"):
+        raise RefusedError(422, "Invalid", "metadata.name: Required value: name or generateName is required")
     asked = asked._replace(name=made["metadata"]["name"])
     if asked.key in store.objects:
         raise RefusedError(409, "AlreadyExists", f'{asked.resource.plural} "{asked.name}" already exists')
@@ -80,9 +82,7 @@ def replace(store: Store, asked: Asked) -> Object:
     held = _held(store, asked)
     given = _located(asked, asked.given())
     _same_version(asked, held, given)
-    given["metadata"] |= {
-        name: held["metadata"][name] for name in ("managedFields",) if name in held["metadata"]
-    }
+    given["metadata"] |= _owners(held)
     made = ownership.updated(held, _own_part(asked, held, given), asked.manager, asked.subresource)
     return _put(store, asked, held, made)
 
@@ -191,14 +191,17 @@ def _same_version(asked: Asked, held: Object, made: Object) -> None:
 def _own_part(asked: Asked, held: Object, made: Object) -> Object:
     """The object with what this way of writing may change: the status only, or all else."""
     if asked.subresource == "status":
-        taken = {**held, "metadata": made["metadata"] | {"labels": held["metadata"].get("labels")}}
-        if taken["metadata"]["labels"] is None:
-            del taken["metadata"]["labels"]
-        return {**taken, **({"status": made["status"]} if "status" in made else {})}
+        taken = {**held, "metadata": held["metadata"] | _owners(made)}
+        return {**taken, "status": made["status"]} if "status" in made else taken
     if not has_status(asked.resource):
         return made
     rest = {name: value for name, value in made.items() if name != "status"}
     return {**rest, **({"status": held["status"]} if "status" in held else {})}
+
+
+def _owners(made: Object) -> Object:
+    name = "managedFields"
+    return {name: made["metadata"][name]} if name in made["metadata"] else {}
 
 
 def _put(store: Store, asked: Asked, held: Object | None, made: Object) -> Object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from meshd.bench.plan import standard_loads
+from meshd.bench.plan import Load, standard_loads
 from meshd.bench.results import (
     PLACEMENTS,
     SCENARIOS,
@@ -96,6 +96,7 @@ def one_round(case: Case, number: int, wobble: float) -> Round:
     parties: dict[Party, float] = {"client": 2.1, "app": 3.0 + copied / 2, "softirq": 0.9 * far}
     if scenario != "direct":
         parties["proxy"] = 0.2 if scenario == "meshd-fast" else 0.9 * PER_REQUEST_US[scenario]
+    carried: dict[Scenario, float] = {"meshd-slow": 0.0, "meshd-fast": 99.98}
     steal = 4.2 if number == 3 else 0.4
     return Round(
         round=number,
@@ -107,7 +108,7 @@ def one_round(case: Case, number: int, wobble: float) -> Round:
         max_us=p50 * (4 + 5 * tail) / wobble,
         cpu_us_per_request=sum(parties.values()),
         cpu_by_party=parties,
-        carried_percent={"meshd-slow": 0.0, "meshd-fast": 99.98}.get(scenario),
+        carried_percent=carried.get(scenario) if case.protocol.startswith("http1") else None,
         steal_percent=steal,
         noisy=steal > 3.0,
     )
@@ -183,10 +184,8 @@ def report(*rows: Row, partial: bool = False, memory: tuple[Memory, ...] = ()) -
 def full() -> Report:
     """What `meshd bench` could find."""
     rows = [measured(load.case(name)) for load in standard_loads(PLACEMENTS) for name in SCENARIOS]
-    rows += [
-        not_measured(case(scenario, protocol="h2"), "the bench has no HTTP/2 load yet")
-        for scenario in SCENARIOS
-    ]
+    streams = Load("same-node", protocol="grpc-stream", rate=1000)
+    rows += [not_measured(streams.case(scenario), streams.impossible) for scenario in SCENARIOS]
     memory = tuple(
         Memory(scenario=scenario, pods=pods, rss_mb=node + pods * pod, pss_mb=0.9 * (node + pods * pod))
         for scenario, (node, pod) in MESH_MB.items()

@@ -235,10 +235,11 @@ def _deployment(where: str, name: str, labels: Mapping[str, str], pod: Object) -
 def _services(of: Scenario, server: str, kind: str) -> list[Object]:
     """The lab's own objects, in the scenario's namespace. "near" is written in them for any server."""
     near = wanted.SERVERS["same-node"]
-    found: list[Object] = json.loads(json.dumps(manifests.services()).replace(near, server))
+    found: list[Object] = json.loads(json.dumps(manifests.services("meshd-slow")).replace(near, server))
     chosen = [one for one in found if one["kind"] == kind]
     for one in chosen:
         one["metadata"]["namespace"] = namespace(of)
         if kind == "Service" and _is_meshd(of):
-            one["metadata"]["annotations"] = {FAST_PATH: "off" if of == "meshd-slow" else "on"}
+            fast = {FAST_PATH: "on", **manifests.FAST}
+            one["metadata"]["annotations"] = {FAST_PATH: "off"} if of == "meshd-slow" else fast
     return chosen

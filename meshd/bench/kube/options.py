@@ -20,7 +20,7 @@ class Options:
     """The options of ``--kube``."""
 
     image: str = f"meshd:{__version__}"
-    """Of the client: it has this meshd for its python3, and wrk."""
+    """Of the client and the streams' server: it has this meshd for its python3, wrk and h2load."""
     server_image: str = "nginx:1.28"
     """Of the server: it has nginx and a shell."""
     sidecar_label: tuple[str, str] = ("istio-injection", "enabled")

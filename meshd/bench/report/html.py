@@ -12,8 +12,9 @@ from meshd.bench.report.styles import CHART, PAGE
 from meshd.bench.report.tables import Table
 from meshd.bench.results import BASES, Case, Report, Scenario
 
-_MOST_DRAWN = 18
-"""Loads that have charts; the rest have their table. It bounds the page's size."""
+_MOST_DRAWN, _MOST_DOTS = 18, 36
+"""Loads that have charts of their own, the rest have their table; and that are in those of all. It bounds the
+page's size."""
 
 
 def page(report: Report) -> str:
@@ -89,7 +90,7 @@ def _loads(report: Report, found: Sequence[Load]) -> Iterable[Markup]:
             "p", "Also where meshd is slower. Each is a median of the ratios within a round.", class_="quiet"
         )
         yield element("div", _table(summary), class_="box tables loads")
-    yield _charts(charts.overview(found[:_MOST_DRAWN], "rps"), charts.overview(found[:_MOST_DRAWN], "p99_us"))
+    yield _charts(charts.overview(found[:_MOST_DOTS], "rps"), charts.overview(found[:_MOST_DOTS], "p99_us"))
     for i, load in enumerate(found[1:], 1):
         drawn = (charts.compared(load, "rps"), charts.distribution(load)) if i < _MOST_DRAWN else ()
         yield element(

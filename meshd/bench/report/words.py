@@ -20,7 +20,8 @@ MEANING: Mapping[Scenario, str] = {
     "node-proxy": "one Envoy a node for all its pods",
     "node-proxy-sockmap": "the same, with sockmap acceleration between app and Envoy",
     "meshd-slow": "meshd with its fast path off: its proxy takes every request",
-    "meshd-fast": "meshd as installed: the kernel carries what it can, its proxy the rest",
+    "meshd-fast": "meshd as installed: the kernel carries what it can, its proxy the rest; "
+    "connections of HTTP/2 are spliced (meshd.io/http2-fast-path) where no route has something to decide",
 }
 PLACEMENT: Mapping[Placement, str] = {"same-node": "same node", "two-nodes": "two nodes"}
 PROTOCOL: Mapping[Protocol, str] = {

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from meshd import log
-from meshd.datapath.flows.keys import packed_address
-from meshd.datapath.kernel.bell import Bell, agent_place
+from meshd.datapath.addresses import packed_address
+from meshd.datapath.bell import Bell, agent_place
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Layout
 from meshd.datapath.rules.fingerprint import cluster_id

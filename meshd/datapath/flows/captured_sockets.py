@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from meshd.datapath.flows.keys import ConnectionKeys, End, FlowKeys, packed_address
+from meshd.datapath.addresses import End, packed_address
+from meshd.datapath.flows.keys import ConnectionKeys, FlowKeys
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Layout
 

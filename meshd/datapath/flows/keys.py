@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import socket
-
+from meshd.datapath.addresses import End, address_text, packed_address
 from meshd.datapath.loading.layout import Layout
-from meshd.datapath.services.slots import V4_MAPPED
-
-End = tuple[str, int]
-"""An address as text, IPv4 not as v4-mapped, and a port."""
 
 
 class FlowKeys:
@@ -46,19 +40,3 @@ class ConnectionKeys:
         """The server's end."""
         _, _, address, port = self._codec.unpack(key)
         return address_text(address), port
-
-
-@functools.lru_cache(maxsize=1024)
-def packed_address(address: str) -> bytes:
-    """An address as the maps hold it. Raises OSError for a text that is none."""
-    if ":" in address:
-        return socket.inet_pton(socket.AF_INET6, address)
-    return V4_MAPPED + socket.inet_pton(socket.AF_INET, address)
-
-
-@functools.lru_cache(maxsize=8192)
-def address_text(packed: bytes) -> str:
-    """An address that the maps hold, in canonical text form; IPv4 never as v4-mapped."""
-    if packed.startswith(V4_MAPPED):
-        return socket.inet_ntop(socket.AF_INET, packed[len(V4_MAPPED) :])
-    return socket.inet_ntop(socket.AF_INET6, packed)

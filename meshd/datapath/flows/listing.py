@@ -6,7 +6,8 @@ import enum
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from meshd.datapath.flows.keys import ConnectionKeys, End, FlowKeys, address_text
+from meshd.datapath.addresses import End, address_text
+from meshd.datapath.flows.keys import ConnectionKeys, FlowKeys
 from meshd.datapath.kernel.bpf_batch import entries
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Codec, Layout

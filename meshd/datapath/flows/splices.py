@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from meshd.datapath.addresses import End
 from meshd.datapath.flows.frame_position import Position
-from meshd.datapath.flows.keys import ConnectionKeys, End
+from meshd.datapath.flows.keys import ConnectionKeys
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Codec, Layout
 

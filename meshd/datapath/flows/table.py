@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from meshd.datapath.flows.keys import FlowKeys, address_text
+from meshd.datapath.addresses import address_text
+from meshd.datapath.flows.keys import FlowKeys
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Layout
 

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Layout, StructLayout
+from meshd.datapath.loading.map_names import CARRIED_MAPS
 from meshd.datapath.loading.pins import Pins
-from meshd.datapath.loading.versions import CARRIED_MAPS
 
 # Not: origins (on sockets, out of our reach), clients and the like (their values are sockets), joined_ends
 # (which say what these do), spliced and what goes with it (likewise: their workers hold on to the old ones),

@@ -15,7 +15,8 @@ from meshd.datapath.kernel.btf import BadBtfError, Btf, member_offsets
 from meshd.datapath.loading import source
 from meshd.datapath.loading.kept_unit import Kept, kept_map, running_kernel, with_places
 from meshd.datapath.loading.layout import Layout, MapLayout, Shapes
-from meshd.datapath.loading.programs import MAPS, PROGRAMS, Program
+from meshd.datapath.loading.map_names import MAPS
+from meshd.datapath.loading.programs import PROGRAMS, Program
 
 # The shim tree stands in for the running kernel's headers; bcc reads this when it compiles.
 os.environ["BCC_KERNEL_SOURCE"] = str(source.SHIM)

@@ -18,8 +18,8 @@ from meshd.datapath.kernel import bpf
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading import attachment, carry
 from meshd.datapath.loading.layout import Layout
+from meshd.datapath.loading.map_names import CARRIED_MAPS
 from meshd.datapath.loading.pins import Pins
-from meshd.datapath.loading.versions import CARRIED_MAPS
 
 _PLACE = struct.Struct("=I")
 

@@ -20,7 +20,8 @@ from meshd import kept_file
 from meshd.datapath.errors import DatapathError
 from meshd.datapath.kernel import bpf
 from meshd.datapath.loading.layout import Layout
-from meshd.datapath.loading.programs import INNER_MAPS, Program
+from meshd.datapath.loading.map_names import INNER_MAPS
+from meshd.datapath.loading.programs import Program
 
 _INSTRUCTION = struct.Struct("=BBhi")
 _LOAD_64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW

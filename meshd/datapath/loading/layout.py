@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from meshd.datapath.kernel.btf import Btf
-from meshd.datapath.loading.versions import SIDE_BY_SIDE, WORKER_MAPS
+from meshd.datapath.loading.map_names import SIDE_BY_SIDE, WORKER_MAPS
 
 _INTEGER_FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 

@@ -21,8 +21,9 @@ from meshd.datapath.kernel import bpf
 from meshd.datapath.loading import source
 from meshd.datapath.loading.kept_unit import KeptUnit, alone, keep, kept_unit
 from meshd.datapath.loading.layout_file import write_layout
+from meshd.datapath.loading.map_names import MAPS
 from meshd.datapath.loading.pins import Pins
-from meshd.datapath.loading.programs import MAPS, PROGRAMS
+from meshd.datapath.loading.programs import PROGRAMS
 from meshd.paths import CACHE_DIR
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meshd.datapath.flows.keys import End, address_text, packed_address
+from meshd.datapath.addresses import End, address_text, packed_address
 from meshd.datapath.kernel.bpf_batch import entries
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Layout

@@ -14,13 +14,13 @@ import msgspec
 from meshd.agent.kernel_counts import rule_names
 from meshd.agent.kernel_totals import KernelTotals, RuleNames
 from meshd.agent.totals import RequestKey, RequestTotal
+from meshd.datapath.bell import Bell
 from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.flows.arming import ArmingFds, ArmingTable
 from meshd.datapath.flows.kept_requests import KeptRequests
 from meshd.datapath.flows.splices import SpliceFds, SpliceTable
 from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
-from meshd.datapath.kernel.bell import Bell
 from meshd.datapath.rules.fingerprint import rules_fingerprint
 from meshd.model.clusters import Cluster, Endpoint, EndpointSet
 from meshd.model.routes import Forward, PathExact, Route, RouteMatch, WeightedCluster

@@ -13,7 +13,8 @@ from proxy.http2 import codes, nghttp2
 from proxy.http2.events import Settings
 from tests.proxy.http2.pairs import SETTINGS, frame
 from tests.proxy.http2.proxied import POST, asked, proxied, retrying, status
-from tests.support.http2_server import OK, Http2Server, serving
+from tests.support.http2_client import Http2Client
+from tests.support.http2_server import OK, Http2Server, Request, serving
 from tests.support.http_bed import (
     Script,
     by_connection,
@@ -55,6 +56,47 @@ def test_what_was_not_touched_is_sent_again_whatever_it_is(first: Script) -> Non
         assert status(asked(proxy, POST)) == 200
         assert proxy.counter("upstream_replays_total") == 1
         assert proxy.counter("upstream_retries_total") == 0
+
+
+@pytest.mark.parametrize("goes", [True, False], ids=["GOAWAY", "REFUSED_STREAM"])
+def test_a_body_that_comes_after_its_head_is_sent_again_with_it(goes: bool) -> None:
+    """As each call of gRPC comes: in HTTP/2 a body is a frame of its own, and the head has gone by then."""
+    seen: list[Request] = []
+
+    def takes_it(sock: socket.socket) -> None:
+        answer(Http2Server(sock))
+
+    def answer(peer: Http2Server) -> None:
+        seen.append(peer.whole_request())
+        peer.respond(seen[0].stream)
+        peer.drop()
+
+    def refuses(sock: socket.socket) -> None:
+        peer = Http2Server(sock)
+        peer.session.reset(peer.whole_request().stream, codes.REFUSED_STREAM)
+        answer(peer)
+
+    script = by_connection(_going, takes_it) if goes else refuses
+    with proxied(script) as (proxy, _), Http2Client(proxy.connect()) as client:
+        stream = client.request(client.head(b"POST"), ended=False)
+        eventually(lambda: proxy.caller.connections() == 1)
+        client.session.send(stream, b"hello ")
+        client.flush()
+        client.session.finish(stream, b"world", [(b"x-sum", b"2")])
+        client.flush()
+        assert client.answer(stream).status == 200
+        assert (seen[0].body, seen[0].trailers) == (b"hello world", [(b"x-sum", b"2")])
+        assert proxy.counter("upstream_replays_total") == 1
+
+
+def test_a_body_that_is_too_long_to_be_kept_is_not_sent_again() -> None:
+    with proxied(by_connection(_refusing, serving)) as (proxy, _), Http2Client(proxy.connect()) as client:
+        stream = client.request(client.head(b"POST"), ended=False)
+        eventually(lambda: proxy.caller.connections() == 1)
+        client.session.finish(stream, bytes(200_000))
+        client.flush()
+        assert client.answer(stream).status == 503
+        assert proxy.counter("upstream_replays_total") == 0
 
 
 def test_a_server_that_never_touches_anything() -> None:

@@ -20,7 +20,7 @@ from tests.proxy.spliced.made_frames import (
     Frame,
     read,
 )
-from tests.support.http_bed import eventually
+from tests.support.http_bed import Script, eventually
 
 
 def exactly(sock: socket.socket, count: int) -> bytes:
@@ -103,6 +103,16 @@ class End:
                 self.goaways += 1
             elif frame.type == PING:
                 self._answers.append(Frame(PING, ACK, 0, frame.payload))
+
+
+def keeping(accepted: list[socket.socket], done: threading.Event) -> Script:
+    """A server that leaves its connections to a Talk."""
+
+    def script(sock: socket.socket) -> None:
+        accepted.append(sock)
+        done.wait(300)
+
+    return script
 
 
 class Talk:

@@ -24,7 +24,7 @@ from tests.proxy.spliced.made_frames import (
     Frame,
     read,
 )
-from tests.proxy.spliced.talk import Talk, exactly
+from tests.proxy.spliced.talk import Talk, exactly, keeping
 from tests.support.http2_client import Http2Client
 from tests.support.http2_server import Http2Server, serving
 from tests.support.http_bed import Bed, Script, Server, config, eventually, refusing_ports, server
@@ -196,11 +196,7 @@ def test_a_server_that_resets_resets_its_client() -> None:
 def test_bytes_are_right_while_it_ends() -> None:
     accepted: list[socket.socket] = []
     done = threading.Event()
-
-    def script(sock: socket.socket) -> None:
-        accepted.append(sock)
-        done.wait(300)
-
+    script = keeping(accepted, done)
     with splicing(script) as (bed, (web,)), bed.connect() as client:
         try:
             talk = Talk(client, accepted, 7)

@@ -16,7 +16,7 @@ from meshd.model.clusters import Cluster, HttpVersion
 from meshd.model.routes import Forward, Route, WeightedCluster
 from meshd.model.wire import Drain
 from tests.proxy.spliced.made_frames import DATA, PREFACE, SETTINGS, Frame
-from tests.proxy.spliced.talk import Talk, exactly, wait_for
+from tests.proxy.spliced.talk import Talk, exactly, keeping, wait_for
 from tests.proxy.worker import busy_caller
 from tests.proxy.worker.agent_end import WorkerProcess
 from tests.proxy.worker.echo_server import Echo
@@ -123,11 +123,7 @@ def _holding(wait: threading.Event, go: threading.Event) -> Script:
 def test_bytes_are_right_wherever_the_way_changes(bed: FastPathBed) -> None:
     accepted: list[socket.socket] = []
     done = threading.Event()
-
-    def script(sock: socket.socket) -> None:
-        accepted.append(sock)
-        done.wait(300)
-
+    script = keeping(accepted, done)
     web = spliced(bed, script)
     try:
         talks = [Talk(bed.connect(), accepted, seed) for seed in range(4)]
@@ -245,7 +241,7 @@ def test_no_call_fails_when_the_config_changes_under_load(bed: FastPathBed, echo
         found = json.loads(out)
         assert found["failures"] == []
         assert found["answered"] == echo.calls
-        assert len(echo.peers) == 5
+        assert len(echo.peers) >= 5
         spliced_calls = counter(bed, "http2_spliced_requests_total")
         assert spliced_calls + sum(bed.statuses().values()) == echo.calls
     finally:
