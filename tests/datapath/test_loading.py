@@ -282,59 +282,6 @@ def test_an_upgrade_of_layouts_carries_the_maps_over(
         back.close()
 
 
-HAND_OVER = """
-import sys
-from pathlib import Path
-from meshd.datapath.datapath import ensure_loaded
-datapath = ensure_loaded(sys.argv[1], Path(sys.argv[2]), in_use=True)
-handover = datapath.handover
-def flows():
-    opened = datapath.open_map("flows")
-    count = len(list(opened))
-    opened.close()
-    return count
-print(handover.state.value, flows(), flush=True)
-sys.stdin.readline()
-handover.switch()
-print(handover.state.value, flows(), flush=True)
-sys.stdin.readline()
-handover.finish()
-print(handover.state.value, flows(), flush=True)
-datapath.close()
-"""
-
-
-def test_programs_whose_workers_need_other_maps_wait_for_them(
-    mesh: Mesh, instance: str, cgroup: Path, other_version: Path
-) -> None:
-    mesh.service([VIP], 80, Protocol.HTTP)
-    flow = other_version / "bpf" / "types" / "flow.h"
-    replace(flow, "struct flow {\n", "struct flow {\n\t__u64 novel;\n")
-    before = attached_programs(instance)
-    command = [sys.executable, "-W", "ignore::ResourceWarning", "-c", HAND_OVER, instance, str(cgroup)]
-    environment = {**os.environ, "PYTHONPATH": str(other_version)}
-    with subprocess.Popen(
-        command, cwd=other_version, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdin is not None
-        assert other.stdout is not None
-        assert other.stdout.readline() == "waiting 0\n"
-        assert attached_programs(instance) == before
-        mesh.connect(VIP, 80)
-        accepted = mesh.accept(mesh.proxy4)
-        assert mesh.record(accepted) == OriginalDestination(VIP, 80)
-        print(file=other.stdin, flush=True)
-        assert other.stdout.readline() == "switched 1\n"
-        assert not set(before.values()) & set(attached_programs(instance).values())
-        client = mesh.connect(VIP, 80)
-        assert client.getpeername() == (VIP, 80)
-        print(file=other.stdin, flush=True)
-        assert other.stdout.readline() == "finished 2\n"
-    assert other.returncode == 0
-    assert len(list(Pins(instance).maps.iterdir())) == len(MAPS)
-    ensure_loaded(instance, cgroup).close()
-
-
 def _counters(instance: str, folder: Path) -> dict[str, int]:
     script = (
         "import json, sys; from meshd.datapath.datapath import Datapath;"
