@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import struct
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from meshd.model.snapshot import Snapshot
 from meshd.model.wire import LATENCY_BUCKETS
 from meshd.model.workload import Workload
 from tests.datapath.mesh import Mesh
+from tests.support.http_bed import eventually
 
 NAME = "demo/web:80"
 COOKIE = 4711
@@ -75,7 +77,18 @@ class Counters:
             buckets[2] = count
             packed = struct.pack(f"={len(buckets)}Q", *buckets)
             value += self._count.pack(count, count * 2_000_000, packed)
-        self.requests[self._row.pack(*row)] = value
+        key = self._row.pack(*row)
+        eventually(lambda: self._is_put(key, value))
+
+    def _is_put(self, key: bytes, value: bytes) -> bool:
+        """The kernel makes room for entries in the background, and may be behind (ENOMEM)."""
+        try:
+            self.requests[key] = value
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            return False
+        return True
 
     def upcall(self, service: int, reason: int, *counts: int) -> None:
         padded = (*counts, *([0] * (possible_cpus() - len(counts))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -258,22 +258,29 @@ def test_access_log_file_and_its_rotation(
     eventually(lambda: path.read_text().count("\n") == 1)
 
 
+def _ask_all(clients: Sequence[socket.socket]) -> None:
+    for client in clients:
+        client.sendall(get())
+    for client in clients:
+        assert read_response(client)[1] == b"hello"
+
+
 def test_ten_thousand_keep_alive_connections(
     mesh: Mesh, agent: AgentEnd, worker: WorkerProcess, serve: Serve
 ) -> None:
     count = 10_000
     bring_up(mesh, agent, serve(answering(ok())).port)
-    assert exchange(mesh.connect(VIP, SERVICE_PORT)) == b"hello"
+    with mesh.connect(VIP, SERVICE_PORT) as client:
+        assert exchange(client) == b"hello"
     before = worker.resident_bytes()
-    clients = [mesh.connect(VIP, SERVICE_PORT) for _ in range(count - 1)]
-    for _ in range(2):
-        for start in range(0, len(clients), 100):
-            batch = clients[start : start + 100]
-            for client in batch:
-                client.sendall(get())
-            for client in batch:
-                assert read_response(client)[1] == b"hello"
-    assert agent.stats().gauges["downstream_connections"] == count
+    clients: list[socket.socket] = []
+    while len(clients) < count:  # none is silent for long: that would end it
+        batch = [mesh.connect(VIP, SERVICE_PORT) for _ in range(100)]
+        _ask_all(batch)
+        clients += batch
+    for start in range(0, count, 100):
+        _ask_all(clients[start : start + 100])
+    eventually(lambda: agent.stats().gauges["downstream_connections"] == count)
     each = (worker.resident_bytes() - before) / count
     print(f"{each / 1024:.1f} KB resident for each of {count} idle keep-alive connections")
     assert each < 40 * 1024
