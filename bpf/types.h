@@ -283,6 +283,13 @@ struct bad_answer {
 	__u32 zero;
 };
 
+/* A socket that a process read by splice(2). */
+struct spliced_socket {
+	__u64 inode; /* as in /proc/PID/fd */
+	__u32 process;
+	__u32 zero;
+};
+
 enum path_kind {
 	PATH_EXACT = 1,
 	PATH_PREFIX = 2, /* by elements; "/" is the empty path's hash */

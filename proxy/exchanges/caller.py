@@ -13,6 +13,7 @@ from proxy.exchanges.http1_pool import Http1Pool
 from proxy.exchanges.http2_pool import Http2Pool
 from proxy.exchanges.pool import Pool
 from proxy.exchanges.server_version import speaks_http2
+from proxy.exchanges.upstream import Upstream
 from proxy.runtime import Runtime
 
 _PoolKey = tuple[str, str, int, bool]
@@ -75,6 +76,16 @@ class Caller:
     def known_pool(self, cluster: str, address: str, port: int) -> Pool | None:
         """The same for HTTP/1.1; None: there have been none for a while."""
         return self._pools.get((cluster, address, port, False))
+
+    def connection_between(self, local: str, server: tuple[str, int]) -> Upstream | None:
+        """The one of HTTP/1.1 from ``local``, ``address:port``, to a server; None: there is none."""
+        for (_, *endpoint, http2), pool in self._pools.items():
+            if not http2 and (*endpoint,) == server:
+                assert isinstance(pool, Http1Pool)
+                for connection in pool:
+                    if connection.local_address() == local:
+                        return connection
+        return None
 
     def open_socket(self, family: socket.AddressFamily) -> socket.socket:
         """A non-blocking TCP socket in the workload's namespace. Raises OSError."""

@@ -280,6 +280,16 @@ class Upstream(asyncio.Protocol):
             return 0
         return table.kinds["UPSTREAM_REMOTE"]
 
+    @property
+    def transport(self) -> asyncio.Transport:
+        """OwnEnd: of the connection."""
+        return self._transport
+
+    def leave_kernel(self, now: float) -> bool:
+        """OwnEnd: the server's socket can take no more of what the kernel brings."""
+        self.kind = 0
+        return self.flow is None or self.flow.is_without_kernel()
+
     def consumed(self) -> int:
         """Bytes received since the kernel can use it for a server on another node."""
         return self.received - self._entered_at

@@ -17,7 +17,7 @@ from proxy.exchanges.upstream import Upstream
 from proxy.fast.kernel_flow import GRACE_SECONDS, KernelFlow, Stage, Turn
 from proxy.fast.own_connections import OwnConnections
 from proxy.fast.path import FastPath
-from proxy.fast.settling import Settling
+from proxy.fast.settling import REMOTE_END_SECONDS, Settling
 
 if TYPE_CHECKING:
     from proxy.exchanges.downstream import Downstream
@@ -37,6 +37,7 @@ class FastFlow:
     __slots__ = (
         "_down",
         "_kernel",
+        "_left_at",
         "_most",
         "_next_look",
         "_own",
@@ -58,6 +59,8 @@ class FastFlow:
         self._quiet_since = 0.0
         self._next_look = 0.0
         self._watched = False
+        self._left_at: float | None = None
+        """When the client's socket began to leave the kernel's maps: it is the proxy's from then on."""
 
     def belongs_to(self, downstream: Downstream) -> None:
         """Called once, before anything else."""
@@ -112,6 +115,7 @@ class FastFlow:
         down = self._down
         return (
             not self._settling.pipelines
+            and self._left_at is None
             and not down.eof
             and not down.listener.removed
             and self._path.is_on()
@@ -139,6 +143,23 @@ class FastFlow:
     def disarm(self) -> None:
         """Let the kernel carry nothing more. What it carries goes on."""
         self._kernel.disarm(self._down.runtime.loop.time())
+
+    def is_without_kernel(self) -> bool:
+        """Whether nothing is carried, nor will be before the next arming. False: it will be so before long."""
+        if not self._kernel.armed:
+            return True
+        self.disarm()
+        self._next_look = 0.0
+        return False
+
+    def leave(self, now: float) -> bool:
+        """Have the kernel carry nothing more, ever. Whether nothing is on its way to the client any more."""
+        if self._left_at is None:
+            self._left_at = now
+        if not self.is_without_kernel():
+            return False
+        carried = self._kernel.carried()
+        return carried is None or not carried.remote or now - self._left_at > REMOTE_END_SECONDS
 
     # -- the client's side ---------------------------------------------------------------------------
 
