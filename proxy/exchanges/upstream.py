@@ -288,7 +288,7 @@ class Upstream(asyncio.Protocol):
     def leave_kernel(self, now: float) -> bool:
         """OwnEnd: the server's socket can take no more of what the kernel brings."""
         self.kind = 0
-        return self.flow is None or self.flow.is_without_kernel()
+        return self.flow is None or self.flow.leave_server(self, now)
 
     def consumed(self) -> int:
         """Bytes received since the kernel can use it for a server on another node."""

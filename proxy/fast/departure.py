@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import socket
 import struct
-from typing import Protocol
+from typing import Protocol, cast
 
 from meshd.datapath.flows.keys import End
 from meshd.datapath.kernel.bpf_map import Map
@@ -27,7 +27,7 @@ _SIOCOUTQ = 0x5411  # linux/sockios.h: TIOCOUTQ
 
 
 class OwnEnd(Protocol):
-    """The worker's end of the connection."""
+    """The worker's end of the connection: asyncio's protocol of it."""
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -39,11 +39,37 @@ class OwnEnd(Protocol):
         ``now``: by the loop's clock.
         """
 
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes from the app."""
+
+    def eof_received(self) -> bool | None:
+        """asyncio: the app has sent its last byte."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is gone."""
+
     def pause_writing(self) -> None:
         """asyncio: too much waits to be sent."""
 
     def resume_writing(self) -> None:
         """asyncio: enough of it has gone."""
+
+
+class _Gate(asyncio.Protocol):
+    """Stands between an end and its transport, and lets the end not hear that there is room to write."""
+
+    def __init__(self, own: OwnEnd) -> None:
+        self.own = own
+        own.pause_writing()
+
+    def data_received(self, data: bytes) -> None:
+        self.own.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self.own.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.own.connection_lost(exc)
 
 
 class Departure:
@@ -61,6 +87,8 @@ class Departure:
         self._questions = questions
         self._app = app
         self._taken = bytearray()
+        self.taken = 0
+        """Bytes that have been read in the app's place."""
 
     def is_done(self, own: OwnEnd, now: float) -> bool:
         """Go on with it. False: ask again soon. Raises OSError: it cannot be done."""
@@ -72,7 +100,9 @@ class Departure:
         if self._app is None:
             reset(transport)
             return True
-        own.pause_writing()
+        gate = transport.get_protocol()
+        if not isinstance(gate, _Gate) or gate.own is not own:
+            transport.set_protocol(_Gate(own))
         self._take(self._app)
         if len(self._taken) > MAX_QUEUED_BYTES:
             raise OSError(f"more than {MAX_QUEUED_BYTES} bytes wait in the queue")
@@ -82,6 +112,7 @@ class Departure:
             return False
         # No byte comes between here and there: all come from us, and from nobody else by the kernel.
         self._sockets.discard(self._key)
+        transport.set_protocol(cast(asyncio.Protocol, own))
         if self._taken:
             try:
                 transport.write(bytes(self._taken))
@@ -109,6 +140,7 @@ class Departure:
                 piece := app.recv(_PIECE_BYTES, socket.MSG_DONTWAIT)
             ):
                 self._taken += piece
+        self.taken = len(self._taken)
 
 
 def _end(name: tuple[str, int]) -> End:

@@ -16,18 +16,20 @@ _logger = logging.getLogger("meshd.proxy.fast")
 SEARCH_SECONDS = 0.5
 """For our end of a connection that has just been made. Who has none until then is another worker."""
 LEAVE_SECONDS = 5.0
-"""For what is on its way to the socket; then the connection is reset."""
+"""Without a byte of what is on its way to the socket; then the connection is reset."""
 _FIRST_LOOK, _LAST_LOOK = 0.001, 0.05
 
 Find = Callable[[], OwnEnd | None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Leaving:
     departure: Departure
     find: Find
     waits: Callable[[], bool]
     since: float
+    """When it began, or came on last."""
+    taken: int = 0
     delay: float = _FIRST_LOOK
 
 
@@ -72,6 +74,8 @@ class Departures:
         except OSError as error:
             reason = str(error)
         else:
+            if each.departure.taken > each.taken:
+                each.taken, each.since, each.delay = each.departure.taken, now, _FIRST_LOOK
             if now - each.since <= LEAVE_SECONDS:
                 return False
         log.event(_logger, logging.WARNING, "connection of an app that calls splice(2) reset", reason=reason)

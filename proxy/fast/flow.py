@@ -144,19 +144,12 @@ class FastFlow:
         """Let the kernel carry nothing more. What it carries goes on."""
         self._kernel.disarm(self._down.runtime.loop.time())
 
-    def is_without_kernel(self) -> bool:
-        """Whether nothing is carried, nor will be before the next arming. False: it will be so before long."""
-        if not self._kernel.armed:
-            return True
-        self.disarm()
-        self._next_look = 0.0
-        return False
-
     def leave(self, now: float) -> bool:
         """Have the kernel carry nothing more, ever. Whether nothing is on its way to the client any more."""
         if self._left_at is None:
             self._left_at = now
-        if not self.is_without_kernel():
+        if self._kernel.armed:
+            self._end_turn()
             return False
         carried = self._kernel.carried()
         return carried is None or not carried.remote or now - self._left_at > REMOTE_END_SECONDS
@@ -211,6 +204,11 @@ class FastFlow:
             else:
                 self._own.release(upstream)
 
+    def _end_turn(self) -> None:
+        """Disarm, and see to it that the sweep takes the turn."""
+        self.disarm()
+        self._next_look = 0.0
+
     # -- the servers' side ---------------------------------------------------------------------------
 
     def upstream_data(self, upstream: Upstream, data: bytes) -> None:
@@ -225,6 +223,25 @@ class FastFlow:
         status = self._kernel.status(upstream.key) if self._kernel.armed else 0
         upstream.close()
         self._settling.connection_left(status)
+
+    def leave_server(self, upstream: Upstream, now: float) -> bool:
+        """Have the kernel carry nothing more to a server. Whether nothing is on its way there any more.
+
+        A request that waits there unread will be answered by TCP, so that it is the proxy's from now on.
+        """
+        kernel = self._kernel
+        if not kernel.armed:
+            return True
+        self._end_turn()
+        carried = kernel.carried()
+        if carried is None or now - kernel.disarmed_at < GRACE_SECONDS:
+            return False
+        if carried.connection != upstream.key or kernel.stage(carried) is Stage.DONE:
+            return True
+        if carried.request_left or kernel.is_begun(carried):
+            return False
+        self._settling.adopt(carried, upstream)
+        return True
 
     def withdraw(self) -> None:
         """An endpoint takes no more requests: give up the connections to it, when the kernel has."""

@@ -202,6 +202,11 @@ class Settling:
             self._settling = False
             self._poll_after(GRACE_SECONDS)
 
+    def adopt(self, carried: Carried, upstream: Upstream) -> None:
+        """The answer to a carried request, of which nothing has come, will come by TCP."""
+        self._own.forget(upstream)
+        self._adopt(carried, upstream, self._kernel.sent(carried))
+
     # -- requests that become the proxy's ------------------------------------------------------------
 
     def _adopt(
