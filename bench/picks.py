@@ -38,8 +38,8 @@ from meshd.model.routes import (
 )
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.selection import Selection
+from proxy.requests.request_head import RequestHead
 from proxy.routing.decision import RouteTable
-from proxy.routing.request_head import RequestHead
 
 _ENDPOINTS = (10, 1000)
 _ROUTES = 1000

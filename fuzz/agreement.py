@@ -16,7 +16,7 @@ from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.request_parser import RequestParser
 from proxy.http1.response_parser import ResponseError, ResponseParser
-from proxy.routing.header_edit import Edit
+from proxy.requests.header_edit import Edit
 
 _ADD_NOTHING = HttpOptions(forwarded_for=False, forwarded_proto=False, request_id=False)
 _NO_EDIT = Edit(())

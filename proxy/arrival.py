@@ -10,15 +10,15 @@ from typing import cast
 from meshd import log
 from meshd.datapath.flows.table import FlowTable
 from meshd.model.listeners import Protocol
-from proxy.exchanges.caller import Caller
-from proxy.exchanges.downstream import Downstream
-from proxy.exchanges.reset import reset
-from proxy.exchanges.sockets import end_name
+from proxy.downstream.http1 import Downstream
 from proxy.fast.flow import FastFlow
 from proxy.fast.path import FastPath
 from proxy.in_force import ListenerState
 from proxy.runtime import Runtime
 from proxy.tcp.session import Session
+from proxy.transports.reset import reset
+from proxy.transports.sockets import end_name
+from proxy.upstream.caller import Caller
 from proxy.waiting import Wanted
 
 _logger = logging.getLogger("meshd.proxy.arrival")

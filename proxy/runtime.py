@@ -6,23 +6,20 @@ import asyncio
 import resource
 import time
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from proxy.exchanges.load import Loads
 from proxy.http1.heads import http_date
 from proxy.http1.request_parser import RequestParser
 from proxy.http1.response_parser import ResponseParser
 from proxy.http2.request_decision import RequestDecisions
 from proxy.in_force import ConfigInForce
+from proxy.load import Loads
 from proxy.node_buckets import NodeBuckets
 from proxy.telemetry.access_log import AccessLogEntry
 from proxy.telemetry.outcomes import Outcomes
 from proxy.telemetry.stats import Counters, RequestStats
 from proxy.telemetry.tcp_stats import TcpStats
 from proxy.waiting import Waiting
-
-if TYPE_CHECKING:
-    from proxy.exchanges.caller import Caller
 
 SWEEP_SECONDS = 0.25
 MAX_DOWNSTREAM_CONNECTIONS = 64 * 1024
@@ -39,8 +36,8 @@ class Connection(Timed, Protocol):
     """A client's connection, whatever is spoken on it."""
 
     @property
-    def caller(self) -> Caller:
-        """Whose it is."""
+    def caller(self) -> object:
+        """Whose it is: the same object for all of a workload's."""
 
     def drain(self) -> None:
         """The worker is about to end: end as soon as that harms nobody."""

@@ -11,10 +11,10 @@ from meshd import netns
 from meshd.datapath.flows.table import FlowTable
 from meshd.model.workload import Workload
 from proxy.arrival import Arrival, Destinations
-from proxy.exchanges.caller import Caller, Marks
-from proxy.exchanges.client_connection import ClientConnection
+from proxy.downstream.client_connection import ClientConnection
 from proxy.fast.path import FastPath
 from proxy.runtime import Connection, Runtime
+from proxy.upstream.caller import Caller, Marks
 
 
 class Served:

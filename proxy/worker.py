@@ -47,8 +47,6 @@ from meshd.model.wire import (
     Update,
 )
 from proxy import node_buckets
-from proxy.exchanges.caller import Marks
-from proxy.exchanges.sockets import end_name
 from proxy.fast.departure import Departure, OwnEnd
 from proxy.fast.departures import Departures
 from proxy.fast.path import FastPath
@@ -56,6 +54,8 @@ from proxy.node_buckets import NodeBuckets
 from proxy.runtime import Runtime
 from proxy.served import Served
 from proxy.telemetry.access_log_file import FLUSH_SECONDS, AccessLogFile
+from proxy.transports.sockets import end_name
+from proxy.upstream.caller import Marks
 from proxy.waiting import Wanted
 
 _logger = logging.getLogger("meshd.proxy")

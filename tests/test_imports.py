@@ -49,6 +49,7 @@ PURE = (
     "proxy.balancing",
     "proxy.filters",
     "proxy.grpc",
+    "proxy.requests",
     "proxy.routing",
     "proxy.tls",
 )

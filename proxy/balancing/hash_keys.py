@@ -9,8 +9,8 @@ from xxhash import xxh64_hexdigest, xxh64_intdigest
 
 from meshd.model.request_policies import HashCookie, HashHeader, HashKey, HashQuery, HashSource
 from proxy.balancing.cookies import cookie_value, set_cookie
-from proxy.routing.match import first_query_value
-from proxy.routing.request_head import RequestHead
+from proxy.requests.match import first_query_value
+from proxy.requests.request_head import RequestHead
 
 
 class Hash(NamedTuple):

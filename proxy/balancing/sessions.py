@@ -15,7 +15,7 @@ from meshd.model.request_policies import Session, SessionCookie
 from meshd.model.routes import HeaderEdit
 from proxy.balancing.cookies import cookie_value, set_cookie
 from proxy.balancing.hash_tables import address_text
-from proxy.routing.request_head import RequestHead
+from proxy.requests.request_head import RequestHead
 
 _ADDRESS, _EXPIRES = 0x0A, 0x10
 """Tags of the protobuf message in the cookie: 1, a string; 2, a varint."""

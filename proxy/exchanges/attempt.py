@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from meshd.model.clusters import Endpoint
-from proxy.exchanges.load import Resource
-from proxy.exchanges.pool import Pool
 from proxy.http1.refusal import Refusal
+from proxy.load import Resource
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
+from proxy.upstream.pool import Pool
 
 _REQUESTS = Resource.REQUESTS  # an enum's attributes are slow in Python 3.11
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from proxy.exchanges.caller import Caller
-from proxy.exchanges.pool import Pool
-from proxy.exchanges.upstream import Upstream
 from proxy.http1.field_values import Field
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
 from proxy.in_force import ListenerState
-from proxy.routing.header_edit import Edit
+from proxy.requests.header_edit import Edit
 from proxy.runtime import Runtime
+from proxy.upstream.caller import Caller
+from proxy.upstream.pool import Pool
+from proxy.upstream.server import Keeper, Server
 
 
 class Relay(Protocol):
@@ -37,8 +37,8 @@ class Relay(Protocol):
         """
 
 
-class Client(Protocol):
-    """Has one exchange at a time. What is written goes out in its order."""
+class Origin(Protocol):
+    """Where requests come from."""
 
     runtime: Runtime
     caller: Caller
@@ -48,6 +48,11 @@ class Client(Protocol):
     remote: str
     ipv6: bool
     """Whether it called an IPv6 address."""
+
+
+class Client(Origin, Keeper, Protocol):
+    """Has one exchange at a time. What is written goes out in its order."""
+
     eof: bool
     """It has sent its last byte."""
     write_paused: bool
@@ -58,11 +63,8 @@ class Client(Protocol):
 
     # -- connections to servers that are its own -----------------------------------------------------
 
-    def own_connection(self, pool: Pool) -> Upstream | None:
+    def own_connection(self, pool: Pool) -> Server | None:
         """One to the pool's endpoint, idle, for its request; None: it has none."""
-
-    def keep(self, upstream: Upstream) -> bool:
-        """Keep the connection of a request that ended well. False: not wanted; it belongs to its pool."""
 
     # -- the response --------------------------------------------------------------------------------
 

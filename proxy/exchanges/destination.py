@@ -7,14 +7,14 @@ from typing import Protocol
 from meshd.model.clusters import Cluster, Endpoint
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.selection import Selection
-from proxy.exchanges import failures
 from proxy.exchanges.client import Client
-from proxy.exchanges.load import Resource
-from proxy.exchanges.pool import LimitReachedError, Pool
-from proxy.exchanges.server import Server
-from proxy.exchanges.server_version import speaks_http2
 from proxy.http1.refusal import Refusal
+from proxy.load import Resource
 from proxy.routing.affinity import Affinity
+from proxy.upstream import failures
+from proxy.upstream.pool import LimitReachedError, Pool
+from proxy.upstream.server import Server
+from proxy.upstream.server_version import speaks_http2
 
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 """Methods of requests that may be sent twice (RFC 9110, 9.2.2)."""

@@ -6,22 +6,22 @@ import asyncio
 from collections.abc import Sequence
 
 from meshd.model.request_policies import Retry
-from proxy.exchanges import failures
 from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.client import Client
 from proxy.exchanges.destination import IDEMPOTENT, Destination
 from proxy.exchanges.dispatched import Dispatched
 from proxy.exchanges.exchange_state import DISPATCH_WAYS, DispatchState
 from proxy.exchanges.kept_request import KeptRequest
-from proxy.exchanges.loss import Kind, Loss
 from proxy.exchanges.retries import Retries, asks_for
 from proxy.exchanges.retry_state import Cause
-from proxy.exchanges.server import Server
-from proxy.exchanges.upstream import Upstream
 from proxy.http1.field_values import Field
 from proxy.http1.refusal import Refusal
 from proxy.http1.response_parser import Response
 from proxy.http1.response_relay import response_is_whole
+from proxy.upstream import failures
+from proxy.upstream.http1 import Upstream
+from proxy.upstream.loss import Kind, Loss
+from proxy.upstream.server import Server
 
 _NEW = DispatchState.NEW
 _CONNECTING = DispatchState.CONNECTING
@@ -189,7 +189,7 @@ class Dispatch:
         assert self.destination is not None
         assert kept.head is not None
         if self.destination.endpoint is not None:
-            self._attempt = Attempt(upstream.pool, self.destination.endpoint)
+            self._attempt = Attempt(self.destination.pool, self.destination.endpoint)
         self._exchange.upstream = upstream
         upstream.send(self._exchange, self._exchange.as_of_now(kept.head), kept.read())
         if kept.trailers is not None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from proxy.exchanges.outgoing import Outgoing
-from proxy.exchanges.server import Server, User
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
 from proxy.telemetry.response_flags import Flag
+from proxy.upstream.outgoing import Outgoing
+from proxy.upstream.server import Server, User
 
 
 class Dispatched(User, Protocol):

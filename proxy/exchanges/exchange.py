@@ -10,19 +10,15 @@ from typing import ClassVar
 from meshd.model.grpc import of_http
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import Source
-from proxy.exchanges import failures
 from proxy.exchanges.client import Client, Headers, Relay
 from proxy.exchanges.destination import Destination
 from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange_state import EXCHANGE_WAYS, ExchangeState
 from proxy.exchanges.filtering import Filtering
 from proxy.exchanges.kept_request import KeptRequest
-from proxy.exchanges.loss import Loss
 from proxy.exchanges.mirroring import MirroredRequest, mirror
-from proxy.exchanges.outgoing import Outgoing, outgoing
 from proxy.exchanges.report import Account, report
 from proxy.exchanges.retry_state import kept_bytes, try_seconds
-from proxy.exchanges.server import Server
 from proxy.grpc.answers import trailers_only
 from proxy.grpc.call import call_of, http_status
 from proxy.http1 import heads
@@ -31,11 +27,15 @@ from proxy.http1.field_values import Field
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
+from proxy.requests.header_edit import NO_EDIT, Edit
 from proxy.routing.affinity import Affinity, RouteAffinity
 from proxy.routing.decision import Answer, Decision, ForwardTo
-from proxy.routing.header_edit import NO_EDIT, Edit
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
+from proxy.upstream import failures
+from proxy.upstream.loss import Loss
+from proxy.upstream.outgoing import Outgoing, outgoing
+from proxy.upstream.server import Server
 
 _NEW = ExchangeState.NEW
 _DELAYED = ExchangeState.DELAYED
@@ -160,7 +160,8 @@ class Exchange:
         caller = client.forwarded_for().decode()
         source = Source(caller, f"{caller} {client.remote} {client.local}")
         affinity = self._affinity = Affinity(route, self.request.head, source, time.time())
-        return affinity.in_session(decision, client.runtime.config.balancers)
+        share = affinity.share_in_session(decision.cluster, client.runtime.config.balancers)
+        return decision if share is None else decision.instead_to(share)
 
     def feed_request(self, data: bytes) -> int:
         """More of the request's body; returns where the request ends in ``data``."""
@@ -226,7 +227,7 @@ class Exchange:
     def _write_down(self, balancer: Balancer, body: bytes) -> Outgoing:
         """The request as it goes to a server, and its dispatch."""
         decision, request, client = self._decision, self.request, self._client
-        head = outgoing(request, decision, client)
+        head = outgoing(request, decision, client.listener.options, client.forwarded_for())
         self.account.sent = head.fields
         retry, limit, seconds = decision.retry, 0, 0.0
         if retry is not None:

@@ -9,8 +9,8 @@ from proxy.exchanges.client import Client, Headers
 from proxy.filters.chain import Filters
 from proxy.http1 import heads
 from proxy.http1.request import Request
+from proxy.requests.header_edit import Edit
 from proxy.routing.decision import Answer, Decision
-from proxy.routing.header_edit import Edit
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
 

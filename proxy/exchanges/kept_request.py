@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.exchanges.outgoing import Outgoing
 from proxy.http1.field_values import Field
+from proxy.upstream.outgoing import Outgoing
 
 MAX_KEPT_BODY_BYTES = 1024 * 1024
 """Of a body, for a route that sends requests again: Envoy's per_connection_buffer_limit_bytes."""

@@ -6,13 +6,9 @@ import asyncio
 import enum
 from collections.abc import Sequence
 
-from proxy.exchanges import failures
 from proxy.exchanges.attempt import Attempt
 from proxy.exchanges.client import Client
 from proxy.exchanges.destination import Destination
-from proxy.exchanges.loss import Loss
-from proxy.exchanges.outgoing import Outgoing
-from proxy.exchanges.server import Server
 from proxy.filters.shadow import drawn, shadow_fields
 from proxy.http1.body import Body, BodyError, body_of
 from proxy.http1.field_values import Field
@@ -20,6 +16,10 @@ from proxy.http1.refusal import Refusal
 from proxy.http1.response_parser import Response
 from proxy.routing.decision import ForwardTo
 from proxy.runtime import Runtime
+from proxy.upstream import failures
+from proxy.upstream.loss import Loss
+from proxy.upstream.outgoing import Outgoing
+from proxy.upstream.server import Server
 
 MAX_MIRRORED = 256
 """Copies of a worker that are not at their end; beyond them none is made."""
@@ -169,7 +169,7 @@ class MirroredRequest:
         self._state = _State.WAITING
         self._upstream = upstream
         assert self._destination.endpoint is not None
-        self._attempt = Attempt(upstream.pool, self._destination.endpoint)
+        self._attempt = Attempt(self._destination.pool, self._destination.endpoint)
         unsent, self._unsent = self._unsent, b""
         upstream.send(self, self._request, unsent)
         if self._trailers is not None:

@@ -6,11 +6,11 @@ import time
 
 from meshd.model.clusters import Endpoint
 from proxy.exchanges.client import Client
-from proxy.exchanges.server import Server
 from proxy.http1.field_values import Field
 from proxy.http1.request import Request
 from proxy.telemetry import response_flags
 from proxy.telemetry.access_log import AccessLogEntry, is_logged
+from proxy.upstream.server import Server
 
 
 class Account:

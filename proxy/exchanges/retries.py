@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from meshd.model.request_policies import Retry
 from proxy.exchanges import retry_budget, retry_state
-from proxy.exchanges.load import Load, Resource
-from proxy.exchanges.pool import Pool
 from proxy.exchanges.retry_state import RetryState
 from proxy.grpc.call import status_in
 from proxy.http1.response_parser import Response
+from proxy.load import Load, Resource
 from proxy.telemetry.response_flags import Flag
 from proxy.telemetry.stats import Counters
+from proxy.upstream.pool import Pool
 
 
 class Retries:

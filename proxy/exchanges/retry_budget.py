@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshd.model.cluster_policies import Limits
-from proxy.exchanges.load import Load, Resource
+from proxy.load import Load, Resource
 
 
 def has_room(limits: Limits, load: Load) -> bool:

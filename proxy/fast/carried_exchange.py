@@ -13,11 +13,11 @@ from proxy.exchanges.dispatch import Dispatch
 from proxy.exchanges.exchange import Exchange
 from proxy.exchanges.exchange_state import ExchangeState
 from proxy.exchanges.kept_request import KeptRequest
-from proxy.exchanges.upstream import Upstream
 from proxy.http1.body import Body
 from proxy.http1.request import Request
 from proxy.http1.response_relay import ResponseRelay
 from proxy.routing.decision import ForwardTo
+from proxy.upstream.http1 import Upstream
 
 
 class CarriedExchange(Exchange):

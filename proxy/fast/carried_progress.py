@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from meshd.datapath.flows.arming import Connection
 from meshd.datapath.flows.table import Carried
-from proxy.exchanges import failures
 from proxy.http1.refusal import Refusal
+from proxy.upstream import failures
 
 
 class CarriedProgress:

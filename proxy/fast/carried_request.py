@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
@@ -11,25 +10,23 @@ from meshd.datapath.flows.kept_requests import request_id_text
 from meshd.datapath.flows.table import Carried
 from meshd.model.routes import Forward
 from proxy.exchanges.attempt import Attempt
-from proxy.exchanges.upstream import Upstream
+from proxy.fast.carried_client import CarriedClient
 from proxy.fast.carried_exchange import CarriedExchange
 from proxy.http1.body import CHUNKED, Body, body_of
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.request_parser import RequestParser
+from proxy.requests.header_edit import NO_EDIT
+from proxy.requests.request_head import RequestHead
 from proxy.routing.decision import ForwardTo
-from proxy.routing.header_edit import NO_EDIT
 from proxy.routing.listener_rules import ListenerRules
-from proxy.routing.request_head import RequestHead
-
-if TYPE_CHECKING:
-    from proxy.exchanges.downstream import Downstream
+from proxy.upstream.http1 import Upstream
 
 _HEAD_END = b"\r\n\r\n"
 
 
 def adopt(
-    downstream: Downstream,
+    downstream: CarriedClient,
     is_whole: Callable[[], bool],
     rules: ListenerRules,
     carried: Carried,

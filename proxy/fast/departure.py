@@ -16,8 +16,8 @@ from typing import Protocol, cast
 from meshd.datapath.flows.keys import End
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.kernel.sock_diag import SocketQuestions
-from proxy.exchanges.reset import reset
-from proxy.exchanges.upstream import WRITE_HIGH_BYTES
+from proxy.transports.reset import reset
+from proxy.transports.write_limits import WRITE_HIGH_BYTES
 
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
 """Read in the app's place at most; with more waiting the connection is reset. A flow's bound is 8 MiB, a body

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshd import log
-from proxy.exchanges.reset import reset
 from proxy.fast.departure import Departure, OwnEnd
+from proxy.transports.reset import reset
 
 _logger = logging.getLogger("meshd.proxy.fast")
 

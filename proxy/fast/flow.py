@@ -11,17 +11,13 @@ of the kernel that runs just then, and look again after GRACE_SECONDS.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from proxy.exchanges.upstream import Upstream
+from proxy.fast.carried_client import CarriedClient
 from proxy.fast.kernel_flow import GRACE_SECONDS, KernelFlow, Stage, Turn
 from proxy.fast.own_connections import OwnConnections
 from proxy.fast.path import FastPath
 from proxy.fast.settling import REMOTE_END_SECONDS, Settling
-
-if TYPE_CHECKING:
-    from proxy.exchanges.downstream import Downstream
-    from proxy.exchanges.pool import Pool
+from proxy.upstream.http1 import Upstream
+from proxy.upstream.pool import Pool
 
 RELEASE_SECONDS = 2.0
 """A flow without a request for so long gives its connections to the pools. The kernel no longer uses them by
@@ -50,7 +46,7 @@ class FastFlow:
     def __init__(self, path: FastPath, key: bytes) -> None:
         """``key``: of the ``flows`` map."""
         self._path = path
-        self._down: Downstream
+        self._down: CarriedClient
         self._kernel = KernelFlow(path, key)
         self._own = OwnConnections(path, self)
         self._settling = Settling(path, self._kernel, self._own)
@@ -62,7 +58,7 @@ class FastFlow:
         self._left_at: float | None = None
         """When the client's socket began to leave the kernel's maps: it is the proxy's from then on."""
 
-    def belongs_to(self, downstream: Downstream) -> None:
+    def belongs_to(self, downstream: CarriedClient) -> None:
         """Called once, before anything else."""
         self._down = downstream
         self._settling.belongs_to(downstream)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from meshd.datapath.flows.arming import Upstream as Entry
-from proxy.exchanges.upstream import Upstream
 from proxy.fast.arming_plan import MAX_CONNECTIONS, Own, plan
 from proxy.fast.path import FastPath
 from proxy.runtime import Runtime
-
-if TYPE_CHECKING:
-    from proxy.exchanges.pool import Pool
-    from proxy.fast.flow import FastFlow
+from proxy.upstream.http1 import Borrower, Upstream
+from proxy.upstream.pool import Pool
 
 
 class OwnConnections:
@@ -21,7 +17,7 @@ class OwnConnections:
 
     __slots__ = ("_all", "_flow", "_path")
 
-    def __init__(self, path: FastPath, flow: FastFlow) -> None:
+    def __init__(self, path: FastPath, flow: Borrower) -> None:
         self._path = path
         self._flow = flow
         self._all: list[Upstream] = []

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from meshd.datapath.flows.arming import ArmingTable
 from meshd.datapath.flows.kept_requests import KeptRequests
 from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.kernel.bell import Bell
 from meshd.model.request_policies import MILLION
-from proxy.fast.epoll_set import EpollSet
 from proxy.in_force import ListenerState
 from proxy.routing.listener_rules import NO_RULES, ListenerRules, listener_rules
 from proxy.runtime import Runtime
-
-if TYPE_CHECKING:
-    from proxy.exchanges.upstream import Upstream
+from proxy.transports.epoll_set import EpollSet
+from proxy.upstream.http1 import Upstream
 
 _MAX_LOOKS = 512
 """Flows that one sweep asks the kernel for: about 2 ms. All have their turn."""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from meshd.datapath.flows.table import Carried
-from proxy.exchanges import failures, loss
 from proxy.exchanges.attempt import Attempt
-from proxy.exchanges.upstream import Upstream
 from proxy.fast import carried_request
+from proxy.fast.carried_client import CarriedClient
 from proxy.fast.carried_exchange import CarriedExchange
 from proxy.fast.carried_progress import CarriedProgress
 from proxy.fast.kernel_flow import GRACE_SECONDS, KernelFlow, Stage, Turn
 from proxy.fast.own_connections import OwnConnections
 from proxy.fast.path import FastPath
 from proxy.http1.refusal import Refusal
-
-if TYPE_CHECKING:
-    from proxy.exchanges.downstream import Downstream
+from proxy.upstream import failures, loss
+from proxy.upstream.http1 import Upstream
 
 _FIRST_POLL, _LAST_POLL = 0.0005, 0.02
 """Seconds between two looks at a request that the kernel carries, when what the client sends waits for it."""
@@ -51,7 +48,7 @@ class Settling:
         self._path = path
         self._kernel = kernel
         self._own = own
-        self._down: Downstream
+        self._down: CarriedClient
         self.pipelines = False
         """The client has sent a request before it had its answer: the kernel carries nothing more."""
         self.drawn: bool | None = None
@@ -65,7 +62,7 @@ class Settling:
         """Why the request was taken from its server, and the status of the answer that it had begun."""
         self._progress = CarriedProgress()
 
-    def belongs_to(self, downstream: Downstream) -> None:
+    def belongs_to(self, downstream: CarriedClient) -> None:
         """Called once, before anything else."""
         self._down = downstream
 

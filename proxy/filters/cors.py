@@ -12,8 +12,8 @@ from typing import NamedTuple
 from meshd.model.regex import Regex
 from meshd.model.request_policies import Cors
 from meshd.model.routes import HeaderEdit
-from proxy.routing.header_edit import Edit
-from proxy.routing.request_head import RequestHead
+from proxy.requests.header_edit import Edit
+from proxy.requests.request_head import RequestHead
 
 ANY = "*"
 _VARY = ("vary", "Origin")

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from meshd.model.request_policies import MILLION, Fault
 from meshd.model.routes import RouteMatch
-from proxy.routing.match import predicate
-from proxy.routing.request_head import RequestHead
+from proxy.requests.match import predicate
+from proxy.requests.request_head import RequestHead
 
 DELAY_REQUEST = "x-envoy-fault-delay-request"
 DELAY_PERCENTAGE = "x-envoy-fault-delay-request-percentage"

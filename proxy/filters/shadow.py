@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from meshd.model.request_policies import MILLION, Mirror
 from proxy.http1.field_values import Field
-from proxy.routing.rewriting import split_port
+from proxy.requests.rewriting import split_port
 
 _SUFFIX = "-shadow"
 

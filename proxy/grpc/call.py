@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from meshd.model import grpc
 from proxy.grpc import deadlines
 from proxy.http1.field_values import Field
-from proxy.routing.request_head import RequestHead
+from proxy.requests.request_head import RequestHead
 
 _STATUS = b"grpc-status"
 _MAX_DIGITS = 8

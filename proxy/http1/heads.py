@@ -10,8 +10,8 @@ from proxy.http1.field_values import Field, without
 from proxy.http1.refusal import reason_phrase
 from proxy.http1.request import Request
 from proxy.http1.response_parser import PERSISTENCE, Response
-from proxy.routing import header_edit
-from proxy.routing.header_edit import Edit
+from proxy.requests import header_edit
+from proxy.requests.header_edit import Edit
 
 UPGRADE_TO_H2C = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 

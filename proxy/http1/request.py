@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.http1.field_values import Field
 from proxy.http1.refusal import Refusal
-from proxy.routing.request_head import RequestHead
+from proxy.requests.request_head import RequestHead
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
 

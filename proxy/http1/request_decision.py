@@ -12,7 +12,7 @@ from proxy.http1.body import CHUNKED
 from proxy.http1.field_values import HOP_BY_HOP, Field, content_length, is_host, joined, tokens, without
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import PROTOCOL_ERROR, Request, malformed, version_refusal
-from proxy.routing.request_head import RequestHead
+from proxy.requests.request_head import RequestHead
 from proxy.telemetry import response_flags
 
 MAX_TARGET_BYTES = 32 * 1024

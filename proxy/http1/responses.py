@@ -8,7 +8,7 @@ from proxy.http1.body import OpenBody, body_of
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
 from proxy.http1.response_relay import ResponseRelay
-from proxy.routing.header_edit import Edit
+from proxy.requests.header_edit import Edit
 
 
 def relayed(

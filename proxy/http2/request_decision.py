@@ -17,7 +17,7 @@ from proxy.http1.head_cache import HeadCache
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import PROTOCOL_ERROR, Request, malformed
 from proxy.http1.request_decision import MAX_TARGET_BYTES
-from proxy.routing.request_head import RequestHead
+from proxy.requests.request_head import RequestHead
 from proxy.telemetry import response_flags
 
 _SCHEMES = (b"http", b"https")

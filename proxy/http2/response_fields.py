@@ -10,7 +10,7 @@ from proxy.http1.body import Body, BodyError, ChunkedBody
 from proxy.http1.field_values import HOP_BY_HOP, Field
 from proxy.http1.response_parser import Response
 from proxy.http1.response_relay import ResponseRelay
-from proxy.routing.header_edit import Edit
+from proxy.requests.header_edit import Edit
 
 _NOT_FOR_TUNNELS = frozenset((b"sec-websocket-accept", b"content-length"))
 

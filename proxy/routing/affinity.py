@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from meshd.model.levels import Address
 from meshd.model.request_policies import Session
@@ -11,12 +10,9 @@ from meshd.model.routes import Forward, HeaderEdit
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import Hasher, Source, hasher
 from proxy.balancing.sessions import session_edit, session_of
-from proxy.routing.header_edit import Edit
-from proxy.routing.request_head import RequestHead
+from proxy.requests.header_edit import Edit
+from proxy.requests.request_head import RequestHead
 from proxy.routing.share import Share
-
-if TYPE_CHECKING:
-    from proxy.routing.decision import ForwardTo
 
 
 class RouteAffinity:
@@ -77,12 +73,9 @@ class Affinity:
                 self._hash, self._cookie = found
         return self._hash
 
-    def in_session(self, decision: ForwardTo, balancers: Mapping[str, Balancer]) -> ForwardTo:
-        """``decision``, but to the cluster that the session's endpoint is in."""
-        share = None
-        if self.wanted is not None:
-            share = self.route.share_of(self.wanted, decision.cluster, balancers)
-        return decision if share is None else decision.instead_to(share)
+    def share_in_session(self, cluster: str, balancers: Mapping[str, Balancer]) -> Share | None:
+        """Whose the session's endpoint is, where that is not ``cluster``'s, which is decided; else None."""
+        return None if self.wanted is None else self.route.share_of(self.wanted, cluster, balancers)
 
     def answer_edit(self, endpoint: Address) -> Edit:
         """What the answer of ``endpoint`` has to tell the client; False: nothing."""

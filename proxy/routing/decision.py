@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from meshd.model.request_policies import MILLION, Mirror, Retry
 from meshd.model.routes import DirectResponse, Forward, Redirect, Route, RouteConfig, VirtualHost
 from proxy.filters.chain import Filters, filters_of
+from proxy.requests.header_edit import Edit
+from proxy.requests.match import predicate
+from proxy.requests.request_head import RequestHead
+from proxy.requests.rewriting import location, rewrite_path, with_query
 from proxy.routing.affinity import RouteAffinity
-from proxy.routing.header_edit import Edit
-from proxy.routing.match import predicate
-from proxy.routing.request_head import RequestHead
-from proxy.routing.rewriting import location, rewrite_path, with_query
 from proxy.routing.share import Share
 from proxy.routing.virtual_host import HostIndex, PathIndex
 from proxy.telemetry import response_flags

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshd.model.routes import Route, WeightedCluster
-from proxy.routing.header_edit import NO_EDIT, Edit
+from proxy.requests.header_edit import NO_EDIT, Edit
 
 
 class Share:

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from meshd.model.regex import Regex
 from meshd.model.routes import PathExact, PathMatch, PathPrefix, RouteConfig, VirtualHost
-from proxy.routing.rewriting import split_port
+from proxy.requests.rewriting import split_port
 
 
 class Ordered(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
-from proxy.exchanges.reset import reset
-from proxy.exchanges.upstream import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+from proxy.transports.reset import reset
+from proxy.transports.write_limits import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
 
 
 class Sink(Protocol):

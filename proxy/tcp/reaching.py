@@ -11,12 +11,12 @@ from meshd.model.tcp_routes import TcpRoute
 from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import address_hash
 from proxy.balancing.selection import Selection
-from proxy.exchanges.caller import Caller
-from proxy.exchanges.connecting import ConnectError, connect
-from proxy.exchanges.load import Load, Resource
 from proxy.exchanges.retry_state import RetryState
+from proxy.load import Load, Resource
 from proxy.runtime import Runtime
 from proxy.telemetry.response_flags import Flag
+from proxy.upstream.caller import Caller
+from proxy.upstream.connecting import ConnectError, connect
 
 _BACKOFF, _MAX_BACKOFF = 0.05, 0.5
 """Seconds between two tries where no other endpoint is left: a request's that its route does not retry."""

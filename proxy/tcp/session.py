@@ -8,7 +8,6 @@ import time
 
 from meshd.model.tcp_decision import draw
 from meshd.model.tcp_routes import TcpRoute
-from proxy.exchanges.caller import Caller
 from proxy.in_force import ListenerState
 from proxy.runtime import Runtime
 from proxy.tcp.end import End
@@ -18,6 +17,7 @@ from proxy.tcp.report import Account, report
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
 from proxy.tls.client_hello import Hello
+from proxy.upstream.caller import Caller
 
 CLOSING_SECONDS = 300.0
 """For peers to take what waits for them when both have sent their last byte, while they take nothing."""

@@ -43,8 +43,8 @@ from meshd.model.routes import (
 )
 from meshd.model.snapshot import Snapshot
 from meshd.model.view import ExplainedRequest, ExplanationView
+from proxy.requests.request_head import RequestHead
 from proxy.routing.decision import Answer, RouteTable
-from proxy.routing.request_head import RequestHead
 from tests.support.route_configs import CLUSTERS, LISTENER, Request, config, configs, requests, to
 
 domains = st.sampled_from(("*", "web", "a.web", "*.web", "*web", "a.*", "a*", "web:80", "[::1]", "*.a.web"))

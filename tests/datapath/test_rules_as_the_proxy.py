@@ -17,8 +17,8 @@ from meshd.model.routes import (
     RouteMatch,
     VirtualHost,
 )
+from proxy.requests.request_head import RequestHead
 from proxy.routing.decision import ForwardTo, RouteTable
-from proxy.routing.request_head import RequestHead
 from tests.support.route_configs import CLUSTERS, LISTENER, Request, configs, requests, to
 
 limits = st.sampled_from((Limits(), Limits(prefix_elements=2), Limits(candidates=8, headers=1)))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.model.routes import HeaderEdit
-from proxy.routing.header_edit import NO_EDIT, Edit, apply
+from proxy.requests.header_edit import NO_EDIT, Edit, apply
 
 Fields = list[tuple[bytes, bytes]]
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.exchanges.kept_request import KeptRequest
-from proxy.exchanges.outgoing import Outgoing
 from proxy.http1.request import Request
+from proxy.upstream.outgoing import Outgoing
 
 HEAD = Outgoing(Request(), "/", [])
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from meshd.limit_page import LimitPage, Resource, new_fd
 from meshd.model.cluster_policies import Limits
 from meshd.model.clusters import Cluster
-from proxy.exchanges.load import Load, Loads
+from proxy.load import Load, Loads
 from tests.support.http_bed import (
     Bed,
     Server,

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.model.cluster_policies import Limits
-from proxy.exchanges.load import Load, Resource
 from proxy.exchanges.retry_budget import has_room
+from proxy.load import Load, Resource
 
 _some = st.integers(0, 30)
 

@@ -21,8 +21,8 @@ from meshd.model.routes import (
     VirtualHost,
     WeightedCluster,
 )
+from proxy.requests.rewriting import location, rewrite_path, split_port
 from proxy.routing.decision import ForwardTo, RequestHead, RouteTable
-from proxy.routing.rewriting import location, rewrite_path, split_port
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ from meshd.model.routes import Forward, Route, RouteConfig, VirtualHost, Weighte
 from meshd.model.snapshot import Delta
 from meshd.model.wire import RequestCounts
 from meshd.model.workload import Workload
-from proxy.exchanges.caller import Caller, Marks
-from proxy.exchanges.downstream import Downstream
+from proxy.downstream.http1 import Downstream
 from proxy.runtime import Runtime
 from proxy.telemetry.access_log import AccessLogEntry
+from proxy.upstream.caller import Caller, Marks
 
 VIP = "10.96.0.1"
 SERVICE_PORT = 80

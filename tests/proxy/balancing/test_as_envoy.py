@@ -25,7 +25,7 @@ from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import Source, hasher
 from proxy.balancing.selection import Selection
 from proxy.balancing.sessions import session_edit, session_of
-from proxy.routing.request_head import RequestHead
+from proxy.requests.request_head import RequestHead
 from tests.proxy.balancing.envoy_balancing import PORT, AskedEnvoy, Backend, asked_envoy
 
 _POLICIES: tuple[Balancing, ...] = (

@@ -17,8 +17,8 @@ from proxy.balancing.balancer import Balancer
 from proxy.balancing.hash_keys import Source
 from proxy.balancing.selection import Selection
 from proxy.balancing.sessions import session_edit, session_of
+from proxy.requests.request_head import RequestHead
 from proxy.routing.affinity import Affinity, RouteAffinity
-from proxy.routing.request_head import RequestHead
 from proxy.routing.share import Share
 
 _NOW = 1_800_000_000.0

@@ -7,7 +7,7 @@ from multidict import CIMultiDict
 
 from meshd.model.request_policies import Cors, StringMatch
 from proxy.filters.cors import CorsPolicy, CorsVerdict
-from proxy.routing.request_head import RequestHead
+from proxy.requests.request_head import RequestHead
 
 FOO = "https://www.foo.com"
 BAR = r"https://.*\.bar\.com"

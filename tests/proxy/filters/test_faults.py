@@ -16,7 +16,7 @@ from proxy.filters.faults import (
     Draw,
     FaultPolicy,
 )
-from proxy.routing.request_head import RequestHead
+from proxy.requests.request_head import RequestHead
 
 
 def draw(fault: Fault, fields: dict[str, str] | None = None, at: float = 0.0) -> Draw:

@@ -13,7 +13,7 @@ from meshd.model import grpc
 from proxy.grpc import deadlines
 from proxy.grpc.answers import percent_encoded, trailers_only
 from proxy.grpc.call import Call, call_of, http_status, status_in
-from proxy.routing.request_head import RequestHead
+from proxy.requests.request_head import RequestHead
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from meshd.model.clusters import Cluster
 from meshd.model.listeners import HttpOptions
 from meshd.model.routes import Forward, Route, WeightedCluster
-from proxy.exchanges import downstream
+from proxy.downstream import http1 as downstream
 from tests.proxy.http1.ways import DATE, Way, ok
 from tests.support.http_bed import (
     answering,

@@ -20,7 +20,7 @@ from meshd.model.routes import (
     RouteMatch,
     WeightedCluster,
 )
-from proxy.exchanges.client_connection import LINGER_SECONDS
+from proxy.downstream.client_connection import LINGER_SECONDS
 from tests.proxy.http1.ways import Way, ok
 from tests.support.http_bed import (
     FORWARD,

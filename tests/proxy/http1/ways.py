@@ -26,10 +26,10 @@ from meshd.model.routes import Forward, PathExact, Route, RouteMatch, WeightedCl
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import RequestCounts
 from proxy.arrival import Arrival, Destinations
-from proxy.exchanges.caller import Marks
 from proxy.fast.path import FastPath as WorkersFastPath
 from proxy.routing.listener_rules import listener_rules
 from proxy.telemetry.access_log import AccessLogEntry
+from proxy.upstream.caller import Marks
 from tests.datapath.mesh import Mesh
 from tests.support import http_bed
 from tests.support.http_bed import (

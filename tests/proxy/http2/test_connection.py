@@ -13,7 +13,8 @@ import websockets.sync.server
 from meshd.model.listeners import HttpOptions
 from meshd.model.routes import DirectResponse, Route
 from meshd.model.snapshot import Delta
-from proxy.http2 import codes, downstream
+from proxy.downstream import http2 as downstream
+from proxy.http2 import codes
 from proxy.http2.session import PREFACE, Limits
 from tests.proxy.http2.pairs import OPENING, split, to_http1
 from tests.proxy.http2.test_session import FLOODS

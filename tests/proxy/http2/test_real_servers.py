@@ -18,7 +18,7 @@ import pytest
 from meshd.gateway.retries import CONNECT_RETRY
 from meshd.model.clusters import Cluster, HttpVersion
 from meshd.model.routes import Forward, Route, WeightedCluster
-from proxy.exchanges.http2_pool import Http2Pool
+from proxy.upstream.http2_pool import Http2Pool
 from tests.support.http2_client import Http2Client
 from tests.support.http_bed import Bed, bed, config, eventually, get, read_response
 

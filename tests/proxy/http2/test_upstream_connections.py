@@ -9,11 +9,12 @@ import threading
 
 from meshd.model.cluster_policies import Limits
 from meshd.model.clusters import Cluster, HttpVersion
-from proxy.exchanges.http2_pool import Http2Pool
-from proxy.exchanges.load import Resource
-from proxy.http2 import codes, nghttp2, upstream
+from proxy.http2 import codes, nghttp2
 from proxy.http2.events import Closed, Data, GoAway
 from proxy.http2.session import Limits as SessionLimits
+from proxy.load import Resource
+from proxy.upstream import http2 as upstream
+from proxy.upstream.http2_pool import Http2Pool
 from tests.proxy.http2.pairs import frame
 from tests.proxy.http2.proxied import HTTP2, answer_to, asked, proxied, status
 from tests.support.http2_server import Http2Server, serving

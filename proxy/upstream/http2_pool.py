@@ -6,18 +6,17 @@ import asyncio
 import socket
 
 from meshd.model.clusters import Cluster, Endpoint
-from proxy.exchanges.connecting import OpenSocket
-from proxy.exchanges.connection_pool import ConnectionPool
-from proxy.exchanges.pool import IDLE_JITTER
-from proxy.http2.server_stream import ServerStream
-from proxy.http2.upstream import Http2Upstream
 from proxy.runtime import Runtime
+from proxy.upstream.connecting import OpenSocket
+from proxy.upstream.http2 import Http2Upstream, Http2UpstreamPool
+from proxy.upstream.http2_stream import ServerStream
+from proxy.upstream.pool import IDLE_JITTER
 
 EXPECTED_STREAMS = 100
 """What a server is thought to allow (RFC 9113, 6.5.2: no less is recommended) until one of it has said."""
 
 
-class Http2Pool(ConnectionPool[Http2Upstream]):
+class Http2Pool(Http2UpstreamPool):
     """Requests go to the connection that has stood longest, as long as it has room."""
 
     def __init__(
@@ -42,7 +41,7 @@ class Http2Pool(ConnectionPool[Http2Upstream]):
         return not self._roomy
 
     def room_changed(self, connection: Http2Upstream) -> None:
-        """A stream has begun or ended, or the server allows more or fewer."""
+        """Http2UpstreamPool: a stream has begun or ended, or the server allows more or fewer."""
         if not self.draining and connection in self._all and connection.has_room():
             self._roomy[connection] = None
             if self._waiting:

@@ -11,10 +11,10 @@ from typing import Generic, Protocol, TypeVar
 
 from meshd import log
 from meshd.model.clusters import Cluster, Endpoint
-from proxy.exchanges.connecting import ConnectError, OpenSocket, connect
-from proxy.exchanges.load import Resource
-from proxy.exchanges.pool import MAX_CONNECTIONS, Pool
+from proxy.load import Resource
 from proxy.runtime import Runtime
+from proxy.upstream.connecting import ConnectError, OpenSocket, connect
+from proxy.upstream.pool import MAX_CONNECTIONS, Pool
 
 _logger = logging.getLogger("meshd.proxy.pool")
 

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from meshd.datapath.rules.fingerprint import cluster_id
 from meshd.model.clusters import Cluster, Endpoint
-from proxy.exchanges.load import Resource
-from proxy.exchanges.server import Server
+from proxy.load import Resource
 from proxy.runtime import Runtime
+from proxy.upstream.server import Server
 
 MAX_CONNECTIONS = 16 * 1024
 """To one endpoint from one workload; a workload has about 28,000 ephemeral ports for one destination."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Final, cast
+from abc import abstractmethod
+from typing import Final, cast
 
-from proxy.exchanges.sockets import has_something, local_name
-from proxy.exchanges.upstream import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
 from proxy.http1.field_values import Field
 from proxy.http2 import codes
 from proxy.http2.events import Closed, Data, Drained, Event, GoAway, Headers, Malformed, Settings
-from proxy.http2.server_stream import ServerStream
 from proxy.http2.session import Limits, Session
-
-if TYPE_CHECKING:
-    from proxy.exchanges.http2_pool import Http2Pool
+from proxy.transports.sockets import has_something, local_name
+from proxy.transports.write_limits import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+from proxy.upstream.connection_pool import ConnectionPool
+from proxy.upstream.http2_stream import ServerStream
 
 _TAKE_BYTES: Final = 64 * 1024
 KEEPALIVE_SECONDS: Final = 330.0
@@ -27,6 +26,14 @@ _PING: Final = b"there?  "
 
 class NotHttp2Error(OSError):
     """What answers is no HTTP/2 server. The message says so."""
+
+
+class Http2UpstreamPool(ConnectionPool["Http2Upstream"]):
+    """Who gives a connection's room to requests."""
+
+    @abstractmethod
+    def room_changed(self, connection: Http2Upstream) -> None:
+        """A stream has begun or ended, or the server allows more or fewer."""
 
 
 class Http2Upstream(asyncio.Protocol):
@@ -57,7 +64,7 @@ class Http2Upstream(asyncio.Protocol):
         "session",
     )
 
-    def __init__(self, pool: Http2Pool, sock: socket.socket) -> None:
+    def __init__(self, pool: Http2UpstreamPool, sock: socket.socket) -> None:
         self.pool = pool
         self.runtime = pool.runtime
         self._sock = sock

@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from proxy.exchanges import first_bytes
-from proxy.exchanges.caller import Caller
-from proxy.exchanges.client_connection import ClientConnection
+from proxy.downstream import first_bytes
+from proxy.downstream.client_connection import ClientConnection
+from proxy.downstream.http2_stream import RequestStream, UpgradedStream
 from proxy.exchanges.exchange_state import ConnectionState
 from proxy.http1 import heads
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request, malformed
 from proxy.http2 import codes, response_fields
 from proxy.http2.events import Closed, Data, Drained, Event, Headers, Malformed, Pong, Settings
-from proxy.http2.request_stream import RequestStream, UpgradedStream
 from proxy.http2.session import Limits, Session
 from proxy.in_force import ListenerState
 from proxy.runtime import Runtime
+from proxy.upstream.caller import Caller
 
 _TAKE_BYTES: Final = 64 * 1024
 _DRAIN_PING: Final = b"drain   "

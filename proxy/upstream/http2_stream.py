@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from proxy.exchanges import failures, loss
-from proxy.exchanges.loss import Kind, Loss
-from proxy.exchanges.outgoing import Outgoing
-from proxy.exchanges.server import User
 from proxy.http1.body import Body, ChunkedBody, OpenBody, body_of
 from proxy.http1.field_values import Field
 from proxy.http1.response_parser import Response, ResponseError
-from proxy.http2 import codes, request_fields
+from proxy.http2 import codes
 from proxy.http2.events import Headers
 from proxy.http2.response_fields import trailers as lower_trailers
+from proxy.http2.session import Session
+from proxy.runtime import Runtime
+from proxy.upstream import failures, loss
+from proxy.upstream import http2_fields as request_fields
+from proxy.upstream.loss import Kind, Loss
+from proxy.upstream.outgoing import Outgoing
+from proxy.upstream.server import Keeper, User
 
-if TYPE_CHECKING:
-    from proxy.exchanges.client import Client
-    from proxy.exchanges.pool import Pool
-    from proxy.http2.upstream import Http2Upstream
+
+class Carrier(Protocol):
+    """The connection that a stream is of."""
+
+    runtime: Runtime
+    session: Session
+
+    @property
+    def takes_tunnels(self) -> bool:
+        """Whether the server has said that it takes extended CONNECT (RFC 8441)."""
+
+    def begin(self, stream: ServerStream, fields: list[Field], ended: bool) -> None:
+        """Send the head of the stream's request; ``ended``: that is all of it."""
+
+    def forget(self, stream: ServerStream) -> None:
+        """It gets no request."""
+
+    def flush_soon(self) -> None:
+        """Something is to be sent."""
+
+    def local_address(self) -> str:
+        """``address:port`` of our end."""
 
 
 class ServerStream:
@@ -45,7 +66,7 @@ class ServerStream:
         "write_paused",
     )
 
-    def __init__(self, connection: Http2Upstream, reused: bool) -> None:
+    def __init__(self, connection: Carrier, reused: bool) -> None:
         """``reused``: the connection has carried another request before."""
         self._connection = connection
         self._user: User | None = None
@@ -66,11 +87,6 @@ class ServerStream:
         """The server has not had the request, or says that it does nothing with it."""
         self.reused = reused
         self.write_paused = False
-
-    @property
-    def pool(self) -> Pool:
-        """Server: of the connection."""
-        return self._connection.pool
 
     # -- the request ---------------------------------------------------------------------------------
 
@@ -197,7 +213,7 @@ class ServerStream:
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def finish(self, is_clean: bool, client: Client | None) -> None:
+    def finish(self, is_clean: bool, keeper: Keeper | None) -> None:
         """Server: the answer has ended. What is left of the request is not wanted any more."""
         self._user = None
         if not is_clean and not self._tunnel:

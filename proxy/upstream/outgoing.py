@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from meshd.model.listeners import HttpOptions
 from proxy.http1 import heads
 from proxy.http1.field_values import Field
 from proxy.http1.request import Request
 from proxy.routing.decision import ForwardTo
-
-if TYPE_CHECKING:
-    from proxy.exchanges.client import Client
 
 
 class Outgoing:
@@ -27,9 +23,7 @@ class Outgoing:
         """As an HTTP/1.1 server gets them. Who speaks another version translates them."""
 
 
-def outgoing(request: Request, decision: ForwardTo, client: Client) -> Outgoing:
-    """What is decided about a request, done to its head."""
-    fields = heads.request_fields(
-        request, decision.host, decision.request_edit, client.listener.options, client.forwarded_for()
-    )
+def outgoing(request: Request, decision: ForwardTo, options: HttpOptions, forwarded_for: bytes) -> Outgoing:
+    """What is decided about a request, done to its head. ``forwarded_for``: its caller's address."""
+    fields = heads.request_fields(request, decision.host, decision.request_edit, options, forwarded_for)
     return Outgoing(request, decision.target, fields)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
 
+from proxy.exchanges.client import Origin
 from proxy.http1 import heads
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import malformed
 from proxy.telemetry import response_flags
 from proxy.telemetry.access_log import AccessLogEntry, is_logged
 from proxy.telemetry.response_flags import Flag
-
-if TYPE_CHECKING:
-    from proxy.exchanges.client_connection import ClientConnection
 
 _FLAGS = response_flags.joined(Flag.DOWNSTREAM_PROTOCOL_ERROR)
 _TLS_HANDSHAKE = 0x16
@@ -78,9 +75,7 @@ def fields_too_large(limit: int) -> Refusal:
     return Refusal(431, message, _FLAGS, response_flags.HEADERS_TOO_LARGE)
 
 
-def record(
-    client: ClientConnection, refusal: Refusal, method: str, target: str, protocol: str = "HTTP/1.1"
-) -> None:
+def record(client: Origin, refusal: Refusal, method: str, target: str, protocol: str = "HTTP/1.1") -> None:
     """Count and log what was refused before it was a request. ``method``, ``target``: as far as known."""
     runtime = client.runtime
     service = client.listener.listener.name

@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import cast
 
-from proxy.exchanges.caller import Caller
 from proxy.exchanges.exchange_state import CONNECTION_WAYS, ConnectionState
-from proxy.exchanges.read_hold import ANY_REASON, OTHER_SIDE, UNREAD_ANSWERS, ReadHold
-from proxy.exchanges.reset import reset
-from proxy.exchanges.upstream import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
 from proxy.in_force import ListenerState
 from proxy.runtime import Runtime
+from proxy.transports.read_hold import ANY_REASON, OTHER_SIDE, UNREAD_ANSWERS, ReadHold
+from proxy.transports.reset import reset
+from proxy.transports.write_limits import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+from proxy.upstream.caller import Caller
 
 LINGER_SECONDS = 2.0
 MAX_LINGER_BYTES = 1024 * 1024

@@ -5,28 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from proxy.exchanges import first_bytes
-from proxy.exchanges.caller import Caller
+from proxy.downstream import first_bytes
+from proxy.downstream.client_connection import ClientConnection
+from proxy.downstream.http2 import Http2Downstream
 from proxy.exchanges.client import Headers, Relay
-from proxy.exchanges.client_connection import ClientConnection
 from proxy.exchanges.exchange import Exchange
 from proxy.exchanges.exchange_state import ConnectionState
-from proxy.exchanges.pool import Pool
-from proxy.exchanges.read_hold import OTHER_SIDE, PIPELINE
-from proxy.exchanges.reset import reset
-from proxy.exchanges.upstream import Upstream
 from proxy.fast.flow import FastFlow
 from proxy.http1 import heads, responses
 from proxy.http1.refusal import Refusal
 from proxy.http1.request import Request
 from proxy.http1.response_parser import Response
-from proxy.http2.downstream import Http2Downstream
 from proxy.http2.session import PREFACE
 from proxy.in_force import ListenerState
-from proxy.routing.header_edit import Edit
+from proxy.requests.header_edit import Edit
 from proxy.runtime import Runtime
 from proxy.telemetry import response_flags
 from proxy.telemetry.response_flags import Flag
+from proxy.transports.read_hold import OTHER_SIDE, PIPELINE
+from proxy.transports.reset import reset
+from proxy.upstream.caller import Caller
+from proxy.upstream.http1 import Upstream
+from proxy.upstream.pool import Pool
+from proxy.upstream.server import Server
 
 MAX_PIPELINED_BYTES = 64 * 1024
 """Of requests that wait for the one before; beyond it the client is not read from."""
@@ -315,9 +316,9 @@ class Downstream(ClientConnection):
         """Client: one that the kernel may use for this client alone."""
         return None if self.fast is None else self.fast.take(pool)
 
-    def keep(self, upstream: Upstream) -> bool:
+    def keep(self, server: Server) -> bool:
         """Client: let the kernel use it."""
-        return self.fast is not None and self.fast.keep(upstream)
+        return self.fast is not None and isinstance(server, Upstream) and self.fast.keep(server)
 
     def interim(self, request: Request, response: Response) -> None:
         """Client: HTTP/1.0 knows no such response."""

@@ -8,14 +8,13 @@ import socket
 from collections import deque
 
 from meshd.model.clusters import Cluster, Endpoint
-from proxy.exchanges.connecting import OpenSocket
-from proxy.exchanges.connection_pool import ConnectionPool
-from proxy.exchanges.pool import IDLE_JITTER
-from proxy.exchanges.upstream import Upstream
 from proxy.runtime import Runtime
+from proxy.upstream.connecting import OpenSocket
+from proxy.upstream.http1 import Upstream, UpstreamPool
+from proxy.upstream.pool import IDLE_JITTER
 
 
-class Http1Pool(ConnectionPool[Upstream]):
+class Http1Pool(UpstreamPool):
     """LIFO: the connection used last is the least likely to be closed by the server meanwhile."""
 
     def __init__(
@@ -35,7 +34,7 @@ class Http1Pool(ConnectionPool[Upstream]):
         return None
 
     def release(self, upstream: Upstream) -> None:
-        """Take back a connection whose exchange ended cleanly."""
+        """UpstreamPool: take back a connection whose exchange ended cleanly."""
         if self.draining or not upstream.is_reusable():
             upstream.close()
             return
@@ -47,7 +46,7 @@ class Http1Pool(ConnectionPool[Upstream]):
             self._offer(upstream)
 
     def discard(self, upstream: Upstream) -> None:
-        """Forget an idle connection."""
+        """UpstreamPool: forget an idle connection."""
         with contextlib.suppress(ValueError):
             self._idle.remove(upstream)
 

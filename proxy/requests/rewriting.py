@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshd.model.routes import PathMatch, PathPrefix, PathRewrite, Redirect, ReplaceFullPath
-from proxy.routing.request_head import RequestHead
+from proxy.requests.request_head import RequestHead
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

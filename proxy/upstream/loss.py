@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 
-from proxy.exchanges import failures
 from proxy.http1.refusal import Refusal
+from proxy.upstream import failures
 
 
 class Kind(enum.Enum):

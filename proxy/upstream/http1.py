@@ -4,32 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from meshd.datapath.flows.arming import ArmingTable
-from proxy.exchanges import loss
-from proxy.exchanges.loss import Loss
-from proxy.exchanges.outgoing import Outgoing
-from proxy.exchanges.read_hold import KERNEL_READS, OTHER_SIDE, ReadHold
-from proxy.exchanges.server import User
-from proxy.exchanges.sockets import has_something, local_name
-from proxy.fast.epoll_set import EpollSet
 from proxy.http1 import heads
 from proxy.http1.body import CONTENT
 from proxy.http1.chunks import chunk, last_chunk
 from proxy.http1.field_values import Field
 from proxy.http1.response_heads import ResponseHeads
 from proxy.http1.response_parser import ResponseError
+from proxy.transports.epoll_set import EpollSet
+from proxy.transports.read_hold import KERNEL_READS, OTHER_SIDE, ReadHold
+from proxy.transports.sockets import has_something, local_name
+from proxy.transports.write_limits import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+from proxy.upstream import loss
+from proxy.upstream.connection_pool import ConnectionPool
+from proxy.upstream.loss import Loss
+from proxy.upstream.outgoing import Outgoing
+from proxy.upstream.server import Keeper, User
 
-if TYPE_CHECKING:
-    from proxy.exchanges.client import Client
-    from proxy.exchanges.http1_pool import Http1Pool
-    from proxy.fast.flow import FastFlow
 
-WRITE_HIGH_BYTES = 64 * 1024
-"""Bytes that wait to be sent; beyond them the other side is not read from."""
-WRITE_LOW_BYTES = 16 * 1024
+class UpstreamPool(ConnectionPool["Upstream"]):
+    """Where a connection is between two exchanges."""
+
+    @abstractmethod
+    def release(self, upstream: Upstream) -> None:
+        """Take back a connection whose exchange ended cleanly."""
+
+    @abstractmethod
+    def discard(self, upstream: Upstream) -> None:
+        """Forget an idle connection."""
+
+
+class Borrower(Protocol):
+    """Who has an idle connection that is not in its pool: the kernel may use it for one client."""
+
+    def upstream_data(self, upstream: Upstream, data: bytes) -> None:
+        """Bytes of a server that has no exchange: an answer that the kernel leaves to the proxy, or noise."""
+
+    def upstream_ended(self, upstream: Upstream) -> None:
+        """The server has closed a connection that has no exchange, or it broke."""
+
+    def leave_server(self, upstream: Upstream, now: float) -> bool:
+        """Have the kernel carry nothing more to a server. Whether nothing is on its way there any more."""
+
+    def withdraw(self) -> None:
+        """An endpoint takes no more requests: give up the connections to it."""
 
 
 class Upstream(asyncio.Protocol):
@@ -54,7 +76,7 @@ class Upstream(asyncio.Protocol):
         "written",
     )
 
-    def __init__(self, pool: Http1Pool, sock: socket.socket) -> None:
+    def __init__(self, pool: UpstreamPool, sock: socket.socket) -> None:
         self.pool = pool
         self._sock = sock
         self._transport: asyncio.Transport
@@ -64,7 +86,7 @@ class Upstream(asyncio.Protocol):
         """Of the answer; None: its final head has come."""
         self._chunks = False
         """Whether the request's body is content that is to be sent in chunks."""
-        self.flow: FastFlow | None = None
+        self.flow: Borrower | None = None
         """Whose client the kernel may use it for, while it is idle; None: it is in its pool."""
         self.written = 0
         """Bytes sent on it, in all; likewise ``received``."""
@@ -214,14 +236,14 @@ class Upstream(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write_eof()
 
-    def finish(self, is_clean: bool, client: Client | None) -> None:
+    def finish(self, is_clean: bool, keeper: Keeper | None) -> None:
         """Server: the answer has ended."""
         self.exchange = None
         if not is_clean:
             self.close()
             return
         self.release()
-        if client is None or not client.keep(self):
+        if keeper is None or not keeper.keep(self):
             self.pool.release(self)
 
     def leave(self) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from proxy.exchanges import failures
-from proxy.exchanges.client import Headers, Relay
+from proxy.exchanges.client import Headers, Origin, Relay
 from proxy.exchanges.exchange import Exchange
-from proxy.exchanges.pool import Pool
-from proxy.exchanges.upstream import Upstream
 from proxy.http1 import heads
 from proxy.http1.body import OpenBody, body_of
 from proxy.http1.field_values import Field
@@ -18,10 +15,29 @@ from proxy.http1.response_parser import Response
 from proxy.http1.websocket import accepts
 from proxy.http2 import codes, response_fields
 from proxy.http2.response_fields import ContentRelay
-from proxy.routing.header_edit import Edit
+from proxy.http2.session import Session
+from proxy.requests.header_edit import Edit
+from proxy.upstream import failures
+from proxy.upstream.pool import Pool
+from proxy.upstream.server import Server
 
-if TYPE_CHECKING:
-    from proxy.http2.downstream import Http2Downstream
+
+class Connection(Origin, Protocol):
+    """That the stream is of."""
+
+    session: Session
+
+    def forwarded_for(self) -> bytes:
+        """The caller's address for x-forwarded-for."""
+
+    def flush(self) -> None:
+        """Send what the session has made."""
+
+    def hold_for_upstream(self) -> None:
+        """Do not read."""
+
+    def release_for_upstream(self) -> None:
+        """Read on."""
 
 
 class RequestStream:
@@ -52,7 +68,7 @@ class RequestStream:
         "write_paused",
     )
 
-    def __init__(self, connection: Http2Downstream, number: int, ended: bool) -> None:
+    def __init__(self, connection: Connection, number: int, ended: bool) -> None:
         """``number``: the stream's. ``ended``: nothing comes after the request's head."""
         self._connection = connection
         self._id = number
@@ -130,11 +146,11 @@ class RequestStream:
         """Client: the caller's address."""
         return self._connection.forwarded_for()
 
-    def own_connection(self, pool: Pool) -> Upstream | None:
+    def own_connection(self, pool: Pool) -> Server | None:
         """Client: it has none."""
         return None
 
-    def keep(self, upstream: Upstream) -> bool:
+    def keep(self, server: Server) -> bool:
         """Client: it keeps none."""
         return False
 

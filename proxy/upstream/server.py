@@ -7,16 +7,12 @@ sends it on in another one takes it apart. So HTTP/1.1 to HTTP/1.1 is passed on 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from proxy.exchanges.loss import Loss
 from proxy.http1.field_values import Field
 from proxy.http1.response_parser import Response
-
-if TYPE_CHECKING:
-    from proxy.exchanges.client import Client
-    from proxy.exchanges.outgoing import Outgoing
-    from proxy.exchanges.pool import Pool
+from proxy.upstream.loss import Loss
+from proxy.upstream.outgoing import Outgoing
 
 
 class User(Protocol):
@@ -47,12 +43,15 @@ class User(Protocol):
         """The server has caught up."""
 
 
+class Keeper(Protocol):
+    """Who may keep a connection whose request has ended well, for its own next one."""
+
+    def keep(self, server: Server) -> bool:
+        """False: it is not wanted."""
+
+
 class Server(Protocol):
     """For one request."""
-
-    @property
-    def pool(self) -> Pool:
-        """Of the connection."""
 
     reused: bool
     """The connection has carried another one before."""
@@ -87,11 +86,10 @@ class Server(Protocol):
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def finish(self, is_clean: bool, client: Client | None) -> None:
+    def finish(self, is_clean: bool, keeper: Keeper | None) -> None:
         """The answer has ended. What is written still goes out.
 
-        ``is_clean``: the request has, too, and nothing else came. ``client``: who may keep the connection for
-        its next request; None: nobody.
+        ``is_clean``: the request has, too, and nothing else came. ``keeper``: None: it goes back to its pool.
         """
 
     def leave(self) -> None:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 from meshd import netns
 from meshd.model.clusters import Cluster, Endpoint
 from meshd.model.workload import Workload
-from proxy.exchanges.http1_pool import Http1Pool
-from proxy.exchanges.http2_pool import Http2Pool
-from proxy.exchanges.pool import Pool
-from proxy.exchanges.server_version import speaks_http2
-from proxy.exchanges.upstream import Upstream
 from proxy.runtime import Runtime
+from proxy.upstream.http1 import Upstream
+from proxy.upstream.http1_pool import Http1Pool
+from proxy.upstream.http2_pool import Http2Pool
+from proxy.upstream.pool import Pool
+from proxy.upstream.server_version import speaks_http2
 
 _PoolKey = tuple[str, str, int, bool]
 

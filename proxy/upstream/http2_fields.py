@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.exchanges.outgoing import Outgoing
 from proxy.http1 import websocket
 from proxy.http1.body import CONTENT
 from proxy.http1.field_values import HOP_BY_HOP, Field, content_length
 from proxy.http1.refusal import reason_phrase
 from proxy.http1.response_parser import Response, ResponseError
+from proxy.upstream.outgoing import Outgoing
 
 _NOT_TRANSLATED = HOP_BY_HOP | {b"host", b"http2-settings"}
 

@@ -8,7 +8,7 @@ from meshd.model.grpc import is_grpc
 from meshd.model.regex import Regex
 from meshd.model.request_policies import StringMatch
 from meshd.model.routes import RouteMatch
-from proxy.routing.request_head import RequestHead
+from proxy.requests.request_head import RequestHead
 
 Predicate = Callable[[RequestHead], bool]
 

@@ -1,0 +1,1 @@
+"""Clients' connections: what comes on them, and the requests in it."""

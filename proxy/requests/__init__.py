@@ -1,0 +1,1 @@
+"""What of a request is decided by, and how it is changed; pure."""

@@ -1,0 +1,1 @@
+"""What sockets and asyncio's transports do not do by themselves."""

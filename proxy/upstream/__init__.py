@@ -1,0 +1,1 @@
+"""Connections to servers, their pools, and whose they are."""
