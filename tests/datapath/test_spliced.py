@@ -20,6 +20,7 @@ from meshd.datapath.splicing.app_socket import app_socket
 from meshd.datapath.splicing.spliced import Spliced, SplicedSockets
 from tests.datapath.carried import Bed, Connection, bed, exactly
 from tests.datapath.mesh import Mesh
+from tests.support import io_uring
 from tests.support.lab import until
 
 
@@ -131,3 +132,16 @@ def test_a_connection_can_be_ended(bedded: Bed) -> None:
         with pytest.raises(FileNotFoundError):
             questions.unread(*ends)
     until(lambda: bedded.flows.carried(connection.flow) is None)
+
+
+def test_a_splice_by_io_uring_is_told(bedded: Bed, spliced: SplicedSockets) -> None:
+    connection = Connection(bedded)
+    read, write = os.pipe()
+    connection.server.setblocking(False)
+    try:
+        with pytest.raises(BlockingIOError):
+            io_uring.splice(connection.server.fileno(), write, 1000)
+    finally:
+        os.close(read)
+        os.close(write)
+    assert spliced.take() == {Spliced(os.getpid(), inode(connection.server))}

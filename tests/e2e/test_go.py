@@ -24,7 +24,7 @@ spec:
     - name: app
       command: [./gopod, {command}]
       ports: [{{name: http, containerPort: 8080}}]
-      readinessProbe: {{tcpSocket: {{port: http}}, periodSeconds: 1}}
+      readinessProbe: {{exec: {{command: [sh, -c, "ss -Hltn | grep -q :8080"]}}, periodSeconds: 1}}
 ---
 apiVersion: v1
 kind: Service
@@ -126,7 +126,11 @@ def test_gos_reverse_proxy(lab: Lab, gopod: Path) -> None:
 
 
 def test_a_relay_that_splices(lab: Lab, gopod: Path) -> None:
-    """It is noticed at its first call: all bytes come, and nobody hangs, from its first connection on."""
+    """It is noticed at its first call: all bytes come, and nobody hangs, from its first connection on.
+
+    Which is ours: nobody has probed its readiness by a connection.
+    """
+    assert {w.fast_path for w in lab.workloads() if w.name == "relay"} == {"on"}
     answers = lab.exec("client", str(gopod), "fetch", "http://relay/", "2").splitlines()
     assert [json.loads(answer)["method"] for answer in answers] == ["GET", "POST"] * 2
     until(lambda: {w.fast_path for w in lab.workloads() if w.name == "relay"} == {"off"})
