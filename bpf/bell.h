@@ -26,8 +26,8 @@ static __always_inline void ring(struct connection_key *key)
 		COUNT(bells_full);
 }
 
-/* The agent has something to see to in spliced. */
-static __always_inline void ring_for_spliced(struct spliced_socket *socket)
+/* The agent has something to see to in splice_readers. */
+static __always_inline void ring_for_spliced(struct splice_reader *socket)
 {
 	int place = SPLICE_BELL;
 	void *bell = bells.lookup(&place);

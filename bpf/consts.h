@@ -64,8 +64,8 @@
 #endif
 
 /* Sockets that were read by splice(2) and that the agent has not seen to. The oldest go. */
-#ifndef MESHD_MAX_SPLICED
-#define MESHD_MAX_SPLICED 4096
+#ifndef MESHD_MAX_SPLICE_READERS
+#define MESHD_MAX_SPLICE_READERS 4096
 #endif
 
 /* Endpoints, of each cluster that they are in, that are judged by their answers. */

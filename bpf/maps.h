@@ -88,14 +88,14 @@ BPF_F_TABLE("ringbuf", int, int, bell, MESHD_BELL_BYTES, 0);
 
 /* worker -> its ring buffer of keys of connections that need it; entered by the proxy. AGENT_BELL
  * -> the agent's, of struct bad_answer; SPLICE_BELL -> the agent's, of nothing: it looks into
- * spliced.
+ * splice_readers.
  */
 BPF_ARRAY_OF_MAPS(bells, "bell", MESHD_MAX_WORKERS + 2);
 
 /* socket that was read by splice(2) while it was in a map -> when, by CLOCK_MONOTONIC in ns. The
  * agent takes it out before it sees to it.
  */
-BPF_F_TABLE("lru_hash", struct spliced_socket, u64, spliced, MESHD_MAX_SPLICED, 0);
+BPF_F_TABLE("lru_hash", struct splice_reader, u64, splice_readers, MESHD_MAX_SPLICE_READERS, 0);
 
 /* both ends of an upstream connection to another node -> the worker whose bell to ring for it;
  * entered by the proxy, and removed when U is closed.

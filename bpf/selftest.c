@@ -7,7 +7,7 @@
 #define BPF_LICENSE Dual BSD/GPL
 /* clang-format on */
 
-#include "spliced.h"
+#include "splice_reader.h"
 #include "tcp.h"
 
 #define MAX_SOCKETS 64

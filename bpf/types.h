@@ -284,7 +284,7 @@ struct bad_answer {
 };
 
 /* A socket that a process read by splice(2). */
-struct spliced_socket {
+struct splice_reader {
 	__u64 inode; /* as in /proc/PID/fd */
 	__u32 process;
 	__u32 zero;

@@ -75,7 +75,7 @@ class Agent:
             options.run_dir / "counts.msgpack",
         )
         self._splicers = Splicers(
-            SplicedSockets(datapath.open_map("spliced"), datapath.open_map("bells"), datapath.layout),
+            SplicedSockets(datapath.open_map("splice_readers"), datapath.open_map("bells"), datapath.layout),
             EnrolledSockets(datapath.open_map, datapath.layout),
             self._enrolment,
             self._workers,

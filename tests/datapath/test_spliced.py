@@ -41,7 +41,7 @@ def bedded(datapath: Datapath, mesh: Mesh) -> Iterator[Bed]:
 
 @pytest.fixture
 def spliced(datapath: Datapath) -> Iterator[SplicedSockets]:
-    made = SplicedSockets(datapath.open_map("spliced"), datapath.open_map("bells"), datapath.layout)
+    made = SplicedSockets(datapath.open_map("splice_readers"), datapath.open_map("bells"), datapath.layout)
     with contextlib.closing(made):
         made.take()
         yield made

@@ -137,7 +137,7 @@ _CALLS = {"x86_64": _Calls("orig_ax", 275), "aarch64": _Calls("syscallno", 76)}
 def kernel_flags(
     kernel: Path = Path("/sys/kernel/btf/vmlinux"), machine: str = platform.machine()
 ) -> list[str]:
-    """Where the kernel's structs have what bpf/tcp.h, bpf/arrival.h and bpf/spliced.h read.
+    """Where the kernel's structs have what bpf/tcp.h, bpf/arrival.h and bpf/splice_reader.h read.
 
     Nothing: it does not say, or what they ask of an architecture is not known of this one.
     """

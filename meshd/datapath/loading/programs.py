@@ -75,7 +75,7 @@ MAPS = (
     "heartbeat",
     "bell",
     "bells",
-    "spliced",
+    "splice_readers",
     "owners",
     "settings",
     "stats",

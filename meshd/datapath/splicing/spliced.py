@@ -1,4 +1,4 @@
-"""Sockets that were read by splice(2) while they were in a map: ``spliced``, and the bell for it."""
+"""Sockets that were read by splice(2) while they were in a map: ``splice_readers``, and the bell for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SplicedSockets:
     def __init__(self, spliced: Map, bells: Map, layout: Layout) -> None:
         """Takes the maps over. Raises OSError, KeyError (a layout of other programs)."""
         self._map = spliced
-        self._key = layout.codec("spliced_socket", "process", "inode").unpack
+        self._key = layout.codec("splice_reader", "process", "inode").unpack
         with contextlib.closing(bells):
             self._bell = Bell(bells.fd, splice_place(layout), layout)
         self.fd = self._bell.fd

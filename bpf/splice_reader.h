@@ -6,8 +6,8 @@
  * with whatever result, TCP considers how much room it gives to its peer, and has a tracepoint
  * there. It costs a read of a TCP socket less than 0.1 us, and other system calls nothing.
  */
-#ifndef MESHD_SPLICED_H
-#define MESHD_SPLICED_H
+#ifndef MESHD_SPLICE_READER_H
+#define MESHD_SPLICE_READER_H
 
 #include "tcp.h"
 
