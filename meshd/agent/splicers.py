@@ -1,9 +1,10 @@
 """Takes workloads that call splice(2) on connections of the mesh off the fast path.
 
 splice(2) does not see what is in an enrolled socket's queue: who reads by it, as Go's io.Copy between two TCP
-connections does, waits for ever. The kernel tells of each such socket at its first call (bpf/splice_reader.h). Its
-workload's next connections are plain ones; the socket itself is taken out of its map by the worker that has
-the other end, which sends it again what waits in the queue. A joined connection has no such worker, and ends.
+connections does, waits for ever. The kernel tells of each such socket at its first call
+(bpf/splice_reader.h). Its workload's next connections are plain ones; the socket itself is taken out of its
+map by the worker that has the other end, which sends it again what waits in the queue. A joined connection
+has no such worker, and ends.
 """
 
 from __future__ import annotations
