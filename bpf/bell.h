@@ -26,4 +26,14 @@ static __always_inline void ring(struct connection_key *key)
 		COUNT(bells_full);
 }
 
+/* The agent has something to see to in splice_readers. */
+static __always_inline void ring_for_spliced(struct splice_reader *socket)
+{
+	int place = SPLICE_BELL;
+	void *bell = bells.lookup(&place);
+
+	if (bell)
+		bpf_ringbuf_output(bell, socket, sizeof(*socket), 0);
+}
+
 #endif

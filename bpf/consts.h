@@ -32,6 +32,8 @@
 /* And the agent has the one after theirs: there it hears of answers by which endpoints are ejected.
  */
 #define AGENT_BELL MESHD_MAX_WORKERS
+/* And one more, where it hears of sockets that are read by splice(2). */
+#define SPLICE_BELL (AGENT_BELL + 1)
 
 /* Bytes of a ring buffer: a power of two, in whole pages of any machine. A worker's event takes 48,
  * an agent's 64.
@@ -64,6 +66,11 @@
 /* HTTP/2 connections that are spliced. */
 #ifndef MESHD_MAX_SPLICED
 #define MESHD_MAX_SPLICED 65536
+#endif
+
+/* Sockets that were read by splice(2) and that the agent has not seen to. The oldest go. */
+#ifndef MESHD_MAX_SPLICE_READERS
+#define MESHD_MAX_SPLICE_READERS 4096
 #endif
 
 /* Endpoints, of each cluster that they are in, that are judged by their answers. */

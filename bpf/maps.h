@@ -20,6 +20,7 @@
 #include "types/service.h"
 #include "types/settings.h"
 #include "types/spliced.h"
+#include "types/splice_reader.h"
 #include "types/upcall.h"
 
 /* netns cookie -> the workload in it. What is not in here is never touched. */
@@ -101,9 +102,15 @@ BPF_F_TABLE("array", u32, u64, heartbeat, MESHD_MAX_WORKERS, 0);
 BPF_F_TABLE("ringbuf", int, int, bell, MESHD_BELL_BYTES, 0);
 
 /* worker -> its ring buffer of keys of connections that need it; entered by the proxy. AGENT_BELL
- * -> the agent's, of struct bad_answer.
+ * -> the agent's, of struct bad_answer; SPLICE_BELL -> the agent's, of nothing: it looks into
+ * splice_readers.
  */
-BPF_ARRAY_OF_MAPS(bells, "bell", MESHD_MAX_WORKERS + 1);
+BPF_ARRAY_OF_MAPS(bells, "bell", MESHD_MAX_WORKERS + 2);
+
+/* socket that was read by splice(2) while it was in a map -> when, by CLOCK_MONOTONIC in ns. The
+ * agent takes it out before it sees to it.
+ */
+BPF_F_TABLE("lru_hash", struct splice_reader, u64, splice_readers, MESHD_MAX_SPLICE_READERS, 0);
 
 /* both ends of an upstream connection to another node -> the worker whose bell to ring for it;
  * entered by the proxy, and removed when U is closed.

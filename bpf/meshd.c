@@ -17,6 +17,7 @@
 #include "maps.h"
 #include "request.h"
 #include "response.h"
+#include "splice_reader.h"
 
 #define ALLOW  1
 #define REJECT 0
@@ -174,4 +175,20 @@ int arrived(struct __sk_buff *skb)
 int remote_answer(struct __sk_buff *skb)
 {
 	return trim(skb) ? from_remote(skb) : SK_DROP;
+}
+
+/* The raw tracepoint tcp_rcv_space_adjust: a TCP socket is read. In the reader's context. */
+int tcp_read(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct splice_reader key = {.inode = spliced_inode(ctx->args[0])};
+	u64 now;
+
+	if (!key.inode)
+		return 0;
+	key.process = bpf_get_current_pid_tgid() >> 32;
+	now = bpf_ktime_get_ns();
+	if (!splice_readers.insert(
+		    &key, &now)) /* else the agent knows of it and has not looked yet */
+		ring_for_spliced(&key);
+	return 0;
 }

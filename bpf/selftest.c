@@ -7,6 +7,7 @@
 #define BPF_LICENSE Dual BSD/GPL
 /* clang-format on */
 
+#include "splice_reader.h"
 #include "tcp.h"
 
 #define MAX_SOCKETS 64
@@ -25,6 +26,9 @@ BPF_HASH(endings, u64, u64, MAX_SOCKETS);
 
 /* 0, 1, 2 -> sent, received and read, as of the socket that sent last; 3 -> 1 if they are known. */
 BPF_ARRAY(counters, u32, 4);
+
+/* 0 -> the inode of the enrolled socket that was read by splice(2) last. */
+BPF_ARRAY(spliced, u64, 1);
 
 static __always_inline u64 ends(struct sk_msg_md *msg)
 {
@@ -93,4 +97,14 @@ int bare_msg(struct sk_msg_md *msg)
 int arrived(struct __sk_buff *skb)
 {
 	return SK_PASS;
+}
+
+int tcp_read(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 inode = spliced_inode(ctx->args[0]);
+	u32 zero = 0;
+
+	if (inode)
+		spliced.update(&zero, &inode);
+	return 0;
 }

@@ -17,6 +17,7 @@ from proxy.in_force import ListenerState
 from proxy.runtime import Runtime
 from proxy.tcp.session import Session
 from proxy.transports.reset import reset
+from proxy.transports.sockets import end_name
 from proxy.upstream.caller import Caller
 from proxy.waiting import Wanted
 
@@ -128,7 +129,7 @@ class Arrival(asyncio.Protocol):
     def _become(self, listener: ListenerState) -> asyncio.Protocol:
         """It is known what it is. Who takes it over."""
         destinations, fast_path, peer = self._destinations, self._fast_path, self._peer
-        local, remote = _text(self._wanted.address, self._wanted.port), _text(*peer)
+        local, remote = end_name(self._wanted.address, self._wanted.port), end_name(*peer)
         ipv6 = ":" in self._wanted.address
         if listener.listener.protocol is Protocol.TCP:
             session = Session(self._runtime, self.caller, listener, local, remote, ipv6)
@@ -159,7 +160,3 @@ class Arrival(asyncio.Protocol):
             peer=f"{peer[0]}:{peer[1]}",
         )
         reset(transport)
-
-
-def _text(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

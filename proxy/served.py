@@ -11,6 +11,7 @@ from meshd import netns
 from meshd.datapath.flows.table import FlowTable
 from meshd.model.workload import Workload
 from proxy.arrival import Arrival, Destinations
+from proxy.downstream.client_connection import ClientConnection
 from proxy.fast.path import FastPath
 from proxy.runtime import Connection, Runtime
 from proxy.upstream.caller import Caller, Marks
@@ -67,6 +68,13 @@ class Served:
     def connections(self) -> list[Connection]:
         """Those that are open."""
         return [each for each in self._runtime.connections if each.caller is self.caller]
+
+    def connection_from(self, client: str) -> ClientConnection | None:
+        """The one of a client at ``client``, ``address:port``; None: there is none."""
+        for connection in self.connections():
+            if isinstance(connection, ClientConnection) and connection.remote == client:
+                return connection
+        return None
 
     def close(self) -> None:
         """Close everything, connections at once."""

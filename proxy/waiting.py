@@ -100,6 +100,10 @@ class Waiting:
                 self.remove(wanted, connection)
                 connection.give_up()
 
+    def has(self, caller: object) -> bool:
+        """Whether a connection of a caller's waits."""
+        return any(each.caller is caller for group in self._groups.values() for each in group.connections)
+
     def ask_again(self) -> None:
         """There is another agent, which knows of none."""
         for wanted in self._groups:

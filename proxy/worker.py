@@ -21,6 +21,8 @@ from meshd.datapath.flows.kept_requests import KeptRequests
 from meshd.datapath.flows.splices import SpliceFds, SpliceTable
 from meshd.datapath.flows.table import FlowTable
 from meshd.datapath.heartbeat import Heartbeat
+from meshd.datapath.kernel.bpf_map import Map
+from meshd.datapath.kernel.sock_diag import SocketQuestions
 from meshd.datapath.loading.layout import Layout
 from meshd.fdchannel import ChannelError, FdChannel
 from meshd.limit_page import LimitPage
@@ -43,14 +45,18 @@ from meshd.model.wire import (
     ShareLimits,
     Stats,
     ToWorker,
+    Unenrol,
     Update,
 )
 from proxy import node_buckets
+from proxy.fast.departure import Departure, OwnEnd
+from proxy.fast.departures import Departures
 from proxy.fast.path import FastPath
 from proxy.node_buckets import NodeBuckets
 from proxy.runtime import Runtime
 from proxy.served import Served
 from proxy.telemetry.access_log_file import FLUSH_SECONDS, AccessLogFile
+from proxy.transports.sockets import end_name
 from proxy.upstream.caller import Marks
 from proxy.waiting import Wanted
 
@@ -86,6 +92,7 @@ class Worker:
         self._socket_path = socket_path
         self._runtime = Runtime(buckets=NodeBuckets(socket_path.with_name(node_buckets.FILE_NAME)))
         self._fast_path = FastPath(self._runtime)
+        self._departures = Departures(self._runtime.loop)
         self._home_fd = netns.open_own()
         self._served: dict[str, Served] = {}
         self._marks = Marks()
@@ -219,6 +226,8 @@ class Worker:
                 self._remove(uid)
             case Known(address=address, port=port, listener=listener):
                 self._runtime.waiting.known(address, port, listener)
+            case Unenrol():
+                self._unenrol(message, fds)
             case Collect(request=request):
                 channel.send(self._stats(request))
             case Configure():
@@ -309,6 +318,29 @@ class Worker:
             served.close()
             log.event(_logger, logging.INFO, "workload removed", workload=served.caller.source, uid=uid)
 
+    def _unenrol(self, message: Unenrol, fds: Sequence[int]) -> None:
+        sockets_fd, questions_fd, *app_fd = fds
+        departure = Departure(
+            Map(sockets_fd),
+            message.key,
+            SocketQuestions(questions_fd),
+            socket.socket(fileno=app_fd[0]) if app_fd else None,
+        )
+        local, remote = end_name(*message.local), end_name(*message.remote)
+
+        def find() -> OwnEnd | None:
+            if not message.server:
+                served = self._served.get(message.uid)
+                return None if served is None else served.connection_from(local)
+            ends = (each.caller.connection_between(remote, message.local) for each in self._served.values())
+            return next((each for each in ends if each is not None), None)
+
+        def waits() -> bool:
+            served = self._served.get(message.uid)
+            return not message.server and served is not None and self._runtime.waiting.has(served.caller)
+
+        self._departures.begin(departure, find, waits)
+
     # -- tasks ---------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
@@ -380,6 +412,7 @@ class Worker:
     def _close(self) -> None:
         for uid in tuple(self._served):
             self._remove(uid)
+        self._departures.close()
         self._runtime.close()
         if self._access_log is not None:
             self._access_log.close()

@@ -27,8 +27,9 @@ from meshd.datapath.counts.answers import CarriedAnswers
 from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.datapath import Datapath
 from meshd.datapath.errors import CaptureError
-from meshd.datapath.flows.captured_sockets import CapturedSockets
+from meshd.datapath.flows.enrolled_sockets import EnrolledSockets
 from meshd.datapath.services.uses import ServiceUses
+from meshd.datapath.splicing.spliced import SplicedSockets
 from meshd.health_endpoint import serving_health
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import Configure, Hello, Replace
@@ -78,9 +79,10 @@ class Agent:
             options.run_dir / "counts.msgpack",
         )
         self._splicers = Splicers(
-            CapturedSockets(datapath.open_map, datapath.layout),
+            SplicedSockets(datapath.open_map("splice_readers"), datapath.open_map("bells"), datapath.layout),
+            EnrolledSockets(datapath.open_map, datapath.layout),
             self._enrolment,
-            lambda: datapath.flow_count() + datapath.end_count(),
+            self._workers,
         )
         self._config = ConfigInForce(datapath, self._workers, options.run_dir / "config.journal")
         self._ads = AdsClient(
@@ -99,7 +101,6 @@ class Agent:
                 self._workers,
                 self._enrolment,
                 self._counts,
-                self._splicers,
                 self._config,
                 self._ads,
                 self._on_demand,

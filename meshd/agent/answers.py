@@ -27,7 +27,6 @@ from meshd.agent.on_demand import OnDemand
 from meshd.agent.options import Options
 from meshd.agent.processes import resident_bytes
 from meshd.agent.shared_limits import SharedLimits
-from meshd.agent.splicers import Splicers
 from meshd.agent.totals import Totals
 from meshd.agent.views import endpoint_views, left_out_views, route_views, service_views
 from meshd.agent.worker_slot import WorkerSlot
@@ -58,7 +57,6 @@ class Parts(NamedTuple):
     workers: Workers
     enrolment: Enrolment
     counts: KernelCounts
-    splicers: Splicers
     config: ConfigInForce
     ads: AdsClient
     demand: OnDemand
@@ -161,7 +159,6 @@ class Answers:
             spliced_connections=counters.get("http2_spliced_connections_total", 0),
             spliced_requests=counters.get("http2_spliced_requests_total", 0),
             upcalls=_by_reason(self._parts.counts.upcalls()),
-            splice_watch=self._parts.splicers.state if fast_path.on else "off",
             counters=self._parts.datapath.counters(),
             flows=self._parts.datapath.flow_count(),
         )

@@ -1,98 +1,161 @@
 """Takes workloads that call splice(2) on connections of the mesh off the fast path.
 
 splice(2) does not see what is in an enrolled socket's queue: who reads by it, as Go's io.Copy between two TCP
-connections does, waits for ever. To see who calls it costs all system calls of the node a little, so it is
-done by short glances.
+connections does, waits for ever. The kernel tells of each such socket at its first call
+(bpf/splice_reader.h). Its workload's next connections are plain ones; the socket itself is taken out of its
+map by the worker that has the other end, which sends it again what waits in the queue. A joined connection
+has no such worker, and ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
-import time
-from collections.abc import Callable, Iterable, Mapping
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from meshd import log
+from meshd import log, netns
 from meshd.agent.enrolment import Enrolment
-from meshd.agent.tcp_sockets import tcp_sockets
-from meshd.datapath.errors import CaptureError, DatapathError
-from meshd.datapath.flows.captured_sockets import CapturedSockets
-from meshd.datapath.splicing import watch as splice_watch
-from meshd.datapath.splicing.watch import SpliceWatch
+from meshd.agent.workers import Workers
+from meshd.datapath.errors import CaptureError
+from meshd.datapath.flows.enrolled_sockets import Enrolled, EnrolledSockets, Side
+from meshd.datapath.addresses import End, address_text, packed_address
+from meshd.datapath.kernel.sock_diag import SocketQuestions
+from meshd.datapath.splicing.app_socket import AppSocket, app_socket
+from meshd.datapath.splicing.spliced import Spliced, SplicedSockets
+from meshd.model.wire import Unenrol
 from meshd.model.workload import Workload
 
 _logger = logging.getLogger("meshd.agent.splice")
 
-GLANCE_SECONDS = 0.2
-PAUSE_SECONDS = 4.0
-FIRST_LOOK_SECONDS = 0.5
-MAX_PROCESSES = 64
-"""Looked at after one glance; the rest will call again."""
 REASON = "calls splice(2), which does not see redirected bytes"
 
 
-class Splicers:
-    """Looks for them. ``state``: ``on``, or why calls are not seen."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An enrolled socket that was read so."""
 
-    def __init__(self, sockets: CapturedSockets, enrolment: Enrolment, enrolled: Callable[[], int]) -> None:
-        """Takes ``sockets`` over. ``enrolled``: how many connections are open that it may be about."""
+    workload: Workload
+    socket: AppSocket
+    enrolled: Enrolled
+
+
+class Splicers:
+    """Hears of them."""
+
+    def __init__(
+        self, spliced: SplicedSockets, sockets: EnrolledSockets, enrolment: Enrolment, workers: Workers
+    ) -> None:
+        """Takes ``spliced`` and ``sockets`` over."""
+        self._spliced = spliced
         self._sockets = sockets
         self._enrolment = enrolment
-        self._enrolled = enrolled
-        self.state = "waits for a connection"
+        self._workers = workers
+        self._home_fd = netns.open_own()
 
     async def run(self) -> None:
-        """Until cancelled, or until it is known that this kernel does not show the calls."""
-        # An agent that starts has enough to compile.
-        while True:
-            if self._enrolled():
-                break
-            await asyncio.sleep(FIRST_LOOK_SECONDS)
-        try:
-            watch = await asyncio.to_thread(splice_watch.load)
-        except DatapathError as error:
-            self.state = f"off: {error}"
-            log.event(_logger, logging.WARNING, "calls of splice are not seen", reason=error)
-            return
-        self.state = "on"
+        """Until cancelled. Begins with those that no earlier agent has seen to."""
+        await self._workers.returned()
+        told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._spliced.fd, told.set)
         try:
             while True:
-                try:
-                    if self._enrolled():
-                        await self._glance(watch)
-                except (OSError, CaptureError) as error:
-                    log.event(_logger, logging.WARNING, "glance at splice failed", reason=error)
-                await asyncio.sleep(PAUSE_SECONDS)
+                told.clear()
+                for each in self._spliced.take():
+                    try:
+                        await self._see_to(each)
+                    except (OSError, CaptureError) as error:
+                        log.event(
+                            _logger,
+                            logging.WARNING,
+                            "socket that is read by splice not seen to",
+                            pid=each.process,
+                            reason=error,
+                        )
+                await told.wait()
         finally:
-            watch.close()
+            loop.remove_reader(self._spliced.fd)
 
     def close(self) -> None:
         """Close the maps' fds."""
+        self._spliced.close()
         self._sockets.close()
+        os.close(self._home_fd)
 
-    async def _glance(self, watch: SpliceWatch) -> None:
-        callers = await asyncio.to_thread(_callers, watch)
-        for uid in await asyncio.to_thread(self._splicing, callers, self._enrolment.by_netns()):
-            self._enrolment.take_off(uid, REASON)
+    async def _see_to(self, spliced: Spliced) -> None:
+        pods = self._enrolment.by_netns()
+        found = await asyncio.to_thread(self._find, spliced, pods)
+        if found is None:
+            return
+        self._enrolment.take_off(found.workload.uid, REASON)
+        if found.enrolled.side is Side.JOINED:
+            await asyncio.to_thread(self._end, found.socket)
+        else:
+            await asyncio.to_thread(self._unenrol, found)
 
-    def _splicing(self, processes: Iterable[int], pods: Mapping[int, tuple[int, Workload]]) -> list[str]:
-        """The uids of the workloads that have one of these processes, and that with a socket of the mesh."""
-        found: dict[str, None] = {}
-        for process in sorted(processes)[:MAX_PROCESSES]:
-            pod = pods.get(_netns(process))
-            if pod is None or pod[1].uid in found:
-                continue
-            cookie, workload = pod
-            if any(self._sockets.has(cookie, *each) for each in tcp_sockets(process)):
-                found[workload.uid] = None
-        return list(found)
+    def _find(self, spliced: Spliced, pods: dict[int, tuple[int, Workload]]) -> _Found | None:
+        """None: it is closed, or not one of the mesh's."""
+        pod = pods.get(_netns(spliced.process))
+        if pod is None:
+            return None
+        socket = app_socket(*spliced)
+        if socket is None:
+            return None
+        cookie, workload = pod
+        enrolled = self._sockets.find(cookie, socket.local, socket.remote)
+        return None if enrolled is None else _Found(workload, socket, enrolled)
+
+    def _unenrol(self, found: _Found) -> None:
+        with contextlib.ExitStack() as opened:
+            questions = opened.enter_context(contextlib.closing(self._questions(found.socket.process)))
+            fds = [self._sockets.map_fd(found.enrolled.side), questions.fd]
+            try:
+                fds.append(opened.enter_context(found.socket.open()).fileno())
+            except ProcessLookupError:
+                return
+            except OSError as error:
+                log.event(
+                    _logger,
+                    logging.WARNING,
+                    "socket that is read by splice out of reach",
+                    pid=found.socket.process,
+                    reason=error,
+                )
+            self._workers.broadcast(
+                Unenrol(
+                    uid=found.workload.uid,
+                    server=found.enrolled.side is Side.SERVER,
+                    key=found.enrolled.key,
+                    local=_canonical(found.socket.local),
+                    remote=_canonical(found.socket.remote),
+                ),
+                fds,
+            )
+
+    def _end(self, socket: AppSocket) -> None:
+        with contextlib.closing(self._questions(socket.process)) as questions:
+            try:
+                questions.destroy(socket.local, socket.remote)
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+
+    def _questions(self, process: int) -> SocketQuestions:
+        """In the network namespace of a process."""
+        fd = os.open(f"/proc/{process}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with netns.entered(fd, self._home_fd):
+                return SocketQuestions()
+        finally:
+            os.close(fd)
 
 
-def _callers(watch: SpliceWatch) -> frozenset[int]:
-    with watch.on():
-        time.sleep(GLANCE_SECONDS)
-    return watch.take()
+def _canonical(end: End) -> End:
+    return address_text(packed_address(end[0])), end[1]
 
 
 def _netns(process: int) -> int:

@@ -59,7 +59,7 @@ def _fast_path(status: StatusView) -> Iterator[str]:
         yield f"                 upcalls: {shown}{f', others {rest}' if rest else ''}"
     if capture.verdict_program_needed is not None:
         needed = "yes" if capture.verdict_program_needed else "no"
-        yield f"                 verdict program needed: {needed}; splice watch {capture.splice_watch}"
+        yield f"                 verdict program needed: {needed}"
 
 
 def _health(health: HealthView) -> Iterator[str]:

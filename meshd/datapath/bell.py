@@ -76,4 +76,9 @@ class Bell:
 
 def agent_place(layout: Layout) -> int:
     """The agent's place, after those of the workers (AGENT_BELL)."""
+    return layout.maps["bells"].max_entries - 2
+
+
+def splice_place(layout: Layout) -> int:
+    """And where it is told that sockets are read by splice(2) (SPLICE_BELL)."""
     return layout.maps["bells"].max_entries - 1

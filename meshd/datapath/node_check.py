@@ -23,7 +23,6 @@ from meshd.datapath.loading.layout_file import read_layout
 from meshd.datapath.loading.probe import Probe
 from meshd.datapath.loading.programs import CGROUP_PROGRAMS, PROGRAMS
 from meshd.datapath.selftest.outcome import Check, run_self_test
-from meshd.datapath.splicing import watch as splice_watch
 from meshd.libraries import NGHTTP2, why_not_nghttp2
 from meshd.paths import BPF_FS, PIN_ROOT
 
@@ -186,17 +185,6 @@ def _fast_path() -> Iterator[Finding]:
         yield Finding("verdict program", Verdict.OK, found)
     elif tested.bare:
         yield Finding("verdict program", Verdict.OK, "used, although this kernel would do without")
-    try:
-        splice_watch.load().close()
-    except DatapathError as error:
-        yield Finding(
-            "splice watch",
-            Verdict.NOTE,
-            f"calls of splice(2) cannot be seen: {error}",
-            "annotate pods that use it (Go proxies mostly) with meshd.io/fast-path: off",
-        )
-    else:
-        yield Finding("splice watch", Verdict.OK, "calls of splice(2) can be seen")
 
 
 def _http2() -> Finding:

@@ -64,8 +64,6 @@ class CaptureView(msgspec.Struct, frozen=True, kw_only=True):
     """On those; they are not in ``StatusView.requests``."""
     upcalls: dict[str, int] = {}
     """Reason -> how often the kernel passed a client's bytes up, since the programs were first loaded."""
-    splice_watch: str = "off"
-    """``on``, ``waits for a connection``, or why calls of splice(2) are not seen."""
     counters: dict[str, int]
     flows: int
 

@@ -94,6 +94,26 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Cold; None: there is none at this address."""
 
 
+class Unenrol(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """An app reads its socket by splice(2), which does not see what is in the queue of the kernel's map. Take
+    the socket out of the map, and send it by TCP what waits there, if the other end is this worker's.
+
+    fds: the map; a socket of NETLINK_SOCK_DIAG in the app's namespace; the app's socket. Without the last one
+    the connection is to be reset.
+    """
+
+    uid: str
+    """The app's workload."""
+    server: bool
+    """Whether the app is the server; else it is the client."""
+    key: bytes
+    """In the map."""
+    local: tuple[str, int]
+    """The app's end: an address in canonical text form and a port."""
+    remote: tuple[str, int]
+    """This worker's."""
+
+
 class Collect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Asks for ``Stats``."""
 
@@ -109,7 +129,18 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     to close it while it is in use would lose a request that is on its way."""
 
 
-ToWorker = Configure | AddWorkload | RemoveWorkload | Update | Replace | ShareLimits | Known | Collect | Drain
+ToWorker = (
+    Configure
+    | AddWorkload
+    | RemoveWorkload
+    | Update
+    | Replace
+    | ShareLimits
+    | Known
+    | Unenrol
+    | Collect
+    | Drain
+)
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -134,6 +134,15 @@ class ClientConnection(asyncio.Protocol, ABC):
 
     # -- as an exchange's client ---------------------------------------------------------------------
 
+    @property
+    def transport(self) -> asyncio.Transport:
+        """OwnEnd: of the connection."""
+        return self._transport
+
+    def leave_kernel(self, now: float) -> bool:
+        """OwnEnd: nothing of it is carried. Downstream knows more."""
+        return True
+
     def write(self, data: bytes) -> None:
         """Send to the client."""
         self.written += len(data)

@@ -146,6 +146,10 @@ class Downstream(ClientConnection):
         elif self._state is _IDLE:
             self._keep(data)
 
+    def leave_kernel(self, now: float) -> bool:
+        """OwnEnd: the client's socket can take no more of what the kernel brings."""
+        return self.fast is None or self.fast.leave(now)
+
     def settled(self) -> None:
         """The kernel carries no request any more."""
         if self.is_waiting():

@@ -16,7 +16,7 @@ from proxy.fast.kernel_flow import GRACE_SECONDS, KernelFlow, Stage, Turn
 from proxy.fast.kernel_splice import KernelSplice
 from proxy.fast.own_connections import OwnConnections
 from proxy.fast.path import FastPath
-from proxy.fast.settling import Settling
+from proxy.fast.settling import REMOTE_END_SECONDS, Settling
 from proxy.upstream.http1 import Upstream
 from proxy.upstream.pool import Pool
 
@@ -34,6 +34,7 @@ class FastFlow:
     __slots__ = (
         "_down",
         "_kernel",
+        "_left_at",
         "_most",
         "_next_look",
         "_own",
@@ -55,6 +56,8 @@ class FastFlow:
         self._quiet_since = 0.0
         self._next_look = 0.0
         self._watched = False
+        self._left_at: float | None = None
+        """When the client's socket began to leave the kernel's maps: it is the proxy's from then on."""
 
     def belongs_to(self, downstream: CarriedClient) -> None:
         """Called once, before anything else."""
@@ -109,6 +112,7 @@ class FastFlow:
         down = self._down
         return (
             not self._settling.pipelines
+            and self._left_at is None
             and not down.eof
             and not down.listener.removed
             and self._path.is_on()
@@ -140,6 +144,16 @@ class FastFlow:
     def splice(self) -> KernelSplice | None:
         """The kernel's share in splicing the connection as a whole; None: it is to have none."""
         return KernelSplice(self._path, self._kernel.key) if self._path.is_on() else None
+
+    def leave(self, now: float) -> bool:
+        """Have the kernel carry nothing more, ever. Whether nothing is on its way to the client any more."""
+        if self._left_at is None:
+            self._left_at = now
+        if self._kernel.armed:
+            self._end_turn()
+            return False
+        carried = self._kernel.carried()
+        return carried is None or not carried.remote or now - self._left_at > REMOTE_END_SECONDS
 
     # -- the client's side ---------------------------------------------------------------------------
 
@@ -191,6 +205,11 @@ class FastFlow:
             else:
                 self._own.release(upstream)
 
+    def _end_turn(self) -> None:
+        """Disarm, and see to it that the sweep takes the turn."""
+        self.disarm()
+        self._next_look = 0.0
+
     # -- the servers' side ---------------------------------------------------------------------------
 
     def upstream_data(self, upstream: Upstream, data: bytes) -> None:
@@ -205,6 +224,25 @@ class FastFlow:
         status = self._kernel.status(upstream.key) if self._kernel.armed else 0
         upstream.close()
         self._settling.connection_left(status)
+
+    def leave_server(self, upstream: Upstream, now: float) -> bool:
+        """Have the kernel carry nothing more to a server. Whether nothing is on its way there any more.
+
+        A request that waits there unread will be answered by TCP, so that it is the proxy's from now on.
+        """
+        kernel = self._kernel
+        if not kernel.armed:
+            return True
+        self._end_turn()
+        carried = kernel.carried()
+        if carried is None or now - kernel.disarmed_at < GRACE_SECONDS:
+            return False
+        if carried.connection != upstream.key or kernel.stage(carried) is Stage.DONE:
+            return True
+        if carried.request_left or kernel.is_begun(carried):
+            return False
+        self._settling.adopt(carried, upstream)
+        return True
 
     def withdraw(self) -> None:
         """An endpoint takes no more requests: give up the connections to it, when the kernel has."""

@@ -19,7 +19,7 @@ from proxy.upstream.http1 import Upstream
 
 _FIRST_POLL, _LAST_POLL = 0.0005, 0.02
 """Seconds between two looks at a request that the kernel carries, when what the client sends waits for it."""
-_END_SECONDS, _REMOTE_END_SECONDS = 0.1, 2.0
+_END_SECONDS, REMOTE_END_SECONDS = 0.1, 2.0
 """From an answer's end to what follows it by TCP, where the client does not wait for the answer: it has sent
 its FIN, or its next request. What is redirected is outside of TCP's stream, and is counted just before it is
 with the client: the server's thread may be preempted in between, and what comes from another node may wait
@@ -138,7 +138,7 @@ class Settling:
     def _until_delivered(self, carried: Carried) -> float:
         if not self._kernel.is_used(carried) or not (self._down.eof or carried.pipelines):
             return _FIRST_POLL
-        return _REMOTE_END_SECONDS if carried.remote else _END_SECONDS
+        return REMOTE_END_SECONDS if carried.remote else _END_SECONDS
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -198,6 +198,11 @@ class Settling:
         else:
             self._settling = False
             self._poll_after(GRACE_SECONDS)
+
+    def adopt(self, carried: Carried, upstream: Upstream) -> None:
+        """The answer to a carried request, of which nothing has come, will come by TCP."""
+        self._own.forget(upstream)
+        self._adopt(carried, upstream, self._kernel.sent(carried))
 
     # -- requests that become the proxy's ------------------------------------------------------------
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import socket
 
 
+def end_name(address: str, port: int) -> str:
+    """``address:port``."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def local_name(sock: socket.socket) -> str:
     """``address:port`` of our end; empty: it is closed."""
     try:
         name = sock.getsockname()
     except OSError:
         return ""
-    return f"[{name[0]}]:{name[1]}" if sock.family is socket.AF_INET6 else f"{name[0]}:{name[1]}"
+    return end_name(*name[:2])
 
 
 def has_something(sock: socket.socket) -> bool:

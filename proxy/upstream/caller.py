@@ -10,6 +10,7 @@ from meshd import netns
 from meshd.model.clusters import Cluster, Endpoint
 from meshd.model.workload import Workload
 from proxy.runtime import Runtime
+from proxy.upstream.http1 import Upstream
 from proxy.upstream.http1_pool import Http1Pool
 from proxy.upstream.http2_pool import Http2Pool
 from proxy.upstream.pool import Pool
@@ -75,6 +76,16 @@ class Caller:
     def known_pool(self, cluster: str, address: str, port: int) -> Pool | None:
         """The same for HTTP/1.1; None: there have been none for a while."""
         return self._pools.get((cluster, address, port, False))
+
+    def connection_between(self, local: str, server: tuple[str, int]) -> Upstream | None:
+        """The one of HTTP/1.1 from ``local``, ``address:port``, to a server; None: there is none."""
+        for (_, *endpoint, http2), pool in self._pools.items():
+            if not http2 and (*endpoint,) == server:
+                assert isinstance(pool, Http1Pool)
+                for connection in pool:
+                    if connection.local_address() == local:
+                        return connection
+        return None
 
     def open_socket(self, family: socket.AddressFamily) -> socket.socket:
         """A non-blocking TCP socket in the workload's namespace. Raises OSError."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from meshd import log
@@ -84,6 +85,9 @@ class ConnectionPool(Pool, Generic[C]):
 
     def __len__(self) -> int:
         return len(self._all)
+
+    def __iter__(self) -> Iterator[C]:
+        return iter(tuple(self._all))
 
     def _connections(self) -> int:
         return len(self._all) + len(self._connecting)

@@ -47,6 +47,9 @@ class Borrower(Protocol):
     def upstream_ended(self, upstream: Upstream) -> None:
         """The server has closed a connection that has no exchange, or it broke."""
 
+    def leave_server(self, upstream: Upstream, now: float) -> bool:
+        """Have the kernel carry nothing more to a server. Whether nothing is on its way there any more."""
+
     def withdraw(self) -> None:
         """An endpoint takes no more requests: give up the connections to it."""
 
@@ -298,6 +301,16 @@ class Upstream(asyncio.Protocol):
         except OSError:
             return 0
         return table.kinds["UPSTREAM_REMOTE"]
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """OwnEnd: of the connection."""
+        return self._transport
+
+    def leave_kernel(self, now: float) -> bool:
+        """OwnEnd: the server's socket can take no more of what the kernel brings."""
+        self.kind = 0
+        return self.flow is None or self.flow.leave_server(self, now)
 
     def consumed(self) -> int:
         """Bytes received since the kernel can use it for a server on another node."""

@@ -52,7 +52,6 @@ STATUS = StatusView(
             "field": 1,
             "method": 1,
         },
-        splice_watch="on",
         counters={"captured": 5, "failed_open": 0},
         flows=1,
     ),
@@ -73,7 +72,7 @@ def test_a_node_at_a_glance() -> None:
     assert "off (because)" in text
     assert "carried 7 of 10 requests (70.0 %)" in text
     assert "upcalls: config 9, new 3, slow 2, route 1, body 1, quiet 1, others 2" in text
-    assert "verdict program needed: yes; splice watch on" in text
+    assert "verdict program needed: yes" in text
 
 
 def test_a_node_without_requests_and_without_a_self_test() -> None:

@@ -17,7 +17,7 @@ from meshd.agent.totals import RequestKey
 from meshd.datapath.counts.carried_requests import CarriedRequests
 from meshd.datapath.counts.rows import Row, UpcallRow
 from meshd.datapath.datapath import Datapath
-from meshd.datapath.flows.captured_sockets import CapturedSockets
+from meshd.datapath.flows.enrolled_sockets import EnrolledSockets, Side
 from meshd.datapath.flows.listing import FLOW_MAPS, FlowList, FlowState
 from meshd.datapath.kernel.bpf_batch import entries
 from meshd.datapath.kernel.bpf_map import Map, possible_cpus
@@ -242,7 +242,7 @@ def test_open_flows_are_listed(mesh: Mesh) -> None:
     datapath = mesh.datapath
     mesh.service(["10.96.0.1"], 80, Protocol.HTTP)
     flows = FlowList(map(datapath.open_map, FLOW_MAPS), datapath.layout)
-    sockets = CapturedSockets(datapath.open_map, datapath.layout)
+    sockets = EnrolledSockets(datapath.open_map, datapath.layout)
     clients = [mesh.connect("10.96.0.1", 80) for _ in range(5)]
     found = flows.read(100)
     assert {flow.client for flow in found} == {sock.getsockname() for sock in clients}
@@ -251,8 +251,11 @@ def test_open_flows_are_listed(mesh: Mesh) -> None:
     assert all(flow.opened for flow in found)
     assert len(flows.read(3)) == 3
     own = clients[0].getsockname()
-    assert sockets.has(mesh.pod.cookie, own, ("127.0.0.1", 15001))
-    assert not sockets.has(mesh.pod.cookie + 1, own, ("127.0.0.1", 15001))
-    assert not sockets.has(mesh.pod.cookie, ("127.0.0.1", 1), ("127.0.0.1", 15001))
+    proxy = ("127.0.0.1", 15001)
+    enrolled = sockets.find(mesh.pod.cookie, own, proxy)
+    assert enrolled is not None
+    assert enrolled.side is Side.CLIENT
+    assert sockets.find(mesh.pod.cookie + 1, own, proxy) is None
+    assert sockets.find(mesh.pod.cookie, ("127.0.0.1", 1), proxy) is None
     flows.close()
     sockets.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from meshd.datapath.datapath import Datapath
-from meshd.datapath.flows.captured_sockets import CapturedSockets
+from meshd.datapath.flows.enrolled_sockets import EnrolledSockets, Side
 from meshd.model.listeners import Protocol
 from tests.datapath.mesh import PORT, Mesh
 from tests.support.http_bed import eventually
@@ -262,13 +262,15 @@ def test_a_pod_that_is_taken_off_goes_on_by_tcp(pods: Pods) -> None:
 def test_both_ends_are_known_as_the_meshs_own(pods: Pods) -> None:
     client, server = pods.connect()
     datapath = pods.mesh.datapath
-    sockets = CapturedSockets(datapath.open_map, datapath.layout)
+    sockets = EnrolledSockets(datapath.open_map, datapath.layout)
     try:
         for cookie, end in ((pods.mesh.pod.cookie, client), (pods.server.cookie, server)):
             local = end.getsockname()[:2]
             remote = (SERVER[4], 7000) if end is client else end.getpeername()[:2]
-            assert sockets.has(cookie, local, remote)
-            assert not sockets.has(cookie, local, (remote[0], remote[1] + 1))
+            enrolled = sockets.find(cookie, local, remote)
+            assert enrolled is not None
+            assert enrolled.side is Side.JOINED
+            assert sockets.find(cookie, local, (remote[0], remote[1] + 1)) is None
     finally:
         sockets.close()
 

@@ -270,6 +270,12 @@ def cgroup_link_info(fd: int) -> CgroupLinkInfo:
     return CgroupLinkInfo(number, program, cgroup, attach_type)
 
 
+def linked_program(fd: int) -> int:
+    """The id of a link's program, whatever it is attached to."""
+    program: int = struct.unpack_from("=III", _info(fd, 32))[2]
+    return program
+
+
 def attach_cgroup(program: int, cgroup: int, attach_type: AttachType) -> int:
     """Attach beside what is there; the link's fd (kernel 5.7). Closing the last fd or pin detaches."""
     return call(Command.LINK_CREATE, "IIII", program, cgroup, attach_type, 0)

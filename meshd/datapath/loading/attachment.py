@@ -11,7 +11,7 @@ from meshd.datapath.errors import DatapathError
 from meshd.datapath.kernel import bpf
 from meshd.datapath.loading.layout import Layout
 from meshd.datapath.loading.pins import Pins
-from meshd.datapath.loading.programs import CGROUP_PROGRAMS, SOCKET_PROGRAMS, Program
+from meshd.datapath.loading.programs import CGROUP_PROGRAMS, SOCKET_PROGRAMS, TRACEPOINT_PROGRAMS, Program
 
 
 def attach(pins: Pins, layout: Layout, cgroup: Path, cgroup_number: int) -> None:
@@ -28,6 +28,8 @@ def attach(pins: Pins, layout: Layout, cgroup: Path, cgroup_number: int) -> None
             _attach_cgroup(pins, layout, program, folder, cgroup_number)
         for program, name in SOCKET_PROGRAMS:
             _attach_to_map(pins, layout, program, name)
+        for program, name in TRACEPOINT_PROGRAMS:
+            _attach_to_tracepoint(pins, layout, program, name)
     finally:
         os.close(folder)
 
@@ -37,6 +39,9 @@ def in_force(pins: Pins, layout: Layout, cgroup_number: int) -> bool:
     try:
         for program in CGROUP_PROGRAMS:
             if _link(pins, program) != (cgroup_number, _program_id(pins, layout, program)):
+                return False
+        for program, _ in TRACEPOINT_PROGRAMS:
+            if _traced(pins, program) != _program_id(pins, layout, program):
                 return False
         return all(_map_has(pins, layout, program, name) for program, name in SOCKET_PROGRAMS)
     except FileNotFoundError:
@@ -117,6 +122,34 @@ def _attach_to_map(pins: Pins, layout: Layout, program: Program, name: str) -> N
         raise DatapathError(_explain(program, error)) from error
     finally:
         os.close(map_fd)
+        os.close(fd)
+
+
+def _attach_to_tracepoint(pins: Pins, layout: Layout, program: Program, name: str) -> None:
+    """Such a link's program cannot be replaced: for a moment an earlier version's runs too."""
+    fd = bpf.open_pinned(str(pins.program(layout.digest, program.name)))
+    pin = pins.link(program.name)
+    try:
+        if pin.exists() and _traced(pins, program) == bpf.program_info(fd).id:
+            return
+        link = bpf.attach_raw_tracepoint(fd, name)
+        try:
+            pin.unlink(missing_ok=True)
+            bpf.pin(link, str(pin))
+        finally:
+            os.close(link)
+    except OSError as error:
+        raise DatapathError(_explain(program, error)) from error
+    finally:
+        os.close(fd)
+
+
+def _traced(pins: Pins, program: Program) -> int:
+    """The id of the program of a pinned link to a tracepoint. Raises FileNotFoundError."""
+    fd = bpf.open_pinned(str(pins.link(program.name)))
+    try:
+        return bpf.linked_program(fd)
+    finally:
         os.close(fd)
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from pathlib import Path
+from typing import NamedTuple
 
 from meshd.datapath.errors import DatapathError
 from meshd.datapath.kernel import bpf
@@ -113,21 +115,46 @@ class Compiled(Unit):
 _READ = {
     "tcp_sock": ("write_seq", "rcv_nxt", "copied_seq"),
     "sk_buff": ("cb",),
-    "sock": ("sk_user_data",),
+    "sock": ("sk_user_data", "sk_socket"),
     "sk_psock": ("ingress_msg", "ingress_skb"),
+    "socket_alloc": ("vfs_inode",),
+    "inode": ("i_ino",),
+    "task_struct": ("flags",),
 }
 
 
-def kernel_flags(kernel: Path = Path("/sys/kernel/btf/vmlinux")) -> list[str]:
-    """Where the kernel's structs have what bpf/tcp.h and bpf/arrival.h read; nothing: it does not say."""
-    flags = []
+class _Calls(NamedTuple):
+    """How an architecture's tasks say which system call they are in."""
+
+    register: str
+    """Where struct pt_regs has the call's number."""
+    splice: int
+    """The number of splice(2)."""
+
+
+_CALLS = {"x86_64": _Calls("orig_ax", 275), "aarch64": _Calls("syscallno", 76)}
+
+
+def kernel_flags(
+    kernel: Path = Path("/sys/kernel/btf/vmlinux"), machine: str = platform.machine()
+) -> list[str]:
+    """Where the kernel's structs have what bpf/tcp.h, bpf/arrival.h and bpf/splice_reader.h read.
+
+    Nothing: it does not say, or what they ask of an architecture is not known of this one.
+    """
+    calls = _CALLS.get(machine)
+    if calls is None:
+        return []
+    flags = [f"-DSPLICE_CALL={calls.splice}"]
     try:
         blob = kernel.read_bytes()
-        for struct, members in _READ.items():
+        for struct, members in {**_READ, "pt_regs": (calls.register,)}.items():
             offsets = member_offsets(blob, struct, members)
             if len(offsets) < len(members):
                 return []
-            flags += [f"-D{struct.upper()}_{name.upper()}={offset}" for name, offset in offsets.items()]
+            for name, offset in offsets.items():
+                named = "call" if name == calls.register else name
+                flags.append(f"-D{struct.upper()}_{named.upper()}={offset}")
     except (OSError, ValueError, BadBtfError):
         return []
     return flags

@@ -119,29 +119,43 @@ def running_kernel() -> str:
     return f"{system.release} {system.version} {system.machine}"
 
 
-def kept_unit(path: Path, digest: str) -> KeptUnit | None:
+MAX_KEPT = 4
+"""Units, those that were used last: agents of two versions on a node, and what is rolled back to."""
+
+
+def place(folder: Path, digest: str) -> Path:
+    """Where the unit of these sources is kept."""
+    return folder / f"compiled-{digest}.msgpack"
+
+
+def kept_unit(folder: Path, digest: str) -> KeptUnit | None:
     """The unit that is kept there, if it is of these sources and this kernel. Raises OSError."""
+    path = place(folder, digest)
     try:
         kept = _decoder.decode(path.read_bytes())
+        if (kept.kernel, kept.layout.digest) != (running_kernel(), digest):
+            return None
+        os.utime(path)
     except (FileNotFoundError, msgspec.MsgspecError):
-        return None
-    if (kept.kernel, kept.layout.digest) != (running_kernel(), digest):
         return None
     return KeptUnit(kept)
 
 
-def keep(path: Path, kept: Kept) -> None:
-    """Replace what is kept there. That it cannot be is said, and no harm."""
+def keep(folder: Path, kept: Kept) -> None:
+    """Keep one, and of the others those that were used last. That it cannot be is said, and no harm."""
     try:
-        kept_file.replace(path, msgspec.msgpack.encode(kept))
+        kept_file.replace(place(folder, kept.layout.digest), msgspec.msgpack.encode(kept))
+        units = sorted(folder.glob("compiled*.msgpack"), key=lambda path: path.stat().st_mtime_ns)
+        for old in units[:-MAX_KEPT]:
+            old.unlink()
     except OSError as error:
         print(f"the compiled programs are not kept: {error}", file=sys.stderr)
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """One process at a time for the same file: of two that start together one compiles. Raises OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time for the same folder: of two that start together one compiles. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "compiled.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -29,8 +29,6 @@ from meshd.paths import CACHE_DIR
 if TYPE_CHECKING:
     from meshd.datapath.loading.compile import Compiled, Unit
 
-KEPT = CACHE_DIR / "compiled.msgpack"
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 1 with the reason as standard error's last line."""
@@ -75,12 +73,12 @@ def _unit() -> Compiled | KeptUnit:
     raise_memlock()
     text = source.unit()
     digest = source.digest(text)
-    with alone(KEPT):
-        kept = kept_unit(KEPT, digest)
+    with alone(CACHE_DIR):
+        kept = kept_unit(CACHE_DIR, digest)
         if kept is not None:
             return kept
         compiled = _compiled(text, digest)
-        keep(KEPT, compiled.to_keep())
+        keep(CACHE_DIR, compiled.to_keep())
         return compiled
 
 

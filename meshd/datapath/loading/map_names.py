@@ -25,6 +25,7 @@ MAPS = (
     "heartbeat",
     "bell",
     "bells",
+    "splice_readers",
     "owners",
     "settings",
     "stats",

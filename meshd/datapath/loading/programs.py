@@ -43,4 +43,11 @@ SOCKET_PROGRAMS = (
     (Program("remote_answer", SK_SKB, AttachType.SK_SKB_VERDICT, "5.15"), "upstreams"),
 )
 
-PROGRAMS = tuple(dict.fromkeys((*CGROUP_PROGRAMS, *(program for program, _ in SOCKET_PROGRAMS))))
+# What runs wherever the kernel comes by: a program and the tracepoint.
+TRACEPOINT_PROGRAMS = (
+    (Program("tcp_read", RAW_TRACEPOINT, AttachType.NONE, "5.15"), "tcp_rcv_space_adjust"),
+)
+
+PROGRAMS = tuple(
+    dict.fromkeys((*CGROUP_PROGRAMS, *(program for program, _ in (*SOCKET_PROGRAMS, *TRACEPOINT_PROGRAMS))))
+)

@@ -181,6 +181,31 @@ def counters(c: Circuit) -> None:
     look("after a byte by TCP was sent", 1, 100, 0)
 
 
+def splice(c: Circuit) -> None:
+    """Who reads by splice(2), and so sees nothing of what waits, is known at once; nobody else is."""
+    c.carry()
+    c.client.sendall(REQUEST)
+    expect_bytes(c.server, REQUEST, "the server")
+    expect(c.maps.take_spliced() == 0, "a socket that was read by recv(2) counts as one read by splice(2)")
+    c.client.sendall(REQUEST)
+    _splice(c.server)
+    inode = os.fstat(c.server.fileno()).st_ino
+    expect(c.maps.take_spliced() == inode, "a call of splice(2) is not seen")
+    expect_bytes(c.server, REQUEST, "the server")
+    _splice(c.proxy_server)
+    expect(c.maps.take_spliced() == 0, "a socket that is in no map counts as one that is")
+
+
+def _splice(sock: socket.socket) -> None:
+    read, write = os.pipe()
+    try:
+        with contextlib.suppress(BlockingIOError):
+            os.splice(sock.fileno(), write, _CHUNK, flags=os.SPLICE_F_NONBLOCK)
+    finally:
+        os.close(read)
+        os.close(write)
+
+
 def long_stream(c: Circuit) -> None:
     """More than 2 GiB in one direction: no byte lost or doubled."""
     c.carry()
@@ -205,6 +230,7 @@ CHECKS: dict[str, Callable[[Circuit], None]] = {
     "reset": reset,
     "sendfile": sendfile,
     "TCP's counters": counters,
+    "splice": splice,
     "stream": stream,
 }
 LONG: dict[str, Callable[[Circuit], None]] = {"stream past 2 GiB": long_stream}

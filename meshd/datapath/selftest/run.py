@@ -22,7 +22,7 @@ from meshd.datapath.kernel.bpf import AttachType
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading import source
 from meshd.datapath.loading.load import compile_other
-from meshd.datapath.loading.programs import SK_MSG, SK_SKB, Program
+from meshd.datapath.loading.programs import SK_MSG, SK_SKB, TRACEPOINT_PROGRAMS, Program
 from meshd.datapath.selftest.checks import CHECKS, LONG
 from meshd.datapath.selftest.outcome import Check, SelfTest
 from meshd.datapath.selftest.sockets import CheckFailedError, Circuit, Maps, circuit
@@ -50,6 +50,8 @@ def run() -> SelfTest:
         unit = compile_other("selftest.c")
         for program, name in ((_QUEUED_MSG, "queued"), (_ARRIVED, "queued"), (_BARE_MSG, "bare")):
             bpf.attach_to_map(unit.load(program), unit.map_fd(name), program.attach_type)
+        for program, tracepoint in TRACEPOINT_PROGRAMS:
+            bpf.attach_raw_tracepoint(unit.load(program), tracepoint)
         netns.leave()
         _loopback_up()
         return SelfTest(
@@ -72,7 +74,8 @@ def _tried(maps: Maps, checks: Mapping[str, Callable[[Circuit], None]]) -> tuple
 
 
 def _maps(unit: Unit, sockets: str) -> Maps:
-    return Maps(*(Map(os.dup(unit.map_fd(name))) for name in (sockets, "targets", "endings", "counters")))
+    names = (sockets, "targets", "endings", "counters", "spliced")
+    return Maps(*(Map(os.dup(unit.map_fd(name))) for name in names))
 
 
 def _loopback_up() -> None:

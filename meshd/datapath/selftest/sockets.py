@@ -30,11 +30,12 @@ class CheckFailedError(Exception):
 class Maps:
     """The maps of bpf/selftest.c. ``sockets`` is ``queued`` or ``bare``."""
 
-    def __init__(self, sockets: Map, targets: Map, endings: Map, counters: Map) -> None:
+    def __init__(self, sockets: Map, targets: Map, endings: Map, counters: Map, spliced: Map) -> None:
         self.sockets = sockets
         self.targets = targets
         self.endings = endings
         self._counters = counters
+        self._spliced = spliced
 
     def counters(self) -> tuple[int, int, int]:
         """Sent, received, read: as of the enrolled socket that sent last. Raises CheckFailedError."""
@@ -43,6 +44,13 @@ class Maps:
         if not known:
             raise CheckFailedError("TCP's own counters cannot be read: the kernel's BTF does not name them")
         return sent, received, read
+
+    def take_spliced(self) -> int:
+        """The inode of the enrolled socket that splice(2) has read last, since the last time; 0: none."""
+        first = _INDEX.pack(0)
+        (inode,) = _KEY.unpack(self._spliced.get(first) or bytes(_KEY.size))
+        self._spliced[first] = bytes(_KEY.size)
+        return int(inode)
 
 
 class Circuit:
