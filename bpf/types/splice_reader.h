@@ -2,8 +2,6 @@
 #ifndef MESHD_TYPES_SPLICE_READER_H
 #define MESHD_TYPES_SPLICE_READER_H
 
-#include <uapi/linux/types.h>
-
 /* A socket that a process read by splice(2). */
 struct splice_reader {
 	__u64 inode; /* as in /proc/PID/fd */

@@ -3,8 +3,8 @@
 splice(2) does not see what is in an enrolled socket's queue: who reads by it, as Go's io.Copy between two TCP
 connections does, waits for ever. The kernel tells of each such socket at its first call
 (bpf/splice_reader.h). Its workload's next connections are plain ones; the socket itself is taken out of its
-map by the worker that has the other end, which sends it again what waits in the queue. A joined connection
-has no such worker, and ends.
+map by the worker that has the other end, which sends it again what waits in the queue. A connection that is
+joined or spliced as a whole ends: what waits there, no worker has passed on.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pathlib import Path
 from meshd import log, netns
 from meshd.agent.enrolment import Enrolment
 from meshd.agent.workers import Workers
+from meshd.datapath.addresses import End, address_text, packed_address
 from meshd.datapath.errors import CaptureError
 from meshd.datapath.flows.enrolled_sockets import Enrolled, EnrolledSockets, Side
-from meshd.datapath.addresses import End, address_text, packed_address
 from meshd.datapath.kernel.sock_diag import SocketQuestions
 from meshd.datapath.splicing.app_socket import AppSocket, app_socket
 from meshd.datapath.splicing.spliced import Spliced, SplicedSockets
@@ -92,7 +92,7 @@ class Splicers:
         if found is None:
             return
         self._enrolment.take_off(found.workload.uid, REASON)
-        if found.enrolled.side is Side.JOINED:
+        if found.enrolled.side is Side.JOINED or found.enrolled.spliced:
             await asyncio.to_thread(self._end, found.socket)
         else:
             await asyncio.to_thread(self._unenrol, found)

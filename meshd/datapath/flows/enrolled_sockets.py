@@ -1,5 +1,5 @@
 """Which of the mesh's sockets an app's socket is: the client's end of a captured connection, a server's, or
-one end of a joined one. The maps ``flows``, ``connections`` and ``joined_ends``.
+one end of a joined one. The maps ``flows``, ``connections``, ``joined_ends``, and those of what is spliced.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Enrolled(NamedTuple):
     side: Side
     key: bytes
     """In the map of its side."""
+    spliced: bool = False
+    """Of an HTTP/2 connection whose bytes pass as they are."""
 
 
 class EnrolledSockets:
@@ -38,8 +40,8 @@ class EnrolledSockets:
         self._flow_keys = FlowKeys(layout)
         self._connection_keys = ConnectionKeys(layout)
         self._ends = layout.codec("ends", "local.address", "local.port", "remote.address", "remote.port").pack
-        self._flows, self._connections, self._joined_ends = map(
-            open_map, ("flows", "connections", "joined_ends")
+        self._flows, self._connections, self._joined_ends, self._spliced_flows, self._spliced = map(
+            open_map, ("flows", "connections", "joined_ends", "spliced_flows", "spliced")
         )
         self._maps = {side: open_map(side.value) for side in Side}
 
@@ -47,10 +49,10 @@ class EnrolledSockets:
         """A socket in that namespace with those ends; None: the mesh knows none. Raises OSError."""
         key = self._flow_keys.pack(cookie, local)
         if self._flows.get(key) is not None:
-            return Enrolled(Side.CLIENT, key)
+            return Enrolled(Side.CLIENT, key, self._spliced_flows.get(key) is not None)
         key = self._connection_keys.pack(remote, local)
         if self._connections.get(key) is not None:
-            return Enrolled(Side.SERVER, key)
+            return Enrolled(Side.SERVER, key, self._spliced.get(key) is not None)
         key = self._ends(packed_address(local[0]), local[1], packed_address(remote[0]), remote[1])
         if self._joined_ends.get(key) is not None:
             return Enrolled(Side.JOINED, key)
@@ -62,5 +64,8 @@ class EnrolledSockets:
 
     def close(self) -> None:
         """Close the maps' fds."""
-        for opened in (self._flows, self._connections, self._joined_ends, *self._maps.values()):
+        for opened in (
+            *(self._flows, self._connections, self._joined_ends, self._spliced_flows, self._spliced),
+            *self._maps.values(),
+        ):
             opened.close()

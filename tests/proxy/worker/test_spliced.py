@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from meshd.datapath.flows.enrolled_sockets import EnrolledSockets, Side
 from meshd.model.clusters import Cluster, HttpVersion
 from meshd.model.routes import Forward, Route, WeightedCluster
 from meshd.model.wire import Drain
@@ -67,6 +68,13 @@ def test_all_but_the_first_bytes_are_redirected_and_requests_counted(bed: FastPa
         up, down = redirected(bed)
         assert up > 40 * 9
         assert down > 50 * 9
+        with contextlib.closing(
+            EnrolledSockets(bed.mesh.datapath.open_map, bed.mesh.datapath.layout)
+        ) as sockets:
+            ends = client.sock.getsockname(), client.sock.getpeername()
+            enrolled = sockets.find(bed.mesh.pod.cookie, *ends)
+        assert enrolled is not None
+        assert (enrolled.side, enrolled.spliced) == (Side.CLIENT, True)
         eventually(lambda: counter(bed, "http2_spliced_requests_total") == 50)
     eventually(lambda: bed.agent.stats().gauges["downstream_connections"] == 0)
     stats = bed.agent.stats()
