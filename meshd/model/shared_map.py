@@ -22,7 +22,8 @@ _NOTHING: dict[Any, Any] = {}
 class SharedMap(Mapping[_K, _V]):
     """Made of dictionaries; the hash of a key says in which of them it is. So there is no order.
 
-    Where a version were a copy of one dictionary, each would take time by the number of all entries.
+    Where a version were a copy of one dictionary, each would take time by the number of all entries. What
+    libraries have of the kind (immutables, pyrsistent) tells two versions apart by looking at all of them.
     """
 
     __slots__ = ("_count", "_parts")
