@@ -18,7 +18,7 @@ from meshd.datapath.errors import DatapathError
 from meshd.datapath.kernel import bpf
 from meshd.datapath.loading import source
 from meshd.datapath.loading.load import compile_unit
-from meshd.datapath.loading.programs import CGROUP_PROGRAMS, SOCKET_PROGRAMS
+from meshd.datapath.loading.programs import CGROUP_PROGRAMS, SOCKET_PROGRAMS, TRACEPOINT_PROGRAMS, Program
 
 
 class Probe(msgspec.Struct, kw_only=True):
@@ -53,20 +53,26 @@ def probe(cgroup: Path) -> Probe:
     found.bcc = bcc_version()
     with _folder_below(cgroup) as folder:
         for program in CGROUP_PROGRAMS:
-            try:
+            with _tried(found, program):
                 fd = compiled.load(program)
                 if folder is not None:
                     os.close(bpf.attach_cgroup(fd, folder, program.attach_type))
-                found.programs[program.name] = ""
-            except (DatapathError, OSError) as error:
-                found.programs[program.name] = str(error)
     for program, name in SOCKET_PROGRAMS:
-        try:
+        with _tried(found, program):
             bpf.attach_to_map(compiled.load(program), compiled.map_fd(name), program.attach_type)
-            found.programs[program.name] = ""
-        except (DatapathError, OSError) as error:
-            found.programs[program.name] = str(error)
+    for program, name in TRACEPOINT_PROGRAMS:
+        with _tried(found, program):
+            os.close(bpf.attach_raw_tracepoint(compiled.load(program), name))
     return found
+
+
+@contextlib.contextmanager
+def _tried(found: Probe, program: Program) -> Iterator[None]:
+    try:
+        yield
+        found.programs[program.name] = ""
+    except (DatapathError, OSError) as error:
+        found.programs[program.name] = str(error)
 
 
 @contextlib.contextmanager
