@@ -12,6 +12,8 @@ APT_FUZZ := clang-14 libclang-rt-14-dev
 APT_TEST := apache2-utils chromium clang-format-14 curl gcc golang-go libc6-dev nghttp2-client nghttp2-server nginx-light nodejs openjdk-17-jdk-headless openssl wrk
 # kubectl, unless there is one: others' packages of it are newer than Debian's, and own the same file.
 APT_TEST += $(if $(shell command -v kubectl),,kubernetes-client)
+# The same of npm: others' packages of Node have it in themselves.
+APT_TEST += $(if $(shell command -v npm),,npm)
 # The same of the container runtimes.
 APT_TEST += containernetworking-plugins $(if $(shell command -v containerd),,containerd) $(if $(shell command -v dockerd),,docker.io)
 
@@ -23,7 +25,7 @@ define apt_install
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 endef
 
-.PHONY: setup setup-test demo test lint format fuzz soak bench bench-readme image protos crds lock clean
+.PHONY: setup setup-test apt-test demo test lint format fuzz soak bench bench-readme image protos crds lock clean
 
 setup: $(VENV)/.ready
 
@@ -34,8 +36,17 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	touch $@
 
-setup-test: setup
+# Node's packages for the tests.
+NODE := tests/conformance/node
+
+setup-test: setup apt-test $(NODE)/node_modules/.ready
+
+apt-test: setup
 	@$(call apt_install,$(APT_TEST))
+
+$(NODE)/node_modules/.ready: $(NODE)/package.json $(NODE)/package-lock.json $(NODE)/.npmrc | apt-test
+	npm ci --prefix $(NODE)
+	touch $@
 
 demo: setup
 	@$(BIN)/python examples/canary/demo.py
@@ -105,7 +116,7 @@ COMPILE := $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 # The image is for arm64, too: its packages have to be there without a compiler, but for what the Dockerfile compiles.
-lock: setup
+lock: setup apt-test
 	$(BIN)/pip install -qq pip-tools==7.6.2
 	$(COMPILE) --all-extras -o requirements.lock pyproject.toml
 	$(COMPILE) --constraint requirements.lock -o requirements-image.lock pyproject.toml
@@ -113,7 +124,8 @@ lock: setup
 	sed '/^hdrhistogram==/,/[^\\]$$/d' requirements-image.lock >build/arm64/requirements.lock
 	$(BIN)/pip download -q -d build/arm64 -r build/arm64/requirements.lock --no-deps --require-hashes --only-binary :all: \
 	  --python-version 3.11 $(foreach tag,2014 _2_17 _2_26 _2_28,--platform manylinux$(tag)_aarch64)
+	npm install --prefix $(NODE) --package-lock-only
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(NODE)/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +

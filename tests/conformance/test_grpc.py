@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import sys
 import uuid
@@ -27,7 +26,10 @@ from tests.conformance.world import ENVOY, MESHD, World
 from tests.support.lab import MESHD as COMMAND
 from tests.support.lab import until
 
-PROXIES, APIS = (MESHD, ENVOY), ("sync", "aio")
+PROXIES = (MESHD, ENVOY)
+NODE = "node"
+APIS = ("sync", "aio", NODE)
+"""Clients: grpcio's two, and grpc-js in Node."""
 NOBODY = "nobody"
 """In place of a proxy: the client finds services over xDS itself."""
 Asked = dict[str, Any]
@@ -71,9 +73,12 @@ class Callers:
     def _started(self, proxy: str, api: str) -> subprocess.Popen[str]:
         lab = [*COMMAND, "lab", "--name", self._world.lab.name]
         pod = grpc_cases.PROXYLESS if proxy == NOBODY else self._world.client(proxy)
+        folder = Path(__file__).parent
+        client = [sys.executable, str(folder / "pods/call.py"), api]
+        if api == NODE:
+            client = [NODE, str(folder / "node/call.mjs")]
         self._processes[proxy, api] = subprocess.Popen(
-            [*lab, "exec", "-n", NAMESPACE, pod, "--", sys.executable, "call.py", api],
-            cwd=Path(__file__).parent / "pods",
+            [*lab, "exec", "-n", NAMESPACE, pod, "--", *client],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -146,7 +151,9 @@ def test_all_kinds_of_calls(callers: Callers, proxy: str, api: str) -> None:
     assert [message["number"] for message in many["messages"]] == list(range(50))
     assert collect["messages"] == [{"pod": collect["messages"][0]["pod"], "count": 4, "size": 120_001}]
     assert [message["request"] for message in chat["messages"]] == texts
-    assert (broken["code"], broken["details"], len(broken["messages"])) == ("DATA_LOSS", "at the end", 3)
+    assert (broken["code"], broken["details"]) == ("DATA_LOSS", "at the end")
+    # grpc-js may drop what it has received when an error ends a call.
+    assert [message["number"] for message in broken["messages"]] == [0, 1, 2] or api == NODE
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
@@ -167,8 +174,11 @@ def test_an_error_without_a_message_ends_a_call_whose_client_is_still_sending(ca
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
-def test_the_calls_of_one_channel_go_to_all_servers(callers: Callers, proxy: str) -> None:
-    (ends,) = callers.ask(proxy, "everything", {"method": f"/{ECHO}/Echo", "times": 30})
+@pytest.mark.parametrize("api", ["sync", NODE])
+def test_the_calls_of_one_channel_go_to_all_servers(callers: Callers, proxy: str, api: str) -> None:
+    """One after the other, and, by Node, all at once."""
+    (ends,) = callers.ask(proxy, "everything", {"method": f"/{ECHO}/Echo", "times": 30}, api=api)
+    assert {end["code"] for end in ends} == {"OK"}
     pods = Counter(end["messages"][0]["pod"] for end in ends)
     assert pods.keys() == _ALL
     assert max(pods.values()) <= 20
@@ -238,42 +248,16 @@ def _counts(callers: Callers, key: str) -> tuple[int, int]:
     return message["begun"], message["cancelled"]
 
 
-def test_a_deadline_is_passed_on(callers: Callers) -> None:
+@pytest.mark.parametrize("api", ["sync", NODE])
+def test_a_deadline_is_passed_on(callers: Callers, api: str) -> None:
     for proxy in PROXIES:
-        end = callers.one(proxy, "everything", {"method": f"/{ECHO}/Echo", "timeout": 20.0})
+        end = callers.one(proxy, "everything", {"method": f"/{ECHO}/Echo", "timeout": 20.0}, api)
         assert 0 < end["messages"][0]["left"] < 21.0
-    end = callers.one(MESHD, "grpc-policies", {"method": f"/{ECHO}/Echo", "timeout": 20.0})
+    end = callers.one(MESHD, "grpc-policies", {"method": f"/{ECHO}/Echo", "timeout": 20.0}, api)
     assert 0 < end["messages"][0]["left"] < 2.0
 
 
-# -- clients of other kinds --------------------------------------------------------------------------
-
-
-def test_a_client_in_node(world: World) -> None:
-    node = shutil.which("node")
-    assert node is not None, "Node.js is needed for this test"
-
-    def made(service: str, method: str, times: int) -> list[Ended]:
-        done = subprocess.run(
-            [
-                *(*COMMAND, "lab", "--name", world.lab.name, "exec", "-n", NAMESPACE, world.client(MESHD)),
-                *("--", node, "call.mjs", f"{service}:{PORT}", f"/{ECHO}/{method}", str(times)),
-            ],
-            cwd=Path(__file__).parent / "pods",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        found: list[Ended] = json.loads(done.stdout)
-        return found
-
-    several = made("everything", "Echo", 30)
-    assert {(each["http"], each["code"]) for each in several} == {(200, "0")}
-    assert {each["messages"][0]["pod"] for each in several} == _ALL
-    assert sorted(each["messages"][0]["request"]["number"] for each in several) == list(range(30))
-    (unknown,) = made("grpcexactmethodmatching", "EchoThree", 1)
-    assert (unknown["http"], unknown["code"], unknown["messages"]) == (200, "12", [])
+# -- clients without a proxy -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["GRPCExactMethodMatching", "GRPCRouteHeaderMatching", "GRPCRouteWeight"])
