@@ -159,7 +159,7 @@ def holding(lab: Lab, pods: Path) -> Iterator[list[dict[str, Any]]]:
     manifest.write_text(HOLDING)
     lab.run("apply", "-f", str(manifest), "--wait", "60")
     until(lambda: lab.code("http://holding/") == "200")
-    yield [pod for pod in lab.cluster()["pods"] if pod["owner"] == "holding"]
+    yield [pod for pod in lab.cluster()["pods"] if pod["name"].startswith("holding-")]
     lab.run("delete", "-f", str(manifest))
     manifest.unlink()
 
