@@ -6,6 +6,7 @@ What is measured, how, and what the figures are worth: bench/README.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -39,7 +40,7 @@ _DRAIN_SECONDS = 5.0
 _SETTLE_SECONDS = 1.0
 """Of load before the first event."""
 _AWAY_SECONDS = 2.0
-"""A pod that has vanished comes back after so long."""
+"""A pod that was killed comes back after so long; one that was cut off, after the load."""
 _READY_SECONDS = 30.0
 _VANISH_SECONDS = 6.0
 """What one takes, with its coming back: none begins later before the load's end."""
@@ -225,22 +226,26 @@ def _vanish(bed: Bed, pod: PodStatus, wire: _Wire, silently: bool) -> Vanished:
 
 
 def _vanishings(bed: Bed, rate: int, seconds: int, silently: bool) -> Row:
-    """One pod after the other. Raises as _loaded."""
+    """One pod after the other; of those that do not come back, one of each node. Raises as _loaded."""
     gone: list[Vanished] = []
+    pods = _pods(bed)
+    if silently:
+        pods = list({pod.node: pod for pod in pods}.values())
 
     def take_away(end: float) -> None:
-        for pod in _pods(bed):
+        for pod in pods:
             if time.monotonic() + _VANISH_SECONDS > end:
                 break
             wire = _Wire(bed.lab, pod)
-            try:
-                gone.append(_vanish(bed, pod, wire, silently))
-                time.sleep(_AWAY_SECONDS)
-            finally:
+            afterwards.callback(wire.set, "up")
+            gone.append(_vanish(bed, pod, wire, silently))
+            time.sleep(_AWAY_SECONDS)
+            if not silently:
                 wire.set("up")
-            _until_whole(bed)
+                _until_whole(bed)
 
-    report = _loaded(bed, rate, seconds, take_away)
+    with contextlib.ExitStack() as afterwards:
+        report = _loaded(bed, rate, seconds, take_away)
     ends = [*(one.at for one in gone[1:]), sys.maxsize]
     parts = [
         f"{sum(one.at <= when < end for when, _ in report.failures)} failed of {one.held} held,"
