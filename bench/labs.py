@@ -17,8 +17,8 @@ IN_FORCE_SECONDS = 10.0
 
 
 @contextlib.contextmanager
-def running(manifests: Mapping[Bed, Path], *options: str) -> Iterator[None]:
-    """Labs with one node from these manifests; ``options`` are ``meshd lab up``'s. Ends early by a signal.
+def running(manifests: Mapping[Bed, Path], *options: str, nodes: int = 1) -> Iterator[None]:
+    """Labs from these manifests, ended early by a signal; ``options`` are ``meshd lab up``'s.
 
     Raises BedError, BusyError, OSError, KeyboardInterrupt.
     """
@@ -27,7 +27,7 @@ def running(manifests: Mapping[Bed, Path], *options: str) -> Iterator[None]:
         try:
             testbed.take_down(beds)  # what a measurement that was killed has left
             with guards.ended() as starting:
-                starting += [bed.up(manifest, 1, *options) for bed, manifest in manifests.items()]
+                starting += [bed.up(manifest, nodes, *options) for bed, manifest in manifests.items()]
                 for bed, process in zip(beds, starting, strict=True):
                     if reason := testbed.wait(process, _UP_SECONDS):
                         raise BedError(f"lab {bed.lab.name} did not start: {reason}")

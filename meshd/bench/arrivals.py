@@ -20,6 +20,7 @@ class Arrivals:
         self.latencies: dict[int, int] = {}
         """Microseconds to how often."""
         self.answered = 0
+        self.failed = 0
         self.late = 0
         """Requests that were sent late although a connection was free: the tool did not keep up."""
         self._interval = 1e9 / rate
@@ -33,12 +34,12 @@ class Arrivals:
 
     @property
     def finished(self) -> bool:
-        """All requests are answered."""
-        return self.answered == self._count
+        """All requests are answered, or have failed."""
+        return self.answered + self.failed == self._count
 
     @property
     def seconds(self) -> float:
-        """From the first request's time to the last answer."""
+        """From the first request's time to the last answer or failure."""
         return (max(self._idle_since) - self._start) / 1e9
 
     @property
@@ -66,5 +67,13 @@ class Arrivals:
         micros = (now - self._due[connection]) // 1000
         self.latencies[micros] = self.latencies.get(micros, 0) + 1
         self.answered += 1
+        self._free(connection, now)
+
+    def fail(self, connection: int, now: int) -> None:
+        """The request that is out on a connection gets no right answer."""
+        self.failed += 1
+        self._free(connection, now)
+
+    def _free(self, connection: int, now: int) -> None:
         self._idle_since[connection] = now
         self._idle.append(connection)

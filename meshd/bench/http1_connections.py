@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+from collections.abc import Sequence
 
 from meshd.bench.answer import AnswerReader, WrongAnswerError
 
@@ -62,6 +63,10 @@ class Http1Connections:
 
     def flush(self) -> None:
         """All that was sent has gone already."""
+
+    def failed(self) -> Sequence[int]:
+        """None: the first is raised."""
+        return ()
 
     def _write(self, number: int) -> None:
         sock = self._sockets[number]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+from collections.abc import Sequence
 
 from meshd.bench.answer import WrongAnswerError
 from meshd.bench.http1_connections import CONNECT_SECONDS, PIECE
@@ -37,6 +38,10 @@ class Http2Connection:
     def send(self, number: int) -> None:
         """A request; ``flush`` has it go."""
         self._numbers[self._answers.ask()] = number
+
+    def failed(self) -> Sequence[int]:
+        """None: the first is raised."""
+        return ()
 
     def flush(self) -> None:
         """Write what there is to write. Raises WrongAnswerError, OSError."""

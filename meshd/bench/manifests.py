@@ -43,14 +43,19 @@ def write(folder: Path, sizes: Iterable[int], nodes: int, scenario: Scenario, st
     return manifest
 
 
+def client() -> list[dict[str, Any]]:
+    """The pod that asks. Raises OSError."""
+    return list(yaml.safe_load_all((_FOLDER / "client.yaml").read_text()))
+
+
 def _objects(nodes: int, scenario: Scenario, streams: bool) -> list[dict[str, Any]]:
     """Direct's services are headless: they have no address of their own, their names lead to the pods. So
     nothing at all is between client and server, not even the address translation that kube-proxy would do."""
     server = (_FOLDER / "server.yaml").read_text()
-    texts = [(_FOLDER / "client.yaml").read_text(), server]
+    texts = [server]
     if nodes > 1:
         texts.append(server.replace("near", "far").replace("node1", "node2"))
-    found = [one for text in texts for one in yaml.safe_load_all(text)]
+    found = [*client(), *(one for text in texts for one in yaml.safe_load_all(text))]
     for one in found:
         if one["kind"] == "Service" and scenario == "direct":
             one["spec"]["clusterIP"] = "None"

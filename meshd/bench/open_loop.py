@@ -18,12 +18,13 @@ import select
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from meshd.bench import own_tool, wanted
 from meshd.bench.answer import WrongAnswerError, request
 from meshd.bench.arrivals import Arrivals
+from meshd.bench.enduring_connections import EnduringConnections
 from meshd.bench.header_blocks import BlockError
 from meshd.bench.http1_connections import Http1Connections
 from meshd.bench.http2_client import head
@@ -62,6 +63,9 @@ class Connections(Protocol):
     def event(self, fd: int, event: int) -> list[int]:
         """What epoll says: the numbers whose answers are complete with it."""
 
+    def failed(self) -> Sequence[int]:
+        """The numbers whose requests have failed since it was last asked; none if the first ends the run."""
+
     def close(self) -> None:
         """Close all."""
 
@@ -88,6 +92,8 @@ def run(
                 connections.send(number)
                 now = time.monotonic_ns()
             connections.flush()
+            for number in connections.failed():
+                arrivals.fail(number, time.monotonic_ns())
             for fd, event in epoll.poll(0.1):
                 if fd == timer:
                     os.read(timer, 8)
@@ -104,6 +110,8 @@ def _connections(args: argparse.Namespace, epoll: select.epoll) -> Connections:
     if args.protocol in ("http1", "http1-close"):
         new = args.protocol == "http1-close"
         asked = request(args.path, authority, dict(headers), new)
+        if args.endure:
+            return EnduringConnections(epoll, address, asked, args.body, args.connections)
         return Http1Connections(epoll, address, asked, args.body, args.connections, new)
     grpc = args.protocol == "grpc"
     asked = head(args.path, authority, headers, grpc)
@@ -124,7 +132,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, required=True)
     parser.add_argument("--protocol", choices=("http1", "http1-close", "h2", "grpc"), required=True)
     parser.add_argument("--header", action="append", default=[], help="NAME:VALUE")
-    return parser.parse_args()
+    parser.add_argument("--endure", action="store_true", help="go on after failures, and list them")
+    args = parser.parse_args()
+    if args.endure and args.protocol != "http1":
+        parser.error("--endure is for --protocol http1")
+    return args
 
 
 def main() -> int:
@@ -145,6 +157,7 @@ def main() -> int:
         late=found.late,
         seconds=found.seconds,
         latencies=list(found.latencies.items()),
+        failures=connections.failures if isinstance(connections, EnduringConnections) else [],
     )
     own_tool.write(report)
     return 0

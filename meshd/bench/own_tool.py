@@ -34,6 +34,8 @@ class Report(msgspec.Struct, frozen=True):
     seconds: float = 0.0
     latencies: list[tuple[int, int]] = []
     """Microseconds to how often."""
+    failures: list[tuple[int, str]] = []
+    """Of a run that goes on after one: when it was known (time.monotonic_ns), and what was wrong."""
 
 
 def write(report: Report) -> None:

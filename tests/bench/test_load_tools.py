@@ -103,6 +103,17 @@ def test_open_loop_counts_no_wrong_answer(how: str) -> None:
     assert found["latencies"] == []
 
 
+@pytest.mark.parametrize("how", WRONG)
+def test_open_loop_that_endures_counts_failures_apart(how: str) -> None:
+    with known((50, {}), (1, WRONG[how])) as port:
+        found = opened(port, 400, 1.0, "--endure")
+    failures = found["failures"]
+    assert isinstance(failures, list)
+    assert failures
+    assert not found["failed"]
+    assert found["answered"] == sum(count for _, count in latencies(found)) == 400 - len(failures)
+
+
 def test_open_loop_says_what_was_not_answered() -> None:
     with known((1, {"after": 0.1})) as port:  # eight connections carry 80 a second
         found = opened(port, 400, 1.0, "--drain", "0.2")
