@@ -107,6 +107,10 @@ static __always_inline enum upcall request_slot(
 		if (!NAME_GOES_ON('v', 'e', 0, 0, 0, 0, 0, 0))
 			break;
 		return UPCALL_FIELD;
+	case CHARS8('h', 't', 't', 'p', '2', '-', 's', 'e'):
+		if (!NAME_GOES_ON('t', 't', 'i', 'n', 'g', 's', 0, 0))
+			break;
+		return UPCALL_FIELD;
 	case CHARS8('t', 'e', 0, 0, 0, 0, 0, 0):
 	case CHARS8('v', 'i', 'a', 0, 0, 0, 0, 0):
 	case CHARS8('e', 'x', 'p', 'e', 'c', 't', 0, 0):

@@ -36,6 +36,7 @@ PIECES = (
     *(b"Keep-Alive: timeout=5\r\n", b"Proxy-Connection: close\r\n", b"TE: trailers\r\n", b"Trailer: a\r\n"),
     *(
         b"Upgrade: websocket\r\n",
+        b"HTTP2-Settings: AAMAAABk\r\n",
         b"Expect: 100-continue\r\n",
         b"Via: 1.1 a\r\n",
         b"X-Forwarded-For: 1.2.3.4\r\n",

@@ -71,11 +71,16 @@ class Reaching:
         self._open_socket = open_socket
         self._failed: frozenset[tuple[str, int]] = frozenset()
         self._endpoint: Endpoint | None = None
-        """That is being connected to, by ``_attempt``."""
-        self._attempt: asyncio.Task[socket.socket]
+        """That is being connected to."""
+        self._is_withdrawn = False
+        """That endpoint is: the attempt is being cancelled, and nothing else."""
+        self._task: asyncio.Task[object]
 
     async def run(self) -> tuple[Place, socket.socket]:
         """A connected socket, and the place that it takes; both are the caller's. Raises UnreachableError."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
         attempts = self._route.connect_attempts
         retries = RetryState(Retry(attempts=attempts - 1, backoff=_BACKOFF, max_backoff=_MAX_BACKOFF))
         while True:
@@ -96,16 +101,22 @@ class Reaching:
                     await asyncio.sleep(retries.patience(self._runtime.random()))
             except asyncio.CancelledError:
                 place.leave()
-                if _is_cancelled():
+                if not self._goes_on():
                     raise
 
     def check(self) -> None:
         """The config may have changed: an address that is gone does not even refuse. Then go elsewhere."""
         endpoint = self._endpoint
-        if endpoint is not None and not self._runtime.config.is_usable(
-            (self._cluster, endpoint.address, endpoint.port)
-        ):
-            self._attempt.cancel()
+        if endpoint is None or self._is_withdrawn:
+            return
+        if not self._runtime.config.is_usable((self._cluster, endpoint.address, endpoint.port)):
+            self._is_withdrawn = True
+            self._task.cancel()
+
+    def _goes_on(self) -> bool:
+        """Whether what was cancelled is an attempt, and not the search."""
+        was_withdrawn, self._is_withdrawn = self._is_withdrawn, False
+        return was_withdrawn and self._task.uncancel() == 0
 
     def _pick(self) -> Place:
         """An endpoint of now. Raises UnreachableError."""
@@ -152,25 +163,13 @@ class Reaching:
         load = runtime.loads.of(self._cluster)
         load.add(Resource.PENDING)
         self._endpoint = endpoint
-        connecting = connect(self._open_socket, endpoint, cluster.connect_timeout)
-        self._attempt = runtime.loop.create_task(connecting)
         try:
-            sock = await self._attempt
+            sock = await connect(self._open_socket, endpoint, cluster.connect_timeout)
         except ConnectError:
             runtime.outcomes.record(cluster, endpoint, 503, None)
-            raise
-        except asyncio.CancelledError:
-            if self._attempt.done() and not self._attempt.cancelled() and not self._attempt.exception():
-                self._attempt.result().close()
             raise
         finally:
             self._endpoint = None
             load.remove(Resource.PENDING)
         runtime.outcomes.record(cluster, endpoint, 200, None)
         return sock
-
-
-def _is_cancelled() -> bool:
-    """Whether it is the search that is cancelled, and not only an attempt."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

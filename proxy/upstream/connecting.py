@@ -38,7 +38,7 @@ async def connect(
     try:
         async with asyncio.timeout(seconds or None):
             sock = open_socket(family)
-            await asyncio.get_running_loop().sock_connect(sock, (endpoint.address, endpoint.port))
+            await _connected(sock, (endpoint.address, endpoint.port))
             if establish is not None:
                 await establish(sock)
             made, sock = sock, None
@@ -51,6 +51,18 @@ async def connect(
     finally:
         if sock is not None:
             sock.close()
+
+
+async def _connected(sock: socket.socket, address: tuple[str, int]) -> None:
+    """Wait for the handshake. Raises OSError."""
+    for _ in range(2):
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            # On one node it is over by the time that the kernel returns, which a second call is told.
+            continue
+        return
+    await asyncio.get_running_loop().sock_connect(sock, address)
 
 
 def _text(error: OSError) -> str:

@@ -29,7 +29,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")
 PARSED_FIELDS = frozenset(
     (
         *("host", "connection", "keep-alive", "proxy-connection", "content-length", "transfer-encoding"),
-        *("te", "trailer", "upgrade", "expect", "via"),
+        *("te", "trailer", "upgrade", "http2-settings", "expect", "via"),
         *("x-forwarded-for", "x-forwarded-proto", "x-request-id"),
     )
 )

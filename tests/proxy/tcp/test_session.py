@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from meshd.limit_page import Resource
 from meshd.model.cluster_policies import Limits, Outlier, RingHash
 from meshd.model.clusters import Cluster
 from meshd.model.outcomes import EndpointTally
@@ -205,18 +206,51 @@ def test_no_healthy_endpoint_is_a_reset() -> None:
         eventually(lambda: [entry.flags for entry in bed.log.entries] == ["UH"])
 
 
-def test_a_connect_to_an_endpoint_that_is_withdrawn_goes_elsewhere() -> None:
-    with server(telling(b"up")) as up, socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:  # then the kernel answers no more SYNs
+@contextlib.contextmanager
+def no_answer() -> Iterator[int]:
+    """A port that accepts no connection and refuses none."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # then the kernel answers no more SYNs
+            filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
-        with routed("db", full.getsockname()[1]) as bed, contextlib.closing(bed.connect()) as client:
-            eventually(lambda: bed.runtime.downstream_connections == 1)
-            bed.apply(config({"db": (up.port,)}, route("db"), generation=2))
-            assert receive_all(client) == b"up"
-        for filler in fillers:
-            filler.close()
+        yield int(full.getsockname()[1])
+
+
+def test_a_connect_to_an_endpoint_that_is_withdrawn_goes_elsewhere() -> None:
+    with (
+        server(telling(b"up")) as up,
+        no_answer() as port,
+        routed("db", port) as bed,
+        contextlib.closing(bed.connect()) as client,
+    ):
+        eventually(lambda: bed.runtime.downstream_connections == 1)
+        bed.apply(config({"db": (up.port,)}, route("db"), generation=2))
+        assert receive_all(client) == b"up"
+
+
+def test_a_connection_that_ends_as_its_endpoint_is_withdrawn_leaves_nothing() -> None:
+    with (
+        server(telling(b"up")) as up,
+        no_answer() as port,
+        routed("db", port) as bed,
+        contextlib.closing(bed.connect()) as client,
+    ):
+        load = bed.runtime.loads.of("db")
+        eventually(lambda: load.total(Resource.PENDING) == 1)
+
+        def end() -> None:
+            (session,) = bed.runtime.connections
+            bed.runtime.config.apply(config({"db": (up.port,)}, route("db"), generation=2))
+            session.check(bed.runtime.now)
+            session.close_at_once()
+
+        bed.call(end)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        eventually(lambda: load.total(Resource.PENDING) == load.total(Resource.CONNECTIONS) == 0)
+        assert up.connections == bed.counter("upstream_connections_total") == 0
 
 
 def test_connections_beyond_the_limit_are_reset_and_those_that_end_make_room() -> None:
