@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from meshd import log
+from meshd import kept_file, log
 from meshd.agent.worker_slot import WorkerSlot, WorkerState
 from meshd.agent.worker_start import WorkerStart
 
@@ -81,7 +81,7 @@ class Supervision:
 
     def note(self, slot: WorkerSlot) -> None:
         """Leave word to the next agent of who has the place. Raises OSError."""
-        self._pid_file(slot.place).write_text(f"{slot.pid}\n")
+        kept_file.replace(self._pid_file(slot.place), b"%d\n" % slot.pid)
 
     def kill(self, pid: int) -> None:
         """End a worker of this instance at once; nobody else who has its pid by now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import subprocess
 import sys
@@ -143,8 +144,11 @@ class MeshNode:
 
     def worker_pids(self) -> list[int]:
         """The proxy workers."""
-        files = sorted(run_dir(self.instance).glob("worker-*.pid"))
-        return [int(file.read_text()) for file in files]
+        found = []
+        for file in sorted(run_dir(self.instance).glob("worker-*.pid")):
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                found.append(int(file.read_text()))
+        return found
 
     def open_map(self, name: str) -> Map:
         """One of the kernel's maps, the caller's to close. Raises OSError, KeyError."""
