@@ -27,7 +27,7 @@ static __always_inline void ring(struct connection_key *key)
 }
 
 /* The agent has something to see to in splice_readers. */
-static __always_inline void ring_for_spliced(struct splice_reader *socket)
+static __always_inline void ring_for_splice_reader(struct splice_reader *socket)
 {
 	int place = SPLICE_BELL;
 	void *bell = bells.lookup(&place);

@@ -180,7 +180,7 @@ int remote_answer(struct __sk_buff *skb)
 /* The raw tracepoint tcp_rcv_space_adjust: a TCP socket is read. In the reader's context. */
 int tcp_read(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct splice_reader key = {.inode = spliced_inode(ctx->args[0])};
+	struct splice_reader key = {.inode = splice_read_inode(ctx->args[0])};
 	u64 now;
 
 	if (!key.inode)
@@ -189,6 +189,6 @@ int tcp_read(struct bpf_raw_tracepoint_args *ctx)
 	now = bpf_ktime_get_ns();
 	if (!splice_readers.insert(
 		    &key, &now)) /* else the agent knows of it and has not looked yet */
-		ring_for_spliced(&key);
+		ring_for_splice_reader(&key);
 	return 0;
 }

@@ -101,7 +101,7 @@ int arrived(struct __sk_buff *skb)
 
 int tcp_read(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 inode = spliced_inode(ctx->args[0]);
+	u64 inode = splice_read_inode(ctx->args[0]);
 	u32 zero = 0;
 
 	if (inode)

@@ -38,7 +38,7 @@ static __always_inline bool in_splice(void)
 /* The inode number of a socket that is in a map of sockets and is being read by splice(2). 0: one
  * of the two is not so.
  */
-static __always_inline u64 spliced_inode(u64 sk)
+static __always_inline u64 splice_read_inode(u64 sk)
 {
 	u64 socket;
 
@@ -50,7 +50,7 @@ static __always_inline u64 spliced_inode(u64 sk)
 
 #else /* a kernel without BTF: no socket is put into a map */
 
-static __always_inline u64 spliced_inode(u64 sk)
+static __always_inline u64 splice_read_inode(u64 sk)
 {
 	return 0;
 }

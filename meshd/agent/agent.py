@@ -29,7 +29,7 @@ from meshd.datapath.datapath import Datapath
 from meshd.datapath.errors import CaptureError
 from meshd.datapath.flows.enrolled_sockets import EnrolledSockets
 from meshd.datapath.services.uses import ServiceUses
-from meshd.datapath.splicing.spliced import SplicedSockets
+from meshd.datapath.splice_readers.readers import SpliceReaders
 from meshd.health_endpoint import serving_health
 from meshd.model.snapshot import Delta, Snapshot
 from meshd.model.wire import Configure, Hello, Replace
@@ -79,7 +79,7 @@ class Agent:
             options.run_dir / "counts.msgpack",
         )
         self._splicers = Splicers(
-            SplicedSockets(datapath.open_map("splice_readers"), datapath.open_map("bells"), datapath.layout),
+            SpliceReaders(datapath.open_map("splice_readers"), datapath.open_map("bells"), datapath.layout),
             EnrolledSockets(datapath.open_map, datapath.layout),
             self._enrolment,
             self._workers,

@@ -24,8 +24,8 @@ from meshd.datapath.addresses import End, address_text, packed_address
 from meshd.datapath.errors import CaptureError
 from meshd.datapath.flows.enrolled_sockets import Enrolled, EnrolledSockets, Side
 from meshd.datapath.kernel.sock_diag import SocketQuestions
-from meshd.datapath.splicing.app_socket import AppSocket, app_socket
-from meshd.datapath.splicing.spliced import Spliced, SplicedSockets
+from meshd.datapath.splice_readers.app_socket import AppSocket, app_socket
+from meshd.datapath.splice_readers.readers import SpliceReader, SpliceReaders
 from meshd.model.wire import Unenrol
 from meshd.model.workload import Workload
 
@@ -47,10 +47,10 @@ class Splicers:
     """Hears of them."""
 
     def __init__(
-        self, spliced: SplicedSockets, sockets: EnrolledSockets, enrolment: Enrolment, workers: Workers
+        self, readers: SpliceReaders, sockets: EnrolledSockets, enrolment: Enrolment, workers: Workers
     ) -> None:
-        """Takes ``spliced`` and ``sockets`` over."""
-        self._spliced = spliced
+        """Takes ``readers`` and ``sockets`` over."""
+        self._readers = readers
         self._sockets = sockets
         self._enrolment = enrolment
         self._workers = workers
@@ -61,11 +61,11 @@ class Splicers:
         await self._workers.returned()
         told = asyncio.Event()
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._spliced.fd, told.set)
+        loop.add_reader(self._readers.fd, told.set)
         try:
             while True:
                 told.clear()
-                for each in self._spliced.take():
+                for each in self._readers.take():
                     try:
                         await self._see_to(each)
                     except (OSError, CaptureError) as error:
@@ -78,17 +78,17 @@ class Splicers:
                         )
                 await told.wait()
         finally:
-            loop.remove_reader(self._spliced.fd)
+            loop.remove_reader(self._readers.fd)
 
     def close(self) -> None:
         """Close the maps' fds."""
-        self._spliced.close()
+        self._readers.close()
         self._sockets.close()
         os.close(self._home_fd)
 
-    async def _see_to(self, spliced: Spliced) -> None:
+    async def _see_to(self, reader: SpliceReader) -> None:
         pods = self._enrolment.by_netns()
-        found = await asyncio.to_thread(self._find, spliced, pods)
+        found = await asyncio.to_thread(self._find, reader, pods)
         if found is None:
             return
         self._enrolment.take_off(found.workload.uid, REASON)
@@ -97,12 +97,12 @@ class Splicers:
         else:
             await asyncio.to_thread(self._unenrol, found)
 
-    def _find(self, spliced: Spliced, pods: dict[int, tuple[int, Workload]]) -> _Found | None:
+    def _find(self, reader: SpliceReader, pods: dict[int, tuple[int, Workload]]) -> _Found | None:
         """None: it is closed, or not one of the mesh's."""
-        pod = pods.get(_netns(spliced.process))
+        pod = pods.get(_netns(reader.process))
         if pod is None:
             return None
-        socket = app_socket(*spliced)
+        socket = app_socket(*reader)
         if socket is None:
             return None
         cookie, workload = pod

@@ -9,6 +9,7 @@ import pytest
 
 from meshd.datapath.datapath import Datapath, ensure_loaded
 from meshd.datapath.loading.pins import Pins
+from tests.datapath.carried import Bed, bed
 from tests.datapath.mesh import Mesh
 from tests.support.cgroup import own_cgroup
 from tests.support.netns import namespace
@@ -31,8 +32,15 @@ def instance() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def datapath(cgroup: Path, instance: str) -> Iterator[Datapath]:
-    opened = ensure_loaded(instance, cgroup, heartbeat_timeout=60.0)  # this machine may be slow
+def carries() -> bool:
+    """Whether the kernel may carry requests. A module whose tests are about that has a fixture of its own."""
+    return False
+
+
+@pytest.fixture(scope="module")
+def datapath(cgroup: Path, instance: str, carries: bool) -> Iterator[Datapath]:
+    # This machine may be slow.
+    opened = ensure_loaded(instance, cgroup, heartbeat_timeout=60.0, fast_path=carries)
     try:
         yield opened
     finally:
@@ -43,4 +51,11 @@ def datapath(cgroup: Path, instance: str) -> Iterator[Datapath]:
 def mesh(datapath: Datapath) -> Iterator[Mesh]:
     """A member namespace with in-pod listeners, a live worker and no service."""
     with namespace() as pod, Mesh(datapath, pod) as made:
+        yield made
+
+
+@pytest.fixture
+def beds(datapath: Datapath, mesh: Mesh) -> Iterator[Bed]:
+    """Clients and servers whose connections may be armed."""
+    with bed(datapath, mesh) as made:
         yield made

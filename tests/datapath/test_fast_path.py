@@ -6,13 +6,10 @@ import contextlib
 import re
 import select
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from meshd.datapath.counts.carried_requests import CarriedRequests
-from meshd.datapath.datapath import Datapath, ensure_loaded
 from meshd.datapath.flows.arming import Upstream
 from meshd.datapath.flows.kept_requests import request_id_text
 from meshd.datapath.rules.fingerprint import cluster_id
@@ -26,26 +23,15 @@ from meshd.model.routes import (
     WeightedCluster,
 )
 from proxy.exchanges.destination import IDEMPOTENT
-from tests.datapath.carried import GET, NAME, OK, Bed, Connection, bed, exactly, is_quiet
-from tests.datapath.mesh import Mesh
+from tests.datapath.carried import GET, NAME, OK, Bed, Connection, exactly, is_quiet
 from tests.support.http_bed import eventually
 
 DATE = b"Date: Sat, 21 Nov 2026 00:00:00 GMT\r\n"
 
 
 @pytest.fixture(scope="module")
-def datapath(cgroup: Path, instance: str) -> Iterator[Datapath]:
-    opened = ensure_loaded(instance, cgroup, heartbeat_timeout=60.0, fast_path=True)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
-@pytest.fixture
-def beds(datapath: Datapath, mesh: Mesh) -> Iterator[Bed]:
-    with bed(datapath, mesh) as made:
-        yield made
+def carries() -> bool:
+    return True
 
 
 @pytest.fixture(params=(False, True), ids=("here", "remote"))

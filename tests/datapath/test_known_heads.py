@@ -15,8 +15,7 @@ from meshd.datapath.datapath import Datapath
 from meshd.datapath.kernel.bpf_map import Map
 from meshd.model.request_policies import StringMatch
 from meshd.model.routes import Forward, HeaderEdit, PathPrefix, Route, RouteMatch, WeightedCluster
-from tests.datapath.carried import GET, NAME, OK, Bed, Connection, bed, exactly
-from tests.datapath.mesh import Mesh
+from tests.datapath.carried import GET, NAME, OK, Bed, Connection, exactly
 
 FORWARD = Forward(clusters=(WeightedCluster(name=NAME),))
 REST = Route(name="rest", action=FORWARD)
@@ -42,13 +41,15 @@ TRIES = 8
 P = ParamSpec("P")
 
 
+@pytest.fixture(scope="module")
+def carries() -> bool:
+    return True
+
+
 @pytest.fixture
-def asking(datapath: Datapath, mesh: Mesh) -> Iterator[Asking]:
-    with bed(datapath, mesh) as made:
-        datapath.configure(60.0, fast_path=True)
-        with contextlib.closing(Asking(datapath, made)) as asking:
-            yield asking
-        datapath.configure(60.0, fast_path=False)
+def asking(datapath: Datapath, beds: Bed) -> Iterator[Asking]:
+    with contextlib.closing(Asking(datapath, beds)) as asking:
+        yield asking
 
 
 class StoodStillError(Exception):

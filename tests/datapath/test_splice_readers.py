@@ -9,39 +9,27 @@ import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from meshd.datapath.datapath import Datapath, ensure_loaded
+from meshd.datapath.datapath import Datapath
 from meshd.datapath.flows.enrolled_sockets import Enrolled, EnrolledSockets, Side
 from meshd.datapath.kernel.sock_diag import SocketQuestions
-from meshd.datapath.splicing.app_socket import app_socket
-from meshd.datapath.splicing.spliced import Spliced, SplicedSockets
-from tests.datapath.carried import Bed, Connection, bed, exactly
-from tests.datapath.mesh import Mesh
+from meshd.datapath.splice_readers.app_socket import app_socket
+from meshd.datapath.splice_readers.readers import SpliceReader, SpliceReaders
+from tests.datapath.carried import Bed, Connection, exactly
 from tests.support import io_uring
 from tests.support.lab import until
 
 
 @pytest.fixture(scope="module")
-def datapath(cgroup: Path, instance: str) -> Iterator[Datapath]:
-    opened = ensure_loaded(instance, cgroup, heartbeat_timeout=60.0, fast_path=True)
-    try:
-        yield opened
-    finally:
-        opened.close()
+def carries() -> bool:
+    return True
 
 
 @pytest.fixture
-def bedded(datapath: Datapath, mesh: Mesh) -> Iterator[Bed]:
-    with bed(datapath, mesh) as made:
-        yield made
-
-
-@pytest.fixture
-def spliced(datapath: Datapath) -> Iterator[SplicedSockets]:
-    made = SplicedSockets(datapath.open_map("splice_readers"), datapath.open_map("bells"), datapath.layout)
+def readers(datapath: Datapath) -> Iterator[SpliceReaders]:
+    made = SpliceReaders(datapath.open_map("splice_readers"), datapath.open_map("bells"), datapath.layout)
     with contextlib.closing(made):
         made.take()
         yield made
@@ -62,23 +50,23 @@ def inode(sock: socket.socket) -> int:
     return os.fstat(sock.fileno()).st_ino
 
 
-def test_the_first_call_is_told(bedded: Bed, spliced: SplicedSockets) -> None:
-    connection = Connection(bedded)
+def test_the_first_call_is_told(beds: Bed, readers: SpliceReaders) -> None:
+    connection = Connection(beds)
     connection.arm()
     connection.exchange()
-    assert not spliced.take()
+    assert not readers.take()
     for sock in (connection.client, connection.server):
         sock.setblocking(False)
         splice(sock)
-        assert select.select([spliced.fd], [], [], 60)[0]
+        assert select.select([readers.fd], [], [], 60)[0]
         splice(sock)
-        assert spliced.take() == {Spliced(os.getpid(), inode(sock))}
+        assert readers.take() == {SpliceReader(os.getpid(), inode(sock))}
         splice(sock)
-        assert spliced.take() == {Spliced(os.getpid(), inode(sock))}
+        assert readers.take() == {SpliceReader(os.getpid(), inode(sock))}
 
 
-def test_nobody_else_is(bedded: Bed, spliced: SplicedSockets) -> None:
-    connection = Connection(bedded)
+def test_nobody_else_is(beds: Bed, readers: SpliceReaders) -> None:
+    connection = Connection(beds)
     for sock in (connection.proxy, connection.upstream):  # no map has them
         sock.setblocking(False)
         splice(sock)
@@ -91,17 +79,17 @@ def test_nobody_else_is(bedded: Bed, spliced: SplicedSockets) -> None:
     os.write(write, b"x")
     _, into = os.pipe()
     os.splice(read, into, 1)
-    assert not spliced.take()
+    assert not readers.take()
 
 
 def test_it_is_found_and_what_waits_in_its_queue_is_counted(
-    bedded: Bed, datapath: Datapath, spliced: SplicedSockets
+    beds: Bed, datapath: Datapath, readers: SpliceReaders
 ) -> None:
-    connection = Connection(bedded)
+    connection = Connection(beds)
     with contextlib.closing(EnrolledSockets(datapath.open_map, datapath.layout)) as enrolled:
         for sock, far, side, pod in (
-            (connection.client, connection.proxy, Side.CLIENT, bedded.mesh.pod),
-            (connection.server, connection.upstream, Side.SERVER, bedded.far),
+            (connection.client, connection.proxy, Side.CLIENT, beds.mesh.pod),
+            (connection.server, connection.upstream, Side.SERVER, beds.far),
         ):
             with pod.entered():  # /proc tells of a task's own namespace, and here that is the thread's
                 found = app_socket(threading.get_native_id(), inode(sock))
@@ -120,10 +108,10 @@ def test_it_is_found_and_what_waits_in_its_queue_is_counted(
     assert app_socket(os.getpid(), 1) is None
 
 
-def test_a_connection_can_be_ended(bedded: Bed) -> None:
-    connection = Connection(bedded)
+def test_a_connection_can_be_ended(beds: Bed) -> None:
+    connection = Connection(beds)
     ends = connection.proxy.getpeername(), connection.proxy.getsockname()
-    with bedded.mesh.pod.entered(), contextlib.closing(SocketQuestions()) as questions:
+    with beds.mesh.pod.entered(), contextlib.closing(SocketQuestions()) as questions:
         questions.destroy(*ends)
         with pytest.raises(ConnectionAbortedError):
             connection.client.recv(1)
@@ -131,11 +119,11 @@ def test_a_connection_can_be_ended(bedded: Bed) -> None:
             connection.proxy.recv(1)
         with pytest.raises(FileNotFoundError):
             questions.unread(*ends)
-    until(lambda: bedded.flows.carried(connection.flow) is None)
+    until(lambda: beds.flows.carried(connection.flow) is None)
 
 
-def test_a_splice_by_io_uring_is_told(bedded: Bed, spliced: SplicedSockets) -> None:
-    connection = Connection(bedded)
+def test_a_splice_by_io_uring_is_told(beds: Bed, readers: SpliceReaders) -> None:
+    connection = Connection(beds)
     read, write = os.pipe()
     connection.server.setblocking(False)
     try:
@@ -144,4 +132,4 @@ def test_a_splice_by_io_uring_is_told(bedded: Bed, spliced: SplicedSockets) -> N
     finally:
         os.close(read)
         os.close(write)
-    assert spliced.take() == {Spliced(os.getpid(), inode(connection.server))}
+    assert readers.take() == {SpliceReader(os.getpid(), inode(connection.server))}

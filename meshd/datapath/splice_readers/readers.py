@@ -10,7 +10,7 @@ from meshd.datapath.kernel.bpf_map import Map
 from meshd.datapath.loading.layout import Layout
 
 
-class Spliced(NamedTuple):
+class SpliceReader(NamedTuple):
     """A socket and who read it."""
 
     process: int
@@ -19,25 +19,25 @@ class Spliced(NamedTuple):
     """The socket's, as in /proc/PID/fd."""
 
 
-class SplicedSockets:
+class SpliceReaders:
     """Those that nobody has seen to. Owns its bell."""
 
-    def __init__(self, spliced: Map, bells: Map, layout: Layout) -> None:
+    def __init__(self, readers: Map, bells: Map, layout: Layout) -> None:
         """Takes the maps over. Raises OSError, KeyError (a layout of other programs)."""
-        self._map = spliced
+        self._map = readers
         self._key = layout.codec("splice_reader", "process", "inode").unpack
         with contextlib.closing(bells):
             self._bell = Bell(bells.fd, splice_place(layout), layout)
         self.fd = self._bell.fd
         """Readable when there may be some; those of before it was made are told of by ``take`` alone."""
 
-    def take(self) -> frozenset[Spliced]:
+    def take(self) -> frozenset[SpliceReader]:
         """Those since the last time. One that is read so again is among the next. Raises OSError."""
         self._bell.take()
         found = list(self._map)
         for key in found:
             self._map.discard(key)
-        return frozenset(Spliced(*self._key(key)) for key in found)
+        return frozenset(SpliceReader(*self._key(key)) for key in found)
 
     def close(self) -> None:
         """Hear of none any more; the kernel keeps the latest for who comes next."""
