@@ -12,7 +12,7 @@ from pathlib import Path
 import uvloop
 
 from meshd import cgroup_home, log
-from proxy.http2.library import load_library
+from proxy.http2.loaded import load_library
 from proxy.http2.nghttp2 import LibraryError
 from proxy.worker import Start, Worker
 

@@ -18,7 +18,7 @@ from typing import Any
 from meshd.model.http2 import DEFAULT_CONNECTION_WINDOW, DEFAULT_STREAM_WINDOW, DEFAULT_STREAMS
 from proxy.http2 import codes, nghttp2
 from proxy.http2.events import Event, Field
-from proxy.http2.library import ERROR_CODES, load_library
+from proxy.http2.loaded import ERROR_CODES, load_library
 from proxy.http2.nghttp2 import ffi
 from proxy.http2.packing import packed
 from proxy.http2.received import Failure, Received, provider, raised
